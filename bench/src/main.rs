@@ -1,0 +1,3 @@
+//! Load generator and benchmarks.
+
+fn main() {}

@@ -1,0 +1,528 @@
+//! The status hash as a value: what a coupon is, and what may be asked of it.
+
+use crate::chain::Chain;
+use crate::grant::EntryId;
+use crate::limit::{ARRIVAL_US_MAX, NUMBER_MAX, QUANTITY_MAX, WINDOW_MS_MAX};
+use crate::refusal::{Refusal, quote};
+use crate::user::UserId;
+use crate::words::{Mode, Status};
+use std::fmt;
+
+/// Declares a number that must not be mixed up with another.
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { self.0.fmt(f) }
+        }
+    };
+}
+
+number! {
+    /// 1-based number of a grant, without gaps; 0 before the first.
+    Seq
+}
+number! {
+    /// Number of a coupon's life under one history of Redis; 0 until the ledger has adopted it.
+    Epoch
+}
+number! {
+    /// When a request was accepted, in microseconds since 1970, strictly increasing within a coupon: its score.
+    Arrival
+}
+number! {
+    /// Drawn at random when the module is loaded, when data is loaded and when the server becomes primary. A
+    /// coupon that carries another token than the process has a past that the process does not know.
+    Token
+}
+
+impl Seq {
+    /// The number of the next grant.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl Arrival {
+    /// Reads a score; none if it is no whole number of microseconds that a double can count exactly.
+    #[must_use]
+    pub fn from_score(score: f64) -> Option<Self> {
+        // The comparison comes first, so that the cast is exact.
+        let whole = score >= 0.0 && score <= ARRIVAL_US_MAX as f64 && score.fract() == 0.0;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked in the line above")]
+        whole.then_some(Self(score as u64))
+    }
+
+    /// The score, exact up to [`ARRIVAL_US_MAX`].
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "exact up to ARRIVAL_US_MAX, which every arrival keeps to")]
+    pub const fn score(self) -> f64 {
+        self.0 as f64
+    }
+}
+
+/// The time of a command, taken once from the server's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Microseconds since 1970.
+    pub us: u64,
+}
+
+impl Now {
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub const fn ms(self) -> u64 {
+        self.us / 1000
+    }
+}
+
+/// How far a history goes, and which one it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// The newest grant.
+    pub seq: Seq,
+    /// The digest of all grants up to it.
+    pub chain: Chain,
+}
+
+impl Position {
+    /// Reads what [`fmt::Display`] wrote, from the start of a text; the reconciler finds it in BEHIND and DIVERGED.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split([' ', ':']);
+        if words.next() != Some("seq") {
+            return None;
+        }
+        let seq = Seq(words.next()?.parse().ok()?);
+        if words.next() != Some("chain") {
+            return None;
+        }
+        Some(Self { seq, chain: Chain(words.next()?.parse().ok()?) })
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seq {} chain {}", self.seq, self.chain)
+    }
+}
+
+/// Everybody up to here, in the order of the sorted set, is granted (or persisted).
+///
+/// A score alone covers all who share it, which is the usual case, as arrivals are distinct. A set that
+/// was filled by hand may hold ties; then the cursor names the last user too, as Redis orders a tie by bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// The newest arrival covered.
+    pub arrival: Arrival,
+    /// The last user covered among those who share that arrival; all of them if none.
+    pub user: Option<String>,
+}
+
+impl Cursor {
+    /// Whether the user with that score is covered.
+    #[must_use]
+    pub fn covers(&self, score: f64, user: UserId<'_>) -> bool {
+        let edge = self.arrival.score();
+        score < edge || (score == edge && self.user.as_deref().is_none_or(|last| user.as_str() <= last))
+    }
+
+    /// The field's text.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        match &self.user {
+            None => self.arrival.to_string(),
+            Some(user) => format!("{} {user}", self.arrival),
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let text = str::from_utf8(bytes).ok()?;
+        let (arrival, user) = match text.split_once(' ') {
+            None => (text, None),
+            Some((arrival, user)) => (arrival, Some(user.to_owned())),
+        };
+        let arrival = number(arrival.as_bytes()).filter(|n| *n <= ARRIVAL_US_MAX)?;
+        Some(Self { arrival: Arrival(arrival), user })
+    }
+}
+
+/// The fields of the status hash, in the order in which they are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is documented at its name in `name`")]
+pub enum Field {
+    Status,
+    Mode,
+    Quantity,
+    Remaining,
+    Waitlist,
+    OpensAt,
+    ExpiresAt,
+    Epoch,
+    Seq,
+    Chain,
+    Persisted,
+    Fence,
+    FirstAt,
+    GrantedTo,
+    PersistedTo,
+}
+
+impl Field {
+    /// All of them. A field's place is its discriminant.
+    pub const ALL: [Self; 15] = [
+        Self::Status,
+        Self::Mode,
+        Self::Quantity,
+        Self::Remaining,
+        Self::Waitlist,
+        Self::OpensAt,
+        Self::ExpiresAt,
+        Self::Epoch,
+        Self::Seq,
+        Self::Chain,
+        Self::Persisted,
+        Self::Fence,
+        Self::FirstAt,
+        Self::GrantedTo,
+        Self::PersistedTo,
+    ];
+
+    /// Its name in the hash.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Mode => "mode",
+            Self::Quantity => "quantity",
+            // Always quantity − seq: stored for readers of the hash, never read back.
+            Self::Remaining => "remaining",
+            Self::Waitlist => "waitlist",
+            // Unix milliseconds, 0 for no bound.
+            Self::OpensAt => "opens_at",
+            Self::ExpiresAt => "expires_at",
+            Self::Epoch => "epoch",
+            Self::Seq => "seq",
+            Self::Chain => "chain",
+            // The newest seq known to be committed in PostgreSQL.
+            Self::Persisted => "persisted",
+            // The token of the process that may grant.
+            Self::Fence => "fence",
+            // The first arrival, in µs: from then on K:issued must exist.
+            Self::FirstAt => "first_at",
+            Self::GrantedTo => "granted_to",
+            Self::PersistedTo => "persisted_to",
+        }
+    }
+}
+
+/// What an operator defines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Definition {
+    /// Units in all.
+    pub quantity: u64,
+    /// When a request is decided.
+    pub mode: Mode,
+    /// Users who may wait beyond the quantity.
+    pub waitlist: u64,
+    /// Requests begin, Unix milliseconds; 0 for at once.
+    pub opens_at: u64,
+    /// Requests end, Unix milliseconds; 0 for never.
+    pub expires_at: u64,
+}
+
+/// A coupon's companion key, as found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Companion {
+    /// No such key.
+    Missing,
+    /// Present, with so many members or entries.
+    Holds(u64),
+}
+
+impl Companion {
+    /// How many it holds.
+    #[must_use]
+    pub const fn len(self) -> u64 {
+        match self {
+            Self::Missing => 0,
+            Self::Holds(len) => len,
+        }
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The status hash, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coupon {
+    /// Where it is in its life, as stored.
+    pub status: Status,
+    /// What the operator defined.
+    pub definition: Definition,
+    /// Its life under one history of Redis.
+    pub epoch: Epoch,
+    /// The newest grant.
+    pub position: Position,
+    /// The newest grant known to be committed in PostgreSQL.
+    pub persisted: Seq,
+    /// The token it carries.
+    pub fence: Option<Token>,
+    /// The first arrival.
+    pub first_at: Option<Arrival>,
+    /// Who is granted.
+    pub granted_to: Option<Cursor>,
+    /// Who is persisted.
+    pub persisted_to: Option<Cursor>,
+}
+
+impl Coupon {
+    /// Reads the status hash. Fields left out have the defaults of COUPON.OPEN, so that a hash of `status` and
+    /// `quantity` set by hand is a coupon.
+    ///
+    /// # Errors
+    /// [`Refusal::NoCoupon`] without status or quantity; [`Refusal::Usage`] if a field holds what it never can.
+    pub fn decode<'a>(get: impl Fn(Field) -> Option<&'a [u8]>) -> Result<Self, Refusal> {
+        let (Some(status), Some(_)) = (get(Field::Status), get(Field::Quantity)) else {
+            return Err(Refusal::NoCoupon);
+        };
+        let count = |field: Field, max: u64| match get(field) {
+            None => Ok(0),
+            Some(bytes) => number(bytes).filter(|n| *n <= max).ok_or_else(|| broken(field, bytes)),
+        };
+        let cursor = |field: Field| match get(field) {
+            None => Ok(None),
+            Some(bytes) => Cursor::decode(bytes).map(Some).ok_or_else(|| broken(field, bytes)),
+        };
+        let chain = match get(Field::Chain) {
+            None => Chain::START,
+            Some(bytes) => str::from_utf8(bytes)
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .map(Chain)
+                .ok_or_else(|| broken(Field::Chain, bytes))?,
+        };
+        let mode = match get(Field::Mode) {
+            None => Mode::Queue,
+            Some(bytes) => Mode::parse(bytes).ok_or_else(|| broken(Field::Mode, bytes))?,
+        };
+        let fence = match get(Field::Fence) {
+            None => None,
+            Some(bytes) => Some(Token(number(bytes).ok_or_else(|| broken(Field::Fence, bytes))?)),
+        };
+        let first_at = match get(Field::FirstAt) {
+            None => None,
+            Some(_) => Some(Arrival(count(Field::FirstAt, ARRIVAL_US_MAX)?)),
+        };
+        Ok(Self {
+            status: Status::parse(status).ok_or_else(|| broken(Field::Status, status))?,
+            definition: Definition {
+                quantity: count(Field::Quantity, QUANTITY_MAX)?,
+                mode,
+                waitlist: count(Field::Waitlist, QUANTITY_MAX)?,
+                opens_at: count(Field::OpensAt, WINDOW_MS_MAX)?,
+                expires_at: count(Field::ExpiresAt, WINDOW_MS_MAX)?,
+            },
+            epoch: Epoch(count(Field::Epoch, NUMBER_MAX)?),
+            position: Position { seq: Seq(count(Field::Seq, NUMBER_MAX)?), chain },
+            persisted: Seq(count(Field::Persisted, NUMBER_MAX)?),
+            fence,
+            first_at,
+            granted_to: cursor(Field::GrantedTo)?,
+            persisted_to: cursor(Field::PersistedTo)?,
+        })
+    }
+
+    /// Units left. Never negative: a quantity lowered by hand below what is granted leaves none.
+    #[must_use]
+    pub const fn remaining(&self) -> u64 {
+        self.definition.quantity.saturating_sub(self.position.seq.0)
+    }
+
+    /// Users accepted and not granted, out of so many accepted.
+    #[must_use]
+    pub const fn waiting(&self, requested: u64) -> u64 {
+        requested.saturating_sub(self.position.seq.0)
+    }
+
+    /// Whether the gate is shut: the ledger knows this coupon, and this process has not been compared with it.
+    /// A coupon opened by hand has epoch 0 and no fence until the reconciler adopts it.
+    #[must_use]
+    pub fn is_fenced(&self, token: Token) -> bool {
+        self.epoch.0 > 0 && self.fence != Some(token)
+    }
+
+    /// Whether requests have ended by the clock.
+    #[must_use]
+    pub const fn has_ended(&self, now: Now) -> bool {
+        self.definition.expires_at > 0 && now.ms() >= self.definition.expires_at
+    }
+
+    /// Whether requests have not begun by the clock.
+    #[must_use]
+    pub const fn is_early(&self, now: Now) -> bool {
+        now.ms() < self.definition.opens_at
+    }
+
+    /// The tripwire: a companion key that is missing, or holds less than the hash says it must, was deleted,
+    /// evicted, expired, renamed, or has not migrated yet. To go on would be to start over.
+    ///
+    /// # Errors
+    /// [`Refusal::TryAgain`], naming the key.
+    pub fn check_companions(&self, issued: Companion, grants: Companion) -> Result<(), Refusal> {
+        let seq = self.position.seq.0;
+        if (seq > 0 || self.first_at.is_some()) && issued.len() < seq.max(1) {
+            return Err(Refusal::TryAgain(
+                "the :issued key is missing or incomplete although requests were accepted; bring it back, or let the reconciler restore it",
+            ));
+        }
+        // The newest entry is never trimmed, nor is one that is not a row.
+        if seq > 0 && grants.len() < seq.saturating_sub(self.persisted.0).max(1) {
+            return Err(Refusal::TryAgain(
+                "the :grants key is missing or incomplete although units were granted; bring it back, or let the reconciler restore it",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Takes the next grant of this coupon's history. The caller has made sure that a unit is left.
+    pub fn grant(&mut self, user: UserId<'_>, arrival: Arrival) -> EntryId {
+        self.position = Position { seq: self.position.seq.next(), chain: self.position.chain.next(user, arrival) };
+        if self.remaining() == 0 {
+            self.status = Status::Issued;
+        }
+        EntryId { epoch: self.epoch, seq: self.position.seq }
+    }
+}
+
+/// Reads a plain decimal: digits only, no sign, no space, within 64 bits.
+#[must_use]
+pub fn number(bytes: &[u8]) -> Option<u64> {
+    if bytes.is_empty() || !bytes.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+fn broken(field: Field, bytes: &[u8]) -> Refusal {
+    Refusal::usage(format!(
+        "field {} of the coupon holds {}, which it cannot; set it right with COUPON.OPEN or HSET",
+        field.name(),
+        quote(bytes)
+    ))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A coupon on offer.
+    pub(crate) fn available(quantity: u64, mode: Mode) -> Coupon {
+        Coupon {
+            status: Status::Available,
+            definition: Definition { quantity, mode, waitlist: 0, opens_at: 0, expires_at: 0 },
+            epoch: Epoch(0),
+            position: Position::default(),
+            persisted: Seq(0),
+            fence: None,
+            first_at: None,
+            granted_to: None,
+            persisted_to: None,
+        }
+    }
+
+    pub(crate) const fn now(ms: u64) -> Now {
+        Now { us: ms.saturating_mul(1000) }
+    }
+
+    fn decode(fields: &[(&str, &'static str)]) -> Result<Coupon, Refusal> {
+        Coupon::decode(|field| fields.iter().find(|(name, _)| *name == field.name()).map(|(_, value)| value.as_bytes()))
+    }
+
+    #[test]
+    fn a_hash_with_status_and_quantity_is_a_coupon() {
+        assert_eq!(decode(&[("status", "AVAILABLE"), ("quantity", "5")]), Ok(available(5, Mode::Queue)));
+        assert_eq!(decode(&[("status", "AVAILABLE")]), Err(Refusal::NoCoupon));
+        assert_eq!(decode(&[("quantity", "5")]), Err(Refusal::NoCoupon));
+    }
+
+    #[test]
+    fn a_field_that_cannot_be_is_named() {
+        for (name, value) in [
+            ("status", "OPEN"),
+            ("quantity", "-1"),
+            ("quantity", "1e3"),
+            ("quantity", "1000000001"),
+            ("mode", "x"),
+            ("waitlist", ""),
+            ("opens_at", "now"),
+            ("expires_at", "253402300800000"),
+            ("epoch", "+1"),
+            ("seq", "9223372036854775808"),
+            ("chain", "0x1"),
+            ("persisted", " 1"),
+            ("fence", "?"),
+            ("first_at", "9007199254740993"),
+            ("granted_to", "x y"),
+            ("persisted_to", "1.5"),
+        ] {
+            let fields = [(name, value), ("status", "AVAILABLE"), ("quantity", "5")];
+            match decode(&fields) {
+                Err(Refusal::Usage(text)) => assert!(text.contains(&format!("field {name} ")), "{text}"),
+                other => assert!(matches!(other, Err(Refusal::Usage(_))), "{name}={value}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_companion_that_lost_something_trips() {
+        let holds = Companion::Holds;
+        let mut coupon = available(9, Mode::Queue);
+        assert!(coupon.check_companions(Companion::Missing, Companion::Missing).is_ok());
+        coupon.first_at = Some(Arrival(1));
+        assert!(coupon.check_companions(Companion::Missing, Companion::Missing).is_err());
+        assert!(coupon.check_companions(holds(1), Companion::Missing).is_ok());
+        coupon.position.seq = Seq(5);
+        coupon.persisted = Seq(2);
+        assert!(coupon.check_companions(holds(4), holds(4)).is_err(), "fewer users than grants");
+        assert!(coupon.check_companions(holds(5), holds(2)).is_err(), "an entry that is no row is gone");
+        assert!(coupon.check_companions(holds(5), holds(3)).is_ok());
+        coupon.persisted = Seq(5);
+        assert!(coupon.check_companions(holds(5), Companion::Missing).is_err(), "the newest entry stays");
+        assert!(coupon.check_companions(holds(5), holds(1)).is_ok());
+    }
+
+    #[test]
+    fn a_position_reads_back_from_an_error() {
+        let position = Position { seq: Seq(7), chain: Chain(-9) };
+        let error = Refusal::Behind(position).to_string();
+        assert_eq!(error.strip_prefix("BEHIND ").and_then(Position::parse), Some(position));
+        assert_eq!(Position::parse("seq 7"), None);
+    }
+
+    #[test]
+    fn the_last_unit_turns_the_coupon_issued() -> Result<(), Refusal> {
+        let mut coupon = available(2, Mode::Instant);
+        let user = UserId::parse(b"a")?;
+        assert_eq!(coupon.grant(user, Arrival(1)).to_string(), "0-1");
+        assert_eq!((coupon.status, coupon.remaining()), (Status::Available, 1));
+        coupon.grant(user, Arrival(2));
+        assert_eq!((coupon.status, coupon.remaining()), (Status::Issued, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn cursors_read_back() {
+        for text in ["5", "5 a b", "5 쿠폰"] {
+            assert_eq!(Cursor::decode(text.as_bytes()).map(|c| c.encode()).as_deref(), Some(text));
+        }
+    }
+}

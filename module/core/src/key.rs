@@ -1,0 +1,101 @@
+//! The three keys of a coupon, and the pattern that ties a key to the ledger's id.
+
+use std::fmt;
+
+/// Suffix of the sorted set of accepted users.
+pub const ISSUED: &str = ":issued";
+/// Suffix of the stream of grants.
+pub const GRANTS: &str = ":grants";
+
+/// Whether all keys derived from this one share its cluster slot: it has a hash tag that is not empty.
+#[must_use]
+pub fn has_hash_tag(key: &[u8]) -> bool {
+    let Some(open) = key.iter().position(|byte| *byte == b'{') else { return false };
+    let tag = key.iter().skip(open).skip(1).position(|byte| *byte == b'}');
+    tag.is_some_and(|len| len > 0)
+}
+
+/// How the key of a coupon is made of its id: `ID` in the pattern stands for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPattern {
+    before: String,
+    after: String,
+}
+
+impl KeyPattern {
+    /// The pattern by habit.
+    pub const DEFAULT: &'static str = "coupon:{ID}";
+    const PLACE: &'static str = "ID";
+
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong, if `ID` does not stand in it exactly once.
+    pub fn parse(pattern: &str) -> Result<Self, String> {
+        match pattern.split_once(Self::PLACE) {
+            Some((before, after)) if !after.contains(Self::PLACE) => {
+                if before.is_empty() && after.is_empty() {
+                    return Err("the key pattern needs more than ID, so that a coupon's key can be told from others; try coupon:{ID}".into());
+                }
+                Ok(Self { before: before.to_owned(), after: after.to_owned() })
+            }
+            _ => Err(format!("the key pattern must hold ID exactly once, as in {}", Self::DEFAULT)),
+        }
+    }
+
+    /// The key of a coupon.
+    #[must_use]
+    pub fn key(&self, id: &str) -> String {
+        format!("{}{id}{}", self.before, self.after)
+    }
+
+    /// The id in a key, if the key follows the pattern.
+    #[must_use]
+    pub fn id<'k>(&self, key: &'k str) -> Option<&'k str> {
+        key.strip_prefix(&self.before)?.strip_suffix(&self.after).filter(|id| !id.is_empty())
+    }
+
+    /// The pattern for SCAN.
+    #[must_use]
+    pub fn glob(&self) -> String {
+        let escape = |text: &str| {
+            let special = |c| matches!(c, '*' | '?' | '[' | ']' | '\\' | '^');
+            text.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect::<String>()
+        };
+        format!("{}*{}", escape(&self.before), escape(&self.after))
+    }
+}
+
+impl fmt::Display for KeyPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key(Self::PLACE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_tag_is_what_redis_cluster_takes_for_one() {
+        for tagged in ["coupon:{42}", "{a}", "x{a}{b}", "{a}}"] {
+            assert!(has_hash_tag(tagged.as_bytes()), "{tagged}");
+        }
+        for bare in ["coupon:42", "", "{}", "{}{a}", "}{", "{a"] {
+            assert!(!has_hash_tag(bare.as_bytes()), "{bare}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_makes_keys_and_reads_them_back() {
+        let pattern = KeyPattern::parse(KeyPattern::DEFAULT);
+        assert_eq!(pattern.as_ref().map(|p| p.key("42")), Ok("coupon:{42}".into()));
+        assert_eq!(pattern.as_ref().map(|p| p.id("coupon:{a:b}")), Ok(Some("a:b")));
+        assert_eq!(pattern.as_ref().map(|p| p.id("coupon:{42}:issued")), Ok(None));
+        assert_eq!(pattern.as_ref().map(|p| p.id("coupon:{}")), Ok(None));
+        assert_eq!(KeyPattern::parse("a[1]*ID").map(|p| p.glob()), Ok(r"a\[1\]\**".into()));
+        assert!(KeyPattern::parse("coupon").is_err());
+        assert!(KeyPattern::parse("ID").is_err());
+        assert!(KeyPattern::parse("ID:ID").is_err());
+    }
+}

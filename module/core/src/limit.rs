@@ -1,0 +1,27 @@
+//! Every limit of the contract, named, with its unit last.
+
+/// Longest user id, in bytes of UTF-8.
+pub const USER_ID_BYTES_MAX: usize = 128;
+
+/// Most units one coupon can have, and most places its waitlist can have. It keeps every sum far inside
+/// 64 bits, and a sorted set of that many users no longer fits a machine anyway.
+pub const QUANTITY_MAX: u64 = 1_000_000_000;
+
+/// Latest instant of a window, in milliseconds: 9999-12-31T23:59:59.999Z, which PostgreSQL can hold too.
+pub const WINDOW_MS_MAX: u64 = 253_402_300_799_999;
+
+/// Highest score that still counts microseconds one by one: beyond 2^53 a double skips integers, two
+/// users could share a place, and order would be lost. Reached in the year 2255.
+pub const ARRIVAL_US_MAX: u64 = 1 << 53;
+
+/// Highest epoch and seq: PostgreSQL's bigint.
+pub const NUMBER_MAX: u64 = i64::MAX as u64;
+
+/// How much of a client's own bytes an error repeats.
+pub const QUOTE_BYTES_MAX: usize = 64;
+
+/// Units that one ISSUE call grants at most, unless `coupon.issue-max` says otherwise.
+pub const ISSUE_MAX_DEFAULT: u64 = 1000;
+
+/// Highest value of `coupon.issue-max`: at some 2 µs a grant, a call then holds the server for 200 ms.
+pub const ISSUE_MAX_LIMIT: u64 = 100_000;

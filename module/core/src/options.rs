@@ -1,0 +1,77 @@
+//! Options of a command: in any order, each at most once, unknown ones named in the error.
+
+use crate::coupon;
+use crate::refusal::{Refusal, quote};
+use std::ops::RangeInclusive;
+
+/// The arguments of a command after its fixed ones.
+pub struct Options<I> {
+    rest: I,
+}
+
+impl<'a, I: Iterator<Item = &'a [u8]>> Options<I> {
+    /// Reads from these arguments.
+    pub const fn new(rest: I) -> Self {
+        Self { rest }
+    }
+
+    /// The next option's name as one of `names` spells it.
+    ///
+    /// # Errors
+    /// [`Refusal::Usage`] that names what is not known, and what is.
+    pub fn next_name(&mut self, names: &[&'static str]) -> Result<Option<&'static str>, Refusal> {
+        let Some(word) = self.rest.next() else { return Ok(None) };
+        match names.iter().find(|name| word.eq_ignore_ascii_case(name.as_bytes())) {
+            Some(name) => Ok(Some(name)),
+            None => Err(Refusal::usage(format!("unknown option {}; known are: {}", quote(word), names.join(", ")))),
+        }
+    }
+
+    /// The value behind an option.
+    ///
+    /// # Errors
+    /// [`Refusal::Usage`] if there is none.
+    pub fn value(&mut self, name: &str) -> Result<&'a [u8], Refusal> {
+        self.rest.next().ok_or_else(|| Refusal::usage(format!("option {name} needs a value")))
+    }
+
+    /// The whole number behind an option.
+    ///
+    /// # Errors
+    /// [`Refusal::Usage`] if there is none, or it is out of range.
+    pub fn number(&mut self, name: &str, range: RangeInclusive<u64>) -> Result<u64, Refusal> {
+        let value = self.value(name)?;
+        coupon::number(value).filter(|n| range.contains(n)).ok_or_else(|| {
+            Refusal::usage(format!(
+                "{name} is a whole number from {} to {}, not {}",
+                range.start(),
+                range.end(),
+                quote(value)
+            ))
+        })
+    }
+}
+
+/// Fills a slot once.
+///
+/// # Errors
+/// [`Refusal::Usage`] if the option was given before.
+pub fn set_once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), Refusal> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Refusal::usage(format!("option {name} is given twice"))),
+    }
+}
+
+/// Whether the only option this command knows is given.
+///
+/// # Errors
+/// [`Refusal::Usage`] on any other word, or the option twice.
+pub fn flag<'a>(args: impl Iterator<Item = &'a [u8]>, name: &'static str) -> Result<bool, Refusal> {
+    let mut options = Options::new(args);
+    let mut given = None;
+    while options.next_name(&[name])?.is_some() {
+        set_once(&mut given, name, ())?;
+    }
+    Ok(given.is_some())
+}

@@ -1,0 +1,54 @@
+//! COUPON.STATUS: where a user stands.
+
+use crate::coupon::{Coupon, Cursor};
+use crate::user::UserId;
+use crate::words::State;
+
+/// The state of a user with this score in the sorted set, none if not in.
+#[must_use]
+pub fn state(coupon: &Coupon, user: UserId<'_>, score: Option<f64>) -> State {
+    let Some(score) = score else { return State::None };
+    let covers = |cursor: &Option<Cursor>| cursor.as_ref().is_some_and(|cursor| cursor.covers(score, user));
+    if covers(&coupon.persisted_to) {
+        State::Persisted
+    } else if covers(&coupon.granted_to) {
+        State::Granted
+    } else {
+        State::Waiting
+    }
+}
+
+/// Waiting users before the one of this rank: all before, less those who are granted.
+#[must_use]
+pub const fn ahead(coupon: &Coupon, state: State, rank: u64) -> u64 {
+    match state {
+        State::Waiting => rank.saturating_sub(1).saturating_sub(coupon.position.seq.0),
+        State::None | State::Granted | State::Persisted => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coupon::tests::available;
+    use crate::coupon::{Arrival, Seq};
+    use crate::words::Mode;
+
+    #[test]
+    fn cursors_tell_the_states_apart_even_where_scores_tie() {
+        let mut coupon = available(9, Mode::Queue);
+        coupon.position.seq = Seq(3);
+        coupon.granted_to = Some(Cursor { arrival: Arrival(20), user: Some("m".into()) });
+        coupon.persisted_to = Some(Cursor { arrival: Arrival(10), user: None });
+        let at = |user: &str, score| UserId::parse(user.as_bytes()).map(|user| state(&coupon, user, score));
+        assert_eq!(at("a", None), Ok(State::None));
+        assert_eq!(at("z", Some(10.0)), Ok(State::Persisted));
+        assert_eq!(at("z", Some(11.0)), Ok(State::Granted));
+        assert_eq!(at("m", Some(20.0)), Ok(State::Granted));
+        assert_eq!(at("n", Some(20.0)), Ok(State::Waiting));
+        assert_eq!(at("a", Some(21.0)), Ok(State::Waiting));
+        assert_eq!(ahead(&coupon, State::Waiting, 4), 0);
+        assert_eq!(ahead(&coupon, State::Waiting, 6), 2);
+        assert_eq!(ahead(&coupon, State::Granted, 2), 0);
+    }
+}

