@@ -1,1 +1,20 @@
-//! End-to-end tests on real servers.
+//! A harness for end-to-end tests: real servers, each in a directory and on a port of its own.
+//!
+//! Nothing here knows how the product works inside. Servers are started as an operator would start them, and
+//! spoken to as a client would: [`redis_server`] and [`postgres_server`] own the processes, [`resp`] is a
+//! client that shows every byte, [`replication`] sees what a replica sees, [`reconciler`] runs the daemon.
+//! A test waits by [`deadline::eventually`] and never by sleeping.
+
+pub mod artifact;
+pub mod call;
+pub mod coupon;
+pub mod deadline;
+pub mod dump;
+pub mod http;
+pub mod port;
+pub mod postgres_server;
+pub mod process;
+pub mod reconciler;
+pub mod redis_server;
+pub mod replication;
+pub mod resp;

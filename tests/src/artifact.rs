@@ -1,0 +1,94 @@
+//! Finding what is tested, and the servers it is tested on.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// The module.
+///
+/// # Panics
+/// If it is not built.
+#[must_use]
+pub fn module() -> PathBuf {
+    built("COUPON_MODULE", "release/libcoupon.so", "make build")
+}
+
+/// The reconciler, as it is shipped.
+///
+/// # Panics
+/// If it is not built.
+#[must_use]
+pub fn reconciler() -> PathBuf {
+    built("COUPON_RECONCILER", "release/coupon-reconciler", "make build")
+}
+
+/// The reconciler that can be held at a named point.
+///
+/// # Panics
+/// If it is not built.
+#[must_use]
+pub fn reconciler_with_pause_points() -> PathBuf {
+    built(
+        "COUPON_RECONCILER_PAUSE",
+        "debug/coupon-reconciler",
+        "cargo build -p coupon-reconciler --features pause-points",
+    )
+}
+
+/// The workspace's root directory.
+///
+/// # Panics
+/// Never: the package lies in it.
+#[must_use]
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace")
+}
+
+fn built(variable: &str, path: &str, command: &str) -> PathBuf {
+    let file = env::var_os(variable).map_or_else(|| target_directory().join(path), PathBuf::from);
+    assert!(file.is_file(), "{} is missing: run `{command}`, or set {variable} to the file", file.display());
+    file
+}
+
+/// Cargo's target directory: this very test was built into `<target>/<profile>/deps`.
+///
+/// # Panics
+/// If the test was moved out of it.
+#[must_use]
+pub fn target_directory() -> PathBuf {
+    let test = env::current_exe().expect("a process knows its own path");
+    let deps = test.ancestors().find(|path| path.ends_with("deps")).expect("a test lies in <target>/<profile>/deps");
+    deps.ancestors().nth(2).expect("deps lies in <target>/<profile>").to_owned()
+}
+
+/// A program on the PATH.
+#[must_use]
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(name)).find(|file| file.is_file())
+}
+
+/// A program of PostgreSQL, which Debian keeps off the PATH; the newest version there is.
+///
+/// # Panics
+/// If it is not installed.
+#[must_use]
+pub fn postgres_program(name: &str) -> PathBuf {
+    on_path(name)
+        .into_iter()
+        .chain(pg_config_directory().map(|directory| directory.join(name)))
+        .chain(debian_directories().into_iter().map(|directory| directory.join(name)))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| panic!("PostgreSQL's {name} is missing: run `apt-get install postgresql`"))
+}
+
+fn pg_config_directory() -> Option<PathBuf> {
+    let output = std::process::Command::new(on_path("pg_config")?).arg("--bindir").output().ok()?;
+    Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()))
+}
+
+fn debian_directories() -> Vec<PathBuf> {
+    let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") else { return Vec::new() };
+    let mut versions: Vec<_> = versions.flatten().map(|entry| entry.path()).collect();
+    let number = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
+    versions.sort_by_key(|path| std::cmp::Reverse(number(path)));
+    versions.into_iter().map(|version| version.join("bin")).collect()
+}

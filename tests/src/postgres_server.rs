@@ -1,0 +1,271 @@
+//! A PostgreSQL of one's own.
+
+use crate::artifact;
+use crate::deadline::{DEADLINE, within};
+use crate::port;
+use crate::process::{self, Process, Program, read_log};
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+/// The account PostgreSQL runs as when the test is root, which it refuses to be.
+const ACCOUNT: &str = "postgres";
+
+/// The database of a test.
+const DATABASE: &str = "coupon";
+
+/// A password that must never be seen in a log. The server trusts loopback and does not ask for it.
+pub const PASSWORD: &str = "hunter2-postgres";
+
+/// How often another port is tried when somebody else was quicker.
+const PORT_TRIES: usize = 5;
+
+/// Small, and without waiting for a disk: a test ends processes, not the machine.
+const SETTINGS: [&str; 7] = [
+    "listen_addresses=127.0.0.1",
+    "fsync=off",
+    "shared_buffers=16MB",
+    "max_connections=50",
+    "autovacuum=off",
+    "timezone=UTC",
+    "log_min_messages=warning",
+];
+
+/// A running PostgreSQL, or one that was stopped and can be started again.
+pub struct Postgres {
+    /// Its port on loopback, the same for all its lives.
+    pub port: u16,
+    // Dropped in this order: a failing process still shows its log, which lies in the directory.
+    process: Option<Process>,
+    program: Program,
+    _directory: TempDir,
+}
+
+impl Postgres {
+    /// A server with an empty database.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        let mut log = String::new();
+        for _ in 0..PORT_TRIES {
+            let mut postgres = Self::prepare();
+            match postgres.launch() {
+                Ok(()) => return postgres,
+                Err(ended) if ended.contains("Address already in use") => log = ended,
+                Err(ended) => panic!("postgres does not start:\n{ended}"),
+            }
+        }
+        panic!("postgres finds no free port:\n{log}");
+    }
+
+    /// A server that is not running yet, with its port and an empty database: [`Postgres::start_again`] starts it.
+    ///
+    /// # Panics
+    /// If PostgreSQL is not installed.
+    #[must_use]
+    pub fn prepare() -> Self {
+        let directory = temporary_directory();
+        let data = directory.path().join("data");
+        copy(&template(), &data);
+        let port = port::free();
+        let mut args: Vec<OsString> = vec!["-D".into(), data.into(), "-p".into(), port.to_string().into()];
+        args.extend(["-k".into(), directory.path().into()]);
+        args.extend(SETTINGS.iter().flat_map(|setting| ["-c".into(), OsString::from(setting)]));
+        let program = Program {
+            name: "postgres",
+            file: artifact::postgres_program("postgres"),
+            args,
+            env: Vec::new(),
+            directory: directory.path().to_owned(),
+            log: directory.path().join("log"),
+            account: account(),
+        };
+        Self { port, _directory: directory, program, process: None }
+    }
+
+    /// The URL for clients, with a password in it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("postgres://{ACCOUNT}:{PASSWORD}@127.0.0.1:{}/{DATABASE}", self.port)
+    }
+
+    /// Runs SQL and hands out the result's rows, one line each, columns separated by `|`.
+    ///
+    /// # Panics
+    /// If PostgreSQL refuses it.
+    #[must_use = "use Postgres::run for SQL without a result"]
+    pub fn rows(&self, sql: &str) -> Vec<String> {
+        let output = self.try_run(sql).unwrap_or_else(|error| panic!("{sql}\n{error}"));
+        output.lines().map(str::to_owned).collect()
+    }
+
+    /// Runs SQL whose result is one value.
+    ///
+    /// # Panics
+    /// If PostgreSQL refuses it.
+    #[must_use = "use Postgres::run for SQL without a result"]
+    pub fn value(&self, sql: &str) -> String {
+        self.rows(sql).join("\n")
+    }
+
+    /// Runs SQL without a result.
+    ///
+    /// # Panics
+    /// If PostgreSQL refuses it.
+    pub fn run(&self, sql: &str) {
+        self.try_run(sql).unwrap_or_else(|error| panic!("{sql}\n{error}"));
+    }
+
+    /// Runs SQL.
+    ///
+    /// # Errors
+    /// What PostgreSQL said.
+    ///
+    /// # Panics
+    /// If psql cannot be started.
+    pub fn try_run(&self, sql: &str) -> Result<String, String> {
+        let output = Command::new(artifact::postgres_program("psql"))
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &self.url(), "-c", sql])
+            .stdin(Stdio::null())
+            .output()
+            .expect("psql starts");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    }
+
+    /// Ends the server, cutting off its clients but finishing what is on disk ("fast").
+    ///
+    /// # Panics
+    /// If it is not running.
+    pub fn stop(&mut self) {
+        self.process.take().expect("the server runs").end("INT");
+    }
+
+    /// Ends the server as a crash does ("immediate").
+    ///
+    /// # Panics
+    /// If it is not running.
+    pub fn crash(&mut self) {
+        self.process.take().expect("the server runs").end("QUIT");
+    }
+
+    /// Starts the server again: same port, same data.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn start_again(&mut self) {
+        self.launch().unwrap_or_else(|log| panic!("postgres does not start again:\n{log}"));
+    }
+
+    fn launch(&mut self) -> Result<(), String> {
+        let mut process = self.program.start();
+        let is_ready = within(DEADLINE, || match process.ended() {
+            Some(_) => Some(false),
+            None => self.try_run("select 1").is_ok().then_some(true),
+        });
+        match is_ready {
+            Some(true) => {
+                self.process = Some(process);
+                Ok(())
+            }
+            _ => Err(read_log(&self.program.log)),
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // Killed outright, PostgreSQL would leave its children to find out by themselves.
+        if let Some(process) = &mut self.process {
+            process.signal("QUIT");
+            let _ = within(DEADLINE, || process.ended());
+        }
+    }
+}
+
+fn account() -> Option<&'static str> {
+    process::is_root().then_some(ACCOUNT)
+}
+
+/// A directory that PostgreSQL's account may use.
+fn temporary_directory() -> TempDir {
+    let directory = tempfile::Builder::new().prefix("coupon-postgres-").tempdir().expect("temporary directory");
+    if account().is_some() {
+        command("chown", &[ACCOUNT.as_ref(), directory.path().as_ref()]);
+    }
+    directory
+}
+
+/// A data directory as initdb leaves it, with the test's database: made once, then copied, which is ten times as
+/// fast.
+fn template() -> PathBuf {
+    let initdb = artifact::postgres_program("initdb");
+    let version = initdb.display().to_string().replace('/', "-");
+    let template = artifact::target_directory().join(format!("tmp/coupon-tests{version}"));
+    if template.is_dir() {
+        return template;
+    }
+    let directory = temporary_directory();
+    let log = directory.path().join("log");
+    let data = directory.path().join("data");
+    let mut program = Program {
+        name: "initdb",
+        file: initdb,
+        args: ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-U", ACCOUNT, "-D"]
+            .map(Into::into)
+            .into(),
+        env: Vec::new(),
+        directory: directory.path().to_owned(),
+        log: log.clone(),
+        account: account(),
+    };
+    program.args.push(data.clone().into());
+    let status = program.start().wait();
+    assert!(status.success(), "initdb failed:\n{}", read_log(&log));
+    // In single-user mode it takes one command a line, and no server.
+    let create = directory.path().join("create");
+    fs::write(&create, format!("create database {DATABASE};\n")).expect("write SQL");
+    single_user(&data, &create, &log);
+    // Two tests may get here at once: whoever renames first has made the template.
+    let own = template.with_extension(std::process::id().to_string());
+    fs::create_dir_all(template.parent().expect("a parent")).expect("target directory");
+    copy(&data, &own);
+    if fs::rename(&own, &template).is_err() {
+        let _ = fs::remove_dir_all(&own);
+    }
+    template
+}
+
+fn single_user(data: &Path, input: &Path, log: &Path) {
+    let program = Program {
+        name: "postgres --single",
+        file: "/bin/sh".into(),
+        args: vec![
+            "-c".into(),
+            r#"exec "$0" --single -D "$1" postgres < "$2""#.into(),
+            artifact::postgres_program("postgres").into(),
+            data.into(),
+            input.into(),
+        ],
+        env: Vec::new(),
+        directory: data.to_owned(),
+        log: log.to_owned(),
+        account: account(),
+    };
+    let status = program.start().wait();
+    assert!(status.success(), "create database failed:\n{}", read_log(log));
+}
+
+fn copy(from: &Path, to: &Path) {
+    // With -a the owner goes with the files.
+    command("cp", &["-a".as_ref(), from.as_ref(), to.as_ref()]);
+}
+
+fn command(name: &str, args: &[&std::ffi::OsStr]) {
+    let status = Command::new(name).args(args).status();
+    assert!(status.is_ok_and(|status| status.success()), "{name} {args:?} failed");
+}

@@ -1,0 +1,210 @@
+//! The reconciler as an operator runs it.
+
+use crate::artifact;
+use crate::deadline::{eventually, eventually_true};
+use crate::http;
+use crate::port;
+use crate::postgres_server::Postgres;
+use crate::process::{Process, Program};
+use crate::redis_server::Redis;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Output};
+use tempfile::TempDir;
+
+/// How a reconciler is run.
+pub struct Options {
+    redis_url: String,
+    database_url: String,
+    args: Vec<String>,
+    pause_at: Option<String>,
+}
+
+/// A running `coupon-reconciler run`.
+pub struct Reconciler {
+    /// Where it serves health and metrics.
+    pub listen_port: u16,
+    // Dropped in this order: a failing process still shows its log, which lies in the directory.
+    process: Process,
+    directory: TempDir,
+}
+
+impl Options {
+    /// Between these two servers. It issues ten times a second, so that tests are short.
+    #[must_use]
+    pub fn between(redis: &Redis, postgres: &Postgres) -> Self {
+        Self {
+            redis_url: redis.url(),
+            database_url: postgres.url(),
+            args: ["--issue-interval", "100ms"].map(Into::into).into(),
+            pause_at: None,
+        }
+    }
+
+    /// Another way to reach Redis.
+    #[must_use]
+    pub fn redis_url(mut self, url: String) -> Self {
+        self.redis_url = url;
+        self
+    }
+
+    /// More arguments; clap lets a later one win only where the daemon says so, so do not repeat one.
+    #[must_use]
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
+    /// Another pace of issuing.
+    #[must_use]
+    pub fn issue_interval(mut self, interval: &str) -> Self {
+        self.args[1] = interval.to_owned();
+        self
+    }
+
+    /// Holds it when it first reaches a named point.
+    #[must_use]
+    pub fn pause_at(mut self, point: &str) -> Self {
+        self.pause_at = Some(point.to_owned());
+        self
+    }
+
+    /// Starts it. It may have to wait for its servers; [`Reconciler::await_ready`] does so too.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(self) -> Reconciler {
+        let directory = tempfile::Builder::new().prefix("coupon-reconciler-").tempdir().expect("temporary directory");
+        let listen_port = port::free();
+        let pause_file = directory.path().join("pause");
+        let mut env = vec![("REDIS_URL".into(), self.redis_url), ("DATABASE_URL".into(), self.database_url)];
+        let file = match self.pause_at {
+            None => artifact::reconciler(),
+            Some(point) => {
+                env.push(("COUPON_PAUSE_AT".into(), point));
+                env.push(("COUPON_PAUSE_FILE".into(), pause_file.display().to_string()));
+                artifact::reconciler_with_pause_points()
+            }
+        };
+        let mut args = vec!["run".into(), "--listen".into(), format!("127.0.0.1:{listen_port}").into()];
+        args.extend(self.args.into_iter().map(Into::into));
+        let program = Program {
+            name: "coupon-reconciler",
+            file,
+            args,
+            env,
+            directory: directory.path().to_owned(),
+            log: directory.path().join("log"),
+            account: None,
+        };
+        Reconciler { listen_port, process: program.start(), directory }
+    }
+}
+
+impl Reconciler {
+    /// Starts one between these two servers and waits until it is ready.
+    #[must_use]
+    pub fn start(redis: &Redis, postgres: &Postgres) -> Self {
+        Options::between(redis, postgres).start().await_ready()
+    }
+
+    /// Waits until it says that both sides are up and the schema is there.
+    ///
+    /// # Panics
+    /// At the deadline.
+    #[must_use]
+    pub fn await_ready(self) -> Self {
+        eventually_true("the reconciler is ready", || self.is_ready());
+        self
+    }
+
+    /// Whether it says so now.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(http::get(self.listen_port, "/readyz"), Ok((200, _)))
+    }
+
+    /// The sum of a metric over all its labels, if it is served.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let (_, text) = http::get(self.listen_port, "/metrics").ok()?;
+        let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
+        let values: Vec<f64> =
+            text.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+        (!values.is_empty()).then(|| values.iter().sum())
+    }
+
+    /// Waits until it is held at its pause point.
+    ///
+    /// # Panics
+    /// At the deadline.
+    pub fn await_pause(&self) {
+        eventually_true("the reconciler reaches its pause point", || self.pause_file().is_file());
+    }
+
+    /// Lets it go on from its pause point.
+    ///
+    /// # Panics
+    /// If it is not held.
+    pub fn go_on(&self) {
+        std::fs::remove_file(self.pause_file()).expect("the reconciler is held at a pause point");
+    }
+
+    fn pause_file(&self) -> PathBuf {
+        self.directory.path().join("pause")
+    }
+
+    /// Ends it without warning.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: &str) {
+        self.process.signal(signal);
+    }
+
+    /// Sends a signal and waits for the end.
+    pub fn end(&mut self, signal: &str) -> ExitStatus {
+        self.process.end(signal)
+    }
+
+    /// Waits for the end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.process.wait()
+    }
+
+    /// Whether it still runs.
+    #[must_use]
+    pub fn is_alive(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+
+    /// All it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Waits until it has logged something.
+    ///
+    /// # Panics
+    /// At the deadline.
+    pub fn await_log(&self, text: &str) {
+        eventually(&format!("the reconciler logs: {text}"), || self.log().contains(text).then_some(()));
+    }
+}
+
+/// Runs a subcommand to its end.
+///
+/// # Panics
+/// If it cannot be started.
+#[must_use]
+pub fn command(redis: &Redis, postgres: &Postgres, args: &[&str]) -> Output {
+    Command::new(artifact::reconciler())
+        .args(args)
+        .env("REDIS_URL", redis.url())
+        .env("DATABASE_URL", postgres.url())
+        .output()
+        .expect("coupon-reconciler starts")
+}

@@ -1,0 +1,251 @@
+//! A Redis of one's own.
+
+use crate::artifact;
+use crate::deadline::{DEADLINE, within};
+use crate::port;
+use crate::process::{Process, Program, read_log};
+use crate::resp::{Client, Value};
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// How often another port is tried when somebody else was quicker.
+const PORT_TRIES: usize = 5;
+
+/// What of the shipped redis.conf a test sets itself: where things are, and which module is loaded.
+const OWN_SETTINGS: [&str; 9] =
+    ["loadmodule", "port", "bind", "dir", "logfile", "pidfile", "daemonize", "supervised", "unixsocket"];
+
+/// How a server is started.
+pub struct Options {
+    lines: Vec<String>,
+    with_module: bool,
+    module_args: String,
+}
+
+/// A running redis-server, or one that was stopped and can be started again.
+pub struct Redis {
+    /// Its port on loopback, the same for all its lives.
+    pub port: u16,
+    // Dropped in this order: a failing process still shows its log, which lies in the directory.
+    process: Option<Process>,
+    program: Program,
+    directory: TempDir,
+}
+
+impl Options {
+    /// The shipped settings, with the module.
+    #[must_use]
+    pub fn shipped() -> Self {
+        Self { lines: Vec::new(), with_module: true, module_args: String::new() }
+    }
+
+    /// A line of redis.conf, which wins over the shipped one.
+    #[must_use]
+    pub fn line(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(line.into());
+        self
+    }
+
+    /// Arguments of the module.
+    #[must_use]
+    pub fn module_args(mut self, args: &str) -> Self {
+        self.module_args = args.to_owned();
+        self
+    }
+
+    /// A server that does not know the module.
+    #[must_use]
+    pub fn without_module(mut self) -> Self {
+        self.with_module = false;
+        self
+    }
+
+    /// Starts the server and waits until it answers.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[must_use]
+    pub fn start(self) -> Redis {
+        self.try_start().unwrap_or_else(|log| panic!("redis-server does not start:\n{log}"))
+    }
+
+    /// Starts the server.
+    ///
+    /// # Errors
+    /// The log of a server that ended instead of answering.
+    pub fn try_start(self) -> Result<Redis, String> {
+        let mut log = String::new();
+        for _ in 0..PORT_TRIES {
+            let mut redis = self.prepare();
+            match redis.launch() {
+                Ok(()) => return Ok(redis),
+                Err(ended) if ended.contains("Address already in use") => log = ended,
+                Err(ended) => return Err(ended),
+            }
+        }
+        Err(log)
+    }
+
+    /// A server that is not running yet, with its port: [`Redis::start_again`] starts it.
+    ///
+    /// # Panics
+    /// If redis-server is not installed.
+    #[must_use]
+    pub fn prepare(&self) -> Redis {
+        let directory = tempfile::Builder::new().prefix("coupon-redis-").tempdir().expect("temporary directory");
+        let port = port::free();
+        let file = artifact::on_path("redis-server").expect("redis-server is missing: apt-get install redis-server");
+        let config = directory.path().join("redis.conf");
+        fs::write(&config, self.config(port, directory.path())).expect("write redis.conf");
+        let program = Program {
+            name: "redis-server",
+            file,
+            args: vec![config.into()],
+            env: Vec::new(),
+            directory: directory.path().to_owned(),
+            log: directory.path().join("log"),
+            account: None,
+        };
+        Redis { port, directory, program, process: None }
+    }
+
+    fn config(&self, port: u16, directory: &Path) -> String {
+        let shipped = fs::read_to_string(artifact::workspace().join("redis.conf")).unwrap_or_default();
+        let is_own = |line: &&str| line.split_whitespace().next().is_none_or(|word| !OWN_SETTINGS.contains(&word));
+        let mut lines: Vec<String> = shipped.lines().filter(is_own).map(str::to_owned).collect();
+        lines.extend([
+            format!("port {port}"),
+            "bind 127.0.0.1".into(),
+            format!("dir {}", directory.display()),
+            "logfile \"\"".into(),
+            "always-show-logo no".into(),
+            // DEBUG is how a test asks for a digest and a reload.
+            "enable-debug-command yes".into(),
+            // A replica starts at once, not after waiting for others to share its snapshot.
+            "repl-diskless-sync-delay 0".into(),
+        ]);
+        lines.extend(self.lines.iter().cloned());
+        if self.with_module {
+            lines.push(format!("loadmodule {} {}", artifact::module().display(), self.module_args));
+        }
+        lines.join("\n")
+    }
+}
+
+impl Redis {
+    /// A server with the shipped settings and the module.
+    #[must_use]
+    pub fn start() -> Self {
+        Options::shipped().start()
+    }
+
+    /// A replica of this server.
+    #[must_use]
+    pub fn replica(&self) -> Self {
+        Options::shipped().line(format!("replicaof 127.0.0.1 {}", self.port)).start()
+    }
+
+    /// A new connection.
+    ///
+    /// # Panics
+    /// If the server does not take it.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::connect(self.port).unwrap_or_else(|error| panic!("redis-server does not answer: {error}"))
+    }
+
+    /// A new connection that speaks RESP3.
+    ///
+    /// # Panics
+    /// If the server does not take it.
+    #[must_use]
+    pub fn client_resp3(&self) -> Client {
+        let mut client = self.client();
+        let hello = client.run("HELLO 3");
+        assert!(!hello.is_error(), "{hello}");
+        client
+    }
+
+    /// The URL for clients.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends the server without warning.
+    ///
+    /// # Panics
+    /// If it is not running.
+    pub fn kill(&mut self) {
+        self.process.take().expect("the server runs").kill();
+    }
+
+    /// Ends the server as an operator does, which saves what it is set to save.
+    ///
+    /// # Panics
+    /// If it is not running.
+    pub fn stop(&mut self) {
+        let mut process = self.process.take().expect("the server runs");
+        process.end("TERM");
+    }
+
+    /// Starts the server again: same port, same data.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn start_again(&mut self) {
+        self.launch().unwrap_or_else(|log| panic!("redis-server does not start again:\n{log}"));
+    }
+
+    /// Starts a stopped server again without the module.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn start_again_without_module(&mut self) {
+        let file = self.directory.path().join("redis.conf");
+        let config = fs::read_to_string(&file).expect("read redis.conf");
+        let lines: Vec<&str> = config.lines().filter(|line| !line.starts_with("loadmodule ")).collect();
+        fs::write(&file, lines.join("\n")).expect("write redis.conf");
+        self.start_again();
+    }
+
+    /// Whether the very process that was started still runs.
+    ///
+    /// # Panics
+    /// If it was stopped by the test.
+    #[must_use]
+    pub fn is_alive(&mut self) -> bool {
+        self.process.as_mut().expect("the server runs").ended().is_none()
+    }
+
+    /// All the server has logged, in all its lives.
+    #[must_use]
+    pub fn log(&self) -> String {
+        read_log(&self.program.log)
+    }
+
+    fn launch(&mut self) -> Result<(), String> {
+        let mut process = self.program.start();
+        let port = self.port;
+        let is_ready = within(DEADLINE, || match process.ended() {
+            Some(_) => Some(false),
+            None => is_up(port).then_some(true),
+        });
+        match is_ready {
+            Some(true) => {
+                self.process = Some(process);
+                Ok(())
+            }
+            _ => Err(process.log()),
+        }
+    }
+}
+
+/// Whether the server has loaded its data and takes commands.
+fn is_up(port: u16) -> bool {
+    Client::connect(port).and_then(|mut client| client.try_call(&["PING"])).is_ok_and(|reply| match reply {
+        Value::Error(error) => error.starts_with("NOAUTH"),
+        _ => true,
+    })
+}
