@@ -1,0 +1,28 @@
+# The doors for people. What happens behind each is in scripts/, one subject per file.
+# Settings are given as in `make run REDIS_PORT=6380`; make hands them to the scripts through the environment.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test bench drop build
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '%s\n' '' \
+	  'Settings, as in: make run REDIS_PORT=6380' \
+	  '  run    REDIS_PORT=6379  PG_PORT=(a free port)  LISTEN=127.0.0.1:9187  DATA_DIR=.data' \
+	  '  drop   USERS=1000000  QUANTITY=100000  MODE=QUEUE|INSTANT  WAITLIST=0  CONNECTIONS=64  PIPELINE=1  SEED=1' \
+	  '  bench  CALLS=200000  ROUNDS=7'
+
+run: ## install what is missing, build, start everything with a coupon to try; Ctrl-C stops it
+	@scripts/run.sh
+
+test: ## install what is missing, build, run all checks and tests
+	@scripts/test.sh
+
+bench: ## compare single commands with bare Redis commands, alternating, on a private server
+	@scripts/bench.sh
+
+drop: ## hold a sale and verify it, on the stack of `make run` or on one of its own
+	@scripts/drop.sh
+
+build: ## install what is missing and build the module and the reconciler
+	@scripts/build.sh

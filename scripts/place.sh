@@ -1,0 +1,31 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # the scripts that read this file use the names
+# Where things are: build results, and the data of the private servers.
+
+# Prints a path as seen from the root of the file system.
+absolute() {
+  case $1 in
+    /*) printf '%s' "$1" ;;
+    *) printf '%s/%s' "$PWD" "$1" ;;
+  esac
+}
+
+target=$(absolute "${CARGO_TARGET_DIR:-target}")
+if [ "$(uname)" = Darwin ]; then
+  module=$target/release/libcoupon.dylib
+else
+  module=$target/release/libcoupon.so
+fi
+reconciler=$target/release/coupon-reconciler
+bench=$target/release/coupon-bench
+
+data=$(absolute "${DATA_DIR:-.data}")
+
+# Written by whoever runs a stack, read by whoever wants to use it. It holds a password.
+stack_file=$data/stack.env
+
+make_data_dir() {
+  mkdir -p "$data" 2>/dev/null || true
+  [ -w "$data" ] || fail "cannot write to $data" \
+    'it may belong to another user: make it writable, or choose another place with DATA_DIR='
+}

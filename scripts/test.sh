@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Everything that can be checked, cheapest answer first; the end-to-end tests last, so that their summary closes the output.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/say.sh
+scripts/build.sh
+. scripts/find.sh
+
+for part in fmt clippy; do
+  cargo "$part" --version >/dev/null 2>&1 || fail "cargo $part is not installed" 'rustup component add rustfmt clippy'
+done
+
+say 'Formatting'
+cargo fmt --all --check
+if command -v shellcheck >/dev/null; then
+  say 'Shell scripts'
+  (cd scripts && shellcheck -- *.sh ../.ci/run)
+fi
+say 'Lints'
+cargo clippy --workspace --all-targets -- -D warnings
+say 'Unit tests'
+cargo test --workspace --exclude coupon-tests --lib --bins --no-fail-fast
+# After the unit tests, which build a reconciler without pause points under the same name.
+say 'Building the reconciler with pause points, at which the tests kill it'
+cargo build -p coupon-reconciler --features pause-points
+say 'End-to-end tests'
+cargo test -p coupon-tests --lib --tests --no-fail-fast
