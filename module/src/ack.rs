@@ -1,0 +1,43 @@
+//! COUPON.ACK key EPOCH e SEQ n
+
+use crate::redis::{Access, Arg, AsRedis, Reply, Server, Text};
+use crate::sale::Sale;
+use crate::settings::STREAM_KEEP;
+use coupon_core::coupon::{Cursor, Field};
+use coupon_core::ledger::Ack;
+use coupon_core::refusal::Refusal;
+use std::sync::atomic::Ordering;
+
+/// Records what is persisted, and trims the entries before it.
+///
+/// # Errors
+/// Any but DIVERGED.
+pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
+    let [key, rest @ ..] = args else { return Err(Refusal::usage("wrong number of arguments")) };
+    let ack = Ack::parse(rest.iter().map(Arg::bytes))?;
+    let mut sale = Sale::open(server, key, Access::Write)?;
+    let coupon = sale.coupon()?;
+    if !ack.decide(&coupon, server.token())? {
+        return Ok(Reply::Done);
+    }
+    let persisted_to = if ack.seq == coupon.position.seq {
+        coupon.granted_to
+    } else {
+        // The user is named in case the next grant has the same score.
+        sale.grants.find(ack.seq).map(|grant| Cursor { arrival: grant.requested_at, user: Some(grant.user) })
+    };
+    let Some(persisted_to) = persisted_to else {
+        return Err(Refusal::TryAgain(
+            "the :grants key has lost the entry to acknowledge; let the reconciler restore it",
+        ));
+    };
+    sale.set(&[
+        (Field::Persisted, Text::count(ack.seq.0)),
+        (Field::PersistedTo, Text::new(persisted_to.encode().as_bytes())),
+    ]);
+    // Entries have no gaps, so a length says exactly which stay: entry n, those after it, and those to keep.
+    let keep = STREAM_KEEP.load(Ordering::Relaxed).unsigned_abs();
+    let unpersisted = coupon.position.seq.0.saturating_sub(ack.seq.0);
+    sale.trim(unpersisted.saturating_add(1).saturating_add(keep));
+    Ok(Reply::Done)
+}

@@ -1,0 +1,200 @@
+//! The map of the module: every command, with its syntax, flags, arity, description and handler.
+
+use crate::redis::{Arg, Reply, Server};
+use crate::{ack, close, info, issue, open, request, resume, status};
+use coupon_core::refusal::Refusal;
+use redis_module::raw;
+use std::ffi::CStr;
+
+/// A row of the table.
+pub struct Command {
+    /// Its name.
+    pub name: &'static CStr,
+    /// Arguments with the name: exactly so many, or at least so many if negative.
+    pub arity: i32,
+    /// Flags of RM_CreateCommand. `deny-oom` is missing where a command must go on when memory is full: it ends a
+    /// sale, or makes room.
+    pub flags: &'static CStr,
+    /// What it does to the key: REDISMODULE_CMD_KEY_*.
+    pub key: u32,
+    /// For COMMAND DOCS.
+    pub summary: &'static CStr,
+    /// For COMMAND DOCS.
+    pub complexity: &'static CStr,
+    /// For COMMAND DOCS: the module's version.
+    pub since: &'static CStr,
+    /// For COMMAND DOCS and the hints of redis-cli.
+    pub args: &'static [Argument],
+    /// Carries it out. The arguments are those after the name.
+    pub call: fn(&Server, &[Arg]) -> Result<Reply, Refusal>,
+}
+
+impl Command {
+    /// Whether it takes so many arguments, its name among them.
+    pub fn takes(&self, count: usize) -> bool {
+        let arity = self.arity.unsigned_abs() as usize;
+        if self.arity < 0 { count >= arity } else { count == arity }
+    }
+}
+
+/// An argument, as described to clients.
+pub struct Argument {
+    /// Its name.
+    pub name: &'static CStr,
+    /// What it is.
+    pub kind: Kind,
+    /// The word before it.
+    pub token: Option<&'static CStr>,
+    /// Whether it may be left out.
+    pub is_optional: bool,
+}
+
+/// What an argument is.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// The coupon's key.
+    Key,
+    /// Text.
+    Text,
+    /// A whole number.
+    Integer,
+    /// Unix milliseconds.
+    Time,
+    /// The token alone.
+    Flag,
+}
+
+const fn needed(name: &'static CStr, kind: Kind) -> Argument {
+    Argument { name, kind, token: None, is_optional: false }
+}
+
+const fn option(token: &'static CStr, name: &'static CStr, kind: Kind) -> Argument {
+    Argument { name, kind, token: Some(token), is_optional: true }
+}
+
+const fn needed_option(token: &'static CStr, name: &'static CStr, kind: Kind) -> Argument {
+    Argument { name, kind, token: Some(token), is_optional: false }
+}
+
+const KEY: Argument = needed(c"key", Kind::Key);
+const USER: Argument = needed(c"user", Kind::Text);
+const WITHRANK: Argument = option(c"WITHRANK", c"withrank", Kind::Flag);
+const EPOCH: Argument = needed_option(c"EPOCH", c"epoch", Kind::Integer);
+const SEQ: Argument = needed_option(c"SEQ", c"seq", Kind::Integer);
+
+const READS: u32 = raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS;
+const UPDATES: u32 = raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_UPDATE;
+const READS_AND_UPDATES: u32 = UPDATES | raw::REDISMODULE_CMD_KEY_ACCESS;
+
+const O1: &CStr = c"O(1)";
+const LOG: &CStr = c"O(log(N)) with N being the number of accepted users";
+const V0_1: &CStr = c"0.1.0";
+
+/// All commands.
+pub const TABLE: [Command; 8] = [
+    // COUPON.OPEN key QUANTITY n [MODE QUEUE|INSTANT] [WAITLIST n] [OPENS unix-ms] [EXPIRES unix-ms] [EPOCH e]
+    Command {
+        name: c"coupon.open",
+        arity: -4,
+        flags: c"write deny-oom fast",
+        key: UPDATES,
+        summary: c"Defines a coupon and puts it on offer, or changes its definition.",
+        complexity: O1,
+        since: V0_1,
+        args: &[
+            KEY,
+            needed_option(c"QUANTITY", c"quantity", Kind::Integer),
+            option(c"MODE", c"queue|instant", Kind::Text),
+            option(c"WAITLIST", c"places", Kind::Integer),
+            option(c"OPENS", c"unix-time-milliseconds", Kind::Time),
+            option(c"EXPIRES", c"unix-time-milliseconds", Kind::Time),
+            option(c"EPOCH", c"epoch", Kind::Integer),
+        ],
+        call: open::call,
+    },
+    // COUPON.REQUEST key user [WITHRANK]
+    Command {
+        name: c"coupon.request",
+        arity: -3,
+        flags: c"write deny-oom fast",
+        key: READS_AND_UPDATES,
+        summary: c"Asks for a unit: checks for a duplicate, takes a place in line and, in INSTANT mode, the unit.",
+        complexity: LOG,
+        since: V0_1,
+        args: &[KEY, USER, WITHRANK],
+        call: request::call,
+    },
+    // COUPON.ISSUE key [COUNT n]
+    Command {
+        name: c"coupon.issue",
+        arity: -2,
+        flags: c"write deny-oom",
+        key: READS_AND_UPDATES,
+        summary: c"Grants units to the next waiting users, in the order of their arrival.",
+        complexity: c"O(log(N)+M) with M being the number of units granted, at most coupon.issue-max",
+        since: V0_1,
+        args: &[KEY, option(c"COUNT", c"count", Kind::Integer)],
+        call: issue::call,
+    },
+    // COUPON.STATUS key user [WITHRANK]
+    Command {
+        name: c"coupon.status",
+        arity: -3,
+        flags: c"readonly fast",
+        key: READS,
+        summary: c"Tells where a user stands.",
+        complexity: c"O(1), with WITHRANK O(log(N))",
+        since: V0_1,
+        args: &[KEY, USER, WITHRANK],
+        call: status::call,
+    },
+    // COUPON.INFO key
+    Command {
+        name: c"coupon.info",
+        arity: 2,
+        flags: c"readonly fast",
+        key: READS,
+        summary: c"Tells a coupon's definition and counts.",
+        complexity: O1,
+        since: V0_1,
+        args: &[KEY],
+        call: info::call,
+    },
+    // COUPON.CLOSE key
+    Command {
+        name: c"coupon.close",
+        arity: 2,
+        flags: c"write fast",
+        key: UPDATES,
+        summary: c"Ends a coupon: no further requests or grants.",
+        complexity: O1,
+        since: V0_1,
+        args: &[KEY],
+        call: close::call,
+    },
+    // COUPON.RESUME key EPOCH e SEQ n CHAIN c
+    Command {
+        name: c"coupon.resume",
+        arity: 8,
+        flags: c"write",
+        key: READS_AND_UPDATES,
+        summary:
+            c"Opens the gate under an epoch of the ledger, if Redis holds the ledger's history. For the reconciler.",
+        complexity: c"O(E*log(N)) with E being the number of epochs in the stream",
+        since: V0_1,
+        args: &[KEY, EPOCH, SEQ, needed_option(c"CHAIN", c"chain", Kind::Integer)],
+        call: resume::call,
+    },
+    // COUPON.ACK key EPOCH e SEQ n
+    Command {
+        name: c"coupon.ack",
+        arity: 6,
+        flags: c"write",
+        key: READS_AND_UPDATES,
+        summary: c"Records which grants are committed in the ledger, and trims their entries. For the reconciler.",
+        complexity: c"O(M) with M being the number of entries trimmed",
+        since: V0_1,
+        args: &[KEY, EPOCH, SEQ],
+        call: ack::call,
+    },
+];

@@ -1,0 +1,25 @@
+//! COUPON.STATUS key user [WITHRANK]
+
+use crate::redis::{Access, Arg, AsRedis, Reply, Server};
+use crate::sale::Sale;
+use coupon_core::refusal::Refusal;
+use coupon_core::request::Call;
+use coupon_core::standing::{ahead, state};
+use coupon_core::words::State;
+
+/// Tells where a user stands.
+///
+/// # Errors
+/// ERR, WRONGTYPE, NOCOUPON, TRYAGAIN, CROSSSLOT.
+pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
+    let [key, user, rest @ ..] = args else { return Err(Refusal::usage("wrong number of arguments")) };
+    let Call { user: id, with_rank } = Call::parse(user.bytes(), rest.iter().map(Arg::bytes))?;
+    let sale = Sale::open(server, key, Access::Read)?;
+    let coupon = sale.coupon()?;
+    let state = state(&coupon, id, sale.issued.score(user));
+    if !with_rank {
+        return Ok(Reply::Word(state.word()));
+    }
+    let rank = if state == State::None { 0 } else { sale.rank(user) };
+    Ok(Reply::Ranked(state.word(), vec![rank, ahead(&coupon, state, rank)]))
+}
