@@ -68,7 +68,7 @@ fn next_in_line(sale: &mut Sale<'_>, granted_to: Option<&Cursor>, wanted: u64) -
         return Ok(next);
     }
     let start = granted_to.map_or(f64::NEG_INFINITY, |cursor| cursor.arrival.score());
-    for member in sale.issued.from_score(start) {
+    for member in sale.issued.since(start) {
         let user = match UserId::parse(member.user.bytes()) {
             Ok(user) if granted_to.is_some_and(|cursor| cursor.covers(member.score, user)) => continue,
             Ok(user) => Some(user),

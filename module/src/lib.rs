@@ -33,7 +33,7 @@ const VERSION: i32 = {
 };
 
 /// Registers everything, or says in the log why not.
-fn load(context: &Context, arguments: &Vec<RedisString>) -> Status {
+fn load(context: &Context, arguments: &[RedisString]) -> Status {
     let arguments: Vec<&[u8]> = arguments.iter().map(RedisString::as_slice).collect();
     let loaded = settings::from_arguments(&arguments).and_then(|configs| redis::load(context, &configs));
     let server = redis::at_load(context);

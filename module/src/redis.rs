@@ -493,7 +493,7 @@ impl SortedSet<'_> {
     }
 
     /// All members from this score on, in order.
-    pub fn from_score(&mut self, score: f64) -> Members<'_> {
+    pub fn since(&mut self, score: f64) -> Members<'_> {
         if !self.0.is_missing() {
             // SAFETY: the key is open and a sorted set; it cannot change while the iterator borrows it.
             unsafe { api!(RedisModule_ZsetFirstInScoreRange)(self.0.handle, score, f64::INFINITY, 0, 0) };
@@ -687,15 +687,19 @@ pub enum Value {
 impl Server {
     fn reply(&self, reply: Result<Reply, Refusal>) {
         match reply {
-            // SAFETY: a C string of our own.
-            Ok(Reply::Done) => unsafe { api!(RedisModule_ReplyWithSimpleString)(self.ctx, c"OK".as_ptr()) },
+            Ok(Reply::Done) => {
+                // SAFETY: a C string of our own.
+                unsafe { api!(RedisModule_ReplyWithSimpleString)(self.ctx, c"OK".as_ptr()) };
+            }
             Ok(Reply::Word(word)) => self.reply_word(word),
             Ok(Reply::Count(count)) => self.reply_count(count),
             Ok(Reply::Ranked(word, counts)) => {
                 // SAFETY: as many elements follow.
                 unsafe { api!(RedisModule_ReplyWithArray)(self.ctx, counts.len().saturating_add(1) as _) };
                 self.reply_word(word);
-                counts.into_iter().map(|count| self.reply_count(count)).last().unwrap_or_default()
+                for count in counts {
+                    self.reply_count(count);
+                }
             }
             Ok(Reply::Map(pairs)) => {
                 // SAFETY: as many pairs follow.
@@ -705,27 +709,28 @@ impl Server {
                     match value {
                         Value::Word(word) => self.reply_word(word),
                         Value::Count(count) => self.reply_count(count),
-                    };
+                    }
                 }
-                0
             }
             Err(refusal) => {
                 // A refusal quotes clients' bytes in printable ASCII only, so there is no NUL to cut it short.
                 let text = CString::new(refusal.to_string()).unwrap_or_default();
                 // SAFETY: a C string, copied by Redis.
-                unsafe { api!(RedisModule_ReplyWithError)(self.ctx, text.as_ptr()) }
+                unsafe { api!(RedisModule_ReplyWithError)(self.ctx, text.as_ptr()) };
             }
-        };
+        }
     }
 
-    fn reply_word(&self, word: &str) -> c_int {
+    fn reply_word(&self, word: &str) {
         // SAFETY: Redis copies the bytes.
-        unsafe { api!(RedisModule_ReplyWithStringBuffer)(self.ctx, word.as_ptr().cast(), word.len()) }
+        unsafe { api!(RedisModule_ReplyWithStringBuffer)(self.ctx, word.as_ptr().cast(), word.len()) };
     }
 
-    fn reply_count(&self, count: u64) -> c_int {
+    fn reply_count(&self, count: u64) {
         // SAFETY: see the top of the file.
-        unsafe { api!(RedisModule_ReplyWithLongLong)(self.ctx, c_longlong::try_from(count).unwrap_or(c_longlong::MAX)) }
+        unsafe {
+            api!(RedisModule_ReplyWithLongLong)(self.ctx, c_longlong::try_from(count).unwrap_or(c_longlong::MAX))
+        };
     }
 }
 

@@ -27,9 +27,7 @@ impl<'s> Sale<'s> {
     /// # Errors
     /// [`Refusal::CrossSlot`] or [`Refusal::WrongType`].
     pub fn open(server: &'s Server, key: &'s Arg, access: Access) -> Result<Self, Refusal> {
-        if server.is_cluster() && !key::has_hash_tag(key.bytes()) {
-            return Err(Refusal::CrossSlot);
-        }
+        key::check(key.bytes(), server.is_cluster())?;
         let companion = |suffix: &str| Text::new(&[key.bytes(), suffix.as_bytes()].concat());
         let wrong = |name| move |WrongType| Refusal::WrongType(name);
         let issued_name = companion(key::ISSUED);

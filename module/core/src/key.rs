@@ -1,11 +1,24 @@
 //! The three keys of a coupon, and the pattern that ties a key to the ledger's id.
 
+use crate::limit::KEY_BYTES_MAX;
+use crate::refusal::Refusal;
 use std::fmt;
 
 /// Suffix of the sorted set of accepted users.
 pub const ISSUED: &str = ":issued";
 /// Suffix of the stream of grants.
 pub const GRANTS: &str = ":grants";
+
+/// Checks a coupon's key.
+///
+/// # Errors
+/// [`Refusal::Usage`] if it is empty or too long, [`Refusal::CrossSlot`] if a cluster could tear its three keys apart.
+pub fn check(key: &[u8], is_cluster: bool) -> Result<(), Refusal> {
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        return Err(Refusal::usage(format!("key has {} bytes, 1 to {KEY_BYTES_MAX} are allowed", key.len())));
+    }
+    if is_cluster && !has_hash_tag(key) { Err(Refusal::CrossSlot) } else { Ok(()) }
+}
 
 /// Whether all keys derived from this one share its cluster slot: it has a hash tag that is not empty.
 #[must_use]
@@ -84,6 +97,16 @@ mod tests {
         for bare in ["coupon:42", "", "{}", "{}{a}", "}{", "{a"] {
             assert!(!has_hash_tag(bare.as_bytes()), "{bare}");
         }
+    }
+
+    #[test]
+    fn a_key_is_neither_empty_nor_huge() {
+        assert!(matches!(check(b"", false), Err(Refusal::Usage(_))));
+        assert!(matches!(check(&[b'k'; 1025], false), Err(Refusal::Usage(_))));
+        assert_eq!(check(&[b'k'; 1024], false), Ok(()));
+        assert_eq!(check(b"coupon:42", false), Ok(()));
+        assert_eq!(check(b"coupon:42", true), Err(Refusal::CrossSlot));
+        assert_eq!(check(b"coupon:{42}", true), Ok(()));
     }
 
     #[test]

@@ -3,6 +3,9 @@
 /// Longest user id, in bytes of UTF-8.
 pub const USER_ID_BYTES_MAX: usize = 128;
 
+/// Longest key of a coupon, in bytes: its companions' names are built from it, and a name should not cost megabytes.
+pub const KEY_BYTES_MAX: usize = 1024;
+
 /// Most units one coupon can have, and most places its waitlist can have. It keeps every sum far inside
 /// 64 bits, and a sorted set of that many users no longer fits a machine anyway.
 pub const QUANTITY_MAX: u64 = 1_000_000_000;
