@@ -16,5 +16,6 @@ pub mod postgres_server;
 pub mod process;
 pub mod reconciler;
 pub mod redis_server;
+pub mod refusal;
 pub mod replication;
 pub mod resp;

@@ -1,0 +1,23 @@
+//! The module on a real Redis: every command, and what a server does around it.
+
+mod ack;
+mod close;
+mod cluster;
+mod command_table;
+mod copies;
+mod fairness;
+mod fence;
+mod hostile;
+mod info;
+mod issue;
+mod message;
+mod old_pattern;
+mod open;
+mod replication_stream;
+mod request;
+mod settings;
+mod status;
+mod transaction;
+mod tripwire;
+mod user_id;
+mod window;
