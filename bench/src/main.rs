@@ -1,3 +1,46 @@
-//! Load generator and benchmarks.
+//! Load generator: a verified sale (`drop`), and single commands beside bare Redis (`compare`).
 
-fn main() {}
+mod compare;
+mod connection;
+mod coupon;
+mod ledger;
+mod load;
+mod outcome;
+mod progress;
+mod report;
+mod sale;
+mod verify;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Load generator of redis-coupon. Exit code 0: done, every check passed; 1: a check failed, or it could not be run;
+/// 2: wrong usage.
+#[derive(Parser)]
+#[command(version)]
+enum Cli {
+    /// Hold a sale on a running stack and verify it
+    ///
+    /// Opens a new coupon by inserting a row into PostgreSQL, lets every user request it over many connections
+    /// (and every tenth once more), waits for the last row, then proves from what is stored that the sale was fair.
+    Drop(sale::Settings),
+    /// Compare single commands with bare Redis commands, alternating
+    Compare(compare::Settings),
+}
+
+// One thread: the server needs the other cores, and a client that waits for replies has nothing to gain from them.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let done = match Cli::parse() {
+        Cli::Drop(settings) => sale::hold(&settings).await,
+        Cli::Compare(settings) => compare::run(&settings).await.map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
