@@ -1,7 +1,7 @@
 //! The map of the module: every command, with its syntax, flags, arity, description and handler.
 
 use crate::redis::{Arg, Reply, Server};
-use crate::{ack, close, info, issue, open, request, resume, status};
+use crate::{ack, close, info, issue, open, request, restore, resume, status};
 use coupon_core::refusal::Refusal;
 use redis_module::raw;
 use std::ffi::CStr;
@@ -56,6 +56,8 @@ pub enum Kind {
     Key,
     /// Text.
     Text,
+    /// Text, once or more.
+    Texts,
     /// A whole number.
     Integer,
     /// Unix milliseconds.
@@ -81,6 +83,7 @@ const USER: Argument = needed(c"user", Kind::Text);
 const WITHRANK: Argument = option(c"WITHRANK", c"withrank", Kind::Flag);
 const EPOCH: Argument = needed_option(c"EPOCH", c"epoch", Kind::Integer);
 const SEQ: Argument = needed_option(c"SEQ", c"seq", Kind::Integer);
+const CHAIN: Argument = needed_option(c"CHAIN", c"chain", Kind::Integer);
 
 const READS: u32 = raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS;
 const UPDATES: u32 = raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_UPDATE;
@@ -91,7 +94,7 @@ const LOG: &CStr = c"O(log(N)) with N being the number of accepted users";
 const V0_1: &CStr = c"0.1.0";
 
 /// All commands.
-pub const TABLE: [Command; 8] = [
+pub const TABLE: [Command; 9] = [
     // COUPON.OPEN key QUANTITY n [MODE QUEUE|INSTANT] [WAITLIST n] [OPENS unix-ms] [EXPIRES unix-ms] [EPOCH e]
     Command {
         name: c"coupon.open",
@@ -182,7 +185,7 @@ pub const TABLE: [Command; 8] = [
             c"Opens the gate under an epoch of the ledger, if Redis holds the ledger's history. For the reconciler.",
         complexity: c"O(E*log(N)) with E being the number of epochs in the stream",
         since: V0_1,
-        args: &[KEY, EPOCH, SEQ, needed_option(c"CHAIN", c"chain", Kind::Integer)],
+        args: &[KEY, EPOCH, SEQ, CHAIN],
         call: resume::call,
     },
     // COUPON.ACK key EPOCH e SEQ n
@@ -196,5 +199,24 @@ pub const TABLE: [Command; 8] = [
         since: V0_1,
         args: &[KEY, EPOCH, SEQ],
         call: ack::call,
+    },
+    // COUPON.RESTORE key EPOCH e AFTER k CHAIN c GRANTS n user requested_at granted_at […]
+    Command {
+        name: c"coupon.restore",
+        arity: -13,
+        flags: c"write deny-oom",
+        key: READS_AND_UPDATES,
+        summary: c"Shuts the gate and puts the ledger's grants in the place of Redis's own, from their common part on. For the reconciler.",
+        complexity: c"O(M*log(N)) with M being the number of grants, at most 1000",
+        since: V0_1,
+        args: &[
+            KEY,
+            EPOCH,
+            needed_option(c"AFTER", c"seq", Kind::Integer),
+            CHAIN,
+            needed_option(c"GRANTS", c"count", Kind::Integer),
+            needed(c"user requested-at-microseconds granted-at-milliseconds", Kind::Texts),
+        ],
+        call: restore::call,
     },
 ];

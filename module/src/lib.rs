@@ -11,6 +11,7 @@ mod issue;
 mod open;
 mod redis;
 mod request;
+mod restore;
 mod resume;
 mod sale;
 mod settings;

@@ -61,7 +61,7 @@ pub fn missing_function() -> Option<&'static str> {
         RedisModule_SignalModifiedKey RedisModule_StreamAdd RedisModule_StreamIteratorNextField
         RedisModule_StreamIteratorNextID RedisModule_StreamIteratorStart RedisModule_StreamIteratorStop
         RedisModule_StreamTrimByLength RedisModule_StringPtrLen RedisModule_SubscribeToServerEvent
-        RedisModule_ValueLength RedisModule_ZsetAdd RedisModule_ZsetFirstInScoreRange RedisModule_ZsetLastInScoreRange
+        RedisModule_UnlinkKey RedisModule_ValueLength RedisModule_ZsetAdd RedisModule_ZsetFirstInScoreRange RedisModule_ZsetLastInScoreRange
         RedisModule_ZsetRangeCurrentElement RedisModule_ZsetRangeEndReached RedisModule_ZsetRangeNext
         RedisModule_ZsetRangeStop RedisModule_ZsetScore
     );
@@ -284,6 +284,30 @@ impl Server {
         }
     }
 
+    /// Replicates `ZADD name score member …`.
+    pub fn replicate_zadd_all(&self, name: &Text, members: &[(Arrival, &Arg)]) {
+        let scores: Vec<Text> = members.iter().map(|(arrival, _)| Text::count(arrival.0)).collect();
+        let mut pairs: Vec<*mut raw::RedisModuleString> =
+            scores.iter().zip(members).flat_map(|(score, (_, member))| [score.ptr(), member.ptr()]).collect();
+        // SAFETY: as in `replicate_hset`.
+        unsafe {
+            api!(RedisModule_Replicate)(
+                self.ctx,
+                c"ZADD".as_ptr(),
+                c"sv".as_ptr(),
+                name.ptr(),
+                pairs.as_mut_ptr(),
+                pairs.len(),
+            );
+        }
+    }
+
+    /// Replicates `UNLINK name`.
+    pub fn replicate_unlink(&self, name: &Text) {
+        // SAFETY: the format says one string, and it follows.
+        unsafe { api!(RedisModule_Replicate)(self.ctx, c"UNLINK".as_ptr(), c"s".as_ptr(), name.ptr()) };
+    }
+
     /// Replicates `HSET name field value …`.
     pub fn replicate_hset(&self, name: &Arg, fields: &[(Field, Text)]) {
         let vocabulary = Vocabulary::get();
@@ -468,7 +492,7 @@ impl SortedSet<'_> {
     }
 
     /// A member's score.
-    pub fn score(&self, member: &Arg) -> Option<f64> {
+    pub fn score(&self, member: &impl AsRedis) -> Option<f64> {
         if self.0.is_missing() {
             return None;
         }
@@ -501,7 +525,7 @@ impl SortedSet<'_> {
         Members { handle: self.0.handle, is_empty: self.0.is_missing(), set: PhantomData }
     }
 
-    /// Adds a member that is not in.
+    /// Puts a member at this score, whether it is in or not.
     pub fn add(&mut self, arrival: Arrival, member: &impl AsRedis) {
         let mut flags = 0;
         // SAFETY: the key is open to write and a sorted set or empty.
@@ -601,6 +625,12 @@ impl Stream<'_> {
         // SAFETY: the key is open to write and a stream or empty; four pairs of field and value are handed over.
         let status = unsafe { api!(RedisModule_StreamAdd)(self.0.handle, 0, &raw mut id, pairs.as_mut_ptr(), 4) };
         status == raw::REDISMODULE_OK as c_int
+    }
+
+    /// Removes the whole stream; its memory is freed in the background.
+    pub fn remove(&mut self) -> bool {
+        // SAFETY: the key is open to write; its handle stays valid, for an empty key.
+        !self.0.is_missing() && unsafe { api!(RedisModule_UnlinkKey)(self.0.handle) } == raw::REDISMODULE_OK as c_int
     }
 
     /// Keeps the newest entries, so many.
@@ -741,7 +771,7 @@ type Door = unsafe extern "C" fn(*mut raw::RedisModuleCtx, *mut *mut raw::RedisM
 
 /// One door per row of the command table, as Redis does not tell a door which command it was called for.
 const DOORS: [Door; TABLE.len()] =
-    [door::<0>, door::<1>, door::<2>, door::<3>, door::<4>, door::<5>, door::<6>, door::<7>];
+    [door::<0>, door::<1>, door::<2>, door::<3>, door::<4>, door::<5>, door::<6>, door::<7>, door::<8>];
 
 unsafe extern "C" fn door<const ROW: usize>(
     ctx: *mut raw::RedisModuleCtx,
@@ -775,8 +805,8 @@ fn draw_token() {
     let mut bytes = [0_u8; 8];
     // SAFETY: Redis fills so many bytes.
     unsafe { api!(RedisModule_GetRandomBytes)(bytes.as_mut_ptr(), bytes.len()) };
-    // A number of 63 bits, so that it stays one for every reader of the hash.
-    TOKEN.store(u64::from_le_bytes(bytes) >> 1, Ordering::Relaxed);
+    // A number of 63 bits, so that it stays one for every reader of the hash; 0 is for a gate that is shut.
+    TOKEN.store((u64::from_le_bytes(bytes) >> 1).max(1), Ordering::Relaxed);
 }
 
 /// Data was loaded (at start, by a full synchronization, by DEBUG RELOAD), or the role changed: what the coupons hold
@@ -936,12 +966,16 @@ fn arguments(list: &[Argument]) -> Vec<raw::RedisModuleCommandArg> {
         .map(|arg| {
             let kind = match arg.kind {
                 Kind::Key => raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_KEY,
-                Kind::Text => raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING,
+                Kind::Text | Kind::Texts => raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING,
                 Kind::Integer => raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_INTEGER,
                 Kind::Time => raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_UNIX_TIME,
                 Kind::Flag => raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_PURE_TOKEN,
             };
-            let flags = if arg.is_optional { raw::REDISMODULE_CMD_ARG_OPTIONAL } else { raw::REDISMODULE_CMD_ARG_NONE };
+            let mut flags =
+                if arg.is_optional { raw::REDISMODULE_CMD_ARG_OPTIONAL } else { raw::REDISMODULE_CMD_ARG_NONE };
+            if matches!(arg.kind, Kind::Texts) {
+                flags |= raw::REDISMODULE_CMD_ARG_MULTIPLE;
+            }
             argument(arg.name.as_ptr(), kind, arg.token.map_or(ptr::null(), CStr::as_ptr), flags as c_int)
         })
         .collect();

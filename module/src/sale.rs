@@ -88,6 +88,23 @@ impl<'s> Sale<'s> {
         self.server.signal_modified(&self.issued_name);
     }
 
+    /// Puts users into the line, or moves them to their place in it.
+    pub fn join_all(&mut self, users: &[(Arrival, &Arg)]) {
+        for (arrival, user) in users {
+            self.issued.add(*arrival, *user);
+        }
+        self.server.replicate_zadd_all(&self.issued_name, users);
+        self.server.signal_modified(&self.issued_name);
+    }
+
+    /// Removes the stream of grants.
+    pub fn drop_grants(&mut self) {
+        if self.grants.remove() {
+            self.server.replicate_unlink(&self.grants_name);
+            self.server.signal_modified(&self.grants_name);
+        }
+    }
+
     /// Appends the next grant to the stream, and moves the coupon on by it. False, with nothing changed, if the stream
     /// holds an entry that the coupon does not know.
     #[must_use]

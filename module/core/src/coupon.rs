@@ -396,7 +396,7 @@ impl Coupon {
     /// Takes the next grant of this coupon's history. The caller has made sure that a unit is left.
     pub fn grant(&mut self, user: UserId<'_>, arrival: Arrival) -> EntryId {
         self.position = Position { seq: self.position.seq.next(), chain: self.position.chain.next(user, arrival) };
-        if self.remaining() == 0 {
+        if self.status == Status::Available && self.remaining() == 0 {
             self.status = Status::Issued;
         }
         EntryId { epoch: self.epoch, seq: self.position.seq }

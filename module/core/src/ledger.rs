@@ -4,7 +4,7 @@ use crate::chain::Chain;
 use crate::coupon::{Coupon, Epoch, Position, Seq, Token};
 use crate::limit::NUMBER_MAX;
 use crate::options::{Options, set_once};
-use crate::refusal::{Refusal, quote};
+use crate::refusal::Refusal;
 
 /// Names of the options.
 pub mod option {
@@ -67,13 +67,7 @@ fn parse<'a>(
         match name {
             option::EPOCH => set_once(&mut epoch, name, Epoch(options.number(name, 1..=NUMBER_MAX)?))?,
             option::SEQ => set_once(&mut seq, name, Seq(options.number(name, 0..=NUMBER_MAX)?))?,
-            _ => {
-                let value = options.value(name)?;
-                let number = str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-                let number = number
-                    .ok_or_else(|| Refusal::usage(format!("CHAIN is a signed 64-bit integer, not {}", quote(value))))?;
-                set_once(&mut chain, name, Chain(number))?;
-            }
+            _ => set_once(&mut chain, name, Chain(options.signed(name)?))?,
         }
     }
     Ok((epoch.ok_or_else(|| missing(option::EPOCH))?, seq.ok_or_else(|| missing(option::SEQ))?, chain))

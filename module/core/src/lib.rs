@@ -19,6 +19,7 @@ pub mod open;
 pub mod options;
 pub mod refusal;
 pub mod request;
+pub mod restore;
 pub mod standing;
 pub mod user;
 pub mod words;

@@ -50,6 +50,27 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Options<I> {
             ))
         })
     }
+
+    /// The signed number behind an option.
+    ///
+    /// # Errors
+    /// [`Refusal::Usage`] if there is none.
+    pub fn signed(&mut self, name: &str) -> Result<i64, Refusal> {
+        let value = self.value(name)?;
+        let number = str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+        number.ok_or_else(|| Refusal::usage(format!("{name} is a signed 64-bit integer, not {}", quote(value))))
+    }
+
+    /// Makes sure that nothing follows.
+    ///
+    /// # Errors
+    /// [`Refusal::Usage`] that names what does.
+    pub fn end(&mut self) -> Result<(), Refusal> {
+        match self.rest.next() {
+            None => Ok(()),
+            Some(word) => Err(Refusal::usage(format!("unexpected {} at the end", quote(word)))),
+        }
+    }
 }
 
 /// Fills a slot once.

@@ -1,0 +1,256 @@
+//! COUPON.RESTORE: the ledger's history takes the place of Redis's own, from their common part on.
+//!
+//! Redis keeps who is granted as "everybody in the sorted set up to a cursor", so whoever is put in by the ledger has to
+//! stand before all who wait. That is where the own arrival puts them, but for one case: two servers that both thought to
+//! be the primary let in different users at the same time. Then a user whom the ledger holds may have arrived
+//! later than one who waits, and gets a score just before the first who waits. The stream and the ledger keep the true
+//! time; the score only keeps the order.
+
+use crate::chain::Chain;
+use crate::coupon::{Arrival, Coupon, Cursor, Epoch, Position, Seq, Token};
+use crate::ledger::option::{CHAIN, EPOCH};
+use crate::limit::{ARRIVAL_US_MAX, NUMBER_MAX, RESTORE_MAX};
+use crate::options::{Options, set_once};
+use crate::refusal::{Refusal, quote};
+use crate::user::UserId;
+use crate::words::Status;
+use std::collections::HashSet;
+
+/// Names of the options that only this command has.
+pub mod option {
+    /// The last grant that both sides share.
+    pub const AFTER: &str = "AFTER";
+    /// The ledger's grants after it: their number, then user, requested_at (µs) and granted_at (ms) of each.
+    pub const GRANTS: &str = "GRANTS";
+}
+
+/// No process ever draws this token: the gate is shut.
+pub const SHUT: Token = Token(0);
+
+/// A grant of the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Granted<'a> {
+    /// The user.
+    pub user: UserId<'a>,
+    /// Which argument after the key it was, so that the adapter need not copy it.
+    pub argument: usize,
+    /// When the request was accepted.
+    pub requested_at: Arrival,
+    /// When it was granted, Unix milliseconds.
+    pub granted_at_ms: u64,
+}
+
+/// `COUPON.RESTORE key EPOCH e AFTER k CHAIN c GRANTS n user requested_at granted_at …` after the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restore<'a> {
+    epoch: Epoch,
+    after: Position,
+    /// The ledger's grants, in order.
+    pub grants: Vec<Granted<'a>>,
+}
+
+impl<'a> Restore<'a> {
+    /// Reads the arguments after the key.
+    ///
+    /// # Errors
+    /// [`Refusal::Usage`].
+    pub fn parse(args: impl ExactSizeIterator<Item = &'a [u8]>) -> Result<Self, Refusal> {
+        let total = args.len();
+        let mut options = Options::new(args);
+        let (mut epoch, mut seq, mut chain) = (None, None, None);
+        while let Some(name) = options.next_name(&[EPOCH, option::AFTER, CHAIN, option::GRANTS])? {
+            match name {
+                EPOCH => set_once(&mut epoch, name, Epoch(options.number(name, 1..=NUMBER_MAX)?))?,
+                option::AFTER => set_once(&mut seq, name, Seq(options.number(name, 0..=NUMBER_MAX)?))?,
+                CHAIN => set_once(&mut chain, name, Chain(options.signed(name)?))?,
+                _ => {
+                    let count = options.number(name, 1..=RESTORE_MAX)?;
+                    let missing = |name| move || Refusal::usage(format!("option {name} is missing before GRANTS"));
+                    return Ok(Self {
+                        epoch: epoch.ok_or_else(missing(EPOCH))?,
+                        after: Position {
+                            seq: seq.ok_or_else(missing(option::AFTER))?,
+                            chain: chain.ok_or_else(missing(CHAIN))?,
+                        },
+                        grants: Self::parse_grants(&mut options, count, total)?,
+                    });
+                }
+            }
+        }
+        Err(Refusal::usage("option GRANTS is missing: the ledger's grants come last"))
+    }
+
+    fn parse_grants<I: Iterator<Item = &'a [u8]>>(
+        options: &mut Options<I>,
+        count: u64,
+        total: usize,
+    ) -> Result<Vec<Granted<'a>>, Refusal> {
+        let mut users = HashSet::new();
+        let mut grants = Vec::new();
+        for index in 0..count {
+            let granted = Granted {
+                user: UserId::parse(options.value(option::GRANTS)?)?,
+                // Grants come last, three arguments each.
+                argument: usize::try_from(count.saturating_sub(index).saturating_mul(3))
+                    .map_or(0, |from_end| total.saturating_sub(from_end)),
+                requested_at: Arrival(options.number("requested_at", 0..=ARRIVAL_US_MAX)?),
+                granted_at_ms: options.number("granted_at", 0..=ARRIVAL_US_MAX)?,
+            };
+            if !users.insert(granted.user) {
+                return Err(Refusal::usage(format!("user {} is granted twice", quote(granted.user.as_bytes()))));
+            }
+            grants.push(granted);
+        }
+        options.end()?;
+        Ok(grants)
+    }
+
+    /// Cuts the coupon back to the common part and shuts its gate.
+    ///
+    /// `at` finds a grant between 0 and the newest with its score, if it can still be known.
+    ///
+    /// # Errors
+    /// [`Refusal::StaleEpoch`], [`Refusal::Behind`] if Redis does not reach the common part, [`Refusal::Diverged`] if it
+    /// is not common.
+    pub fn cut(&self, coupon: &Coupon, at: impl FnOnce(Seq) -> Option<(Chain, Cursor)>) -> Result<Coupon, Refusal> {
+        if self.epoch < coupon.epoch {
+            return Err(Refusal::StaleEpoch { stored: coupon.epoch });
+        }
+        if self.after.seq > coupon.position.seq {
+            return Err(Refusal::Behind(coupon.position));
+        }
+        let known = if self.after.seq.0 == 0 {
+            Some((Chain::START, None))
+        } else if self.after.seq == coupon.position.seq {
+            Some((coupon.position.chain, coupon.granted_to.clone()))
+        } else {
+            at(self.after.seq).map(|(chain, cursor)| (chain, Some(cursor)))
+        };
+        let Some((_, granted_to)) = known.filter(|(chain, _)| *chain == self.after.chain) else {
+            return Err(Refusal::Diverged(coupon.position));
+        };
+        Ok(Coupon { epoch: self.epoch, fence: Some(SHUT), position: self.after, granted_to, ..coupon.clone() })
+    }
+
+    /// Where a grant stands in the sorted set: at its arrival, but before the first who waits.
+    ///
+    /// # Errors
+    /// [`Refusal::Usage`] if there is no place left, as somebody waits with a score that is no arrival time.
+    pub fn place(granted: &Granted<'_>, first_waiting: Option<f64>) -> Result<Arrival, Refusal> {
+        let Some(score) = first_waiting else { return Ok(granted.requested_at) };
+        match Arrival::from_score(score.ceil()).map(|first| first.0.checked_sub(1)) {
+            Some(Some(before)) => Ok(Arrival(granted.requested_at.0.min(before))),
+            // Infinity and the like stand behind everybody.
+            None if score > 0.0 => Ok(granted.requested_at),
+            _ => Err(Refusal::usage(
+                "somebody waits in the :issued key with a score of 0 or less, so there is no place before; ZREM that member",
+            )),
+        }
+    }
+}
+
+/// The coupon once all of a batch is in: what the ledger gave is persisted by definition.
+#[must_use]
+pub fn finish(mut coupon: Coupon, placed: Option<Arrival>) -> Coupon {
+    if let Some(last) = placed {
+        let is_newer = coupon.granted_to.as_ref().is_none_or(|cursor| cursor.arrival < last);
+        if is_newer {
+            coupon.granted_to = Some(Cursor { arrival: last, user: None });
+        }
+        coupon.first_at = coupon.first_at.or(Some(last));
+    }
+    coupon.persisted = coupon.position.seq;
+    coupon.persisted_to = coupon.granted_to.clone();
+    coupon.status = match coupon.status {
+        Status::Available | Status::Issued if coupon.remaining() == 0 => Status::Issued,
+        Status::Issued => Status::Available,
+        status => status,
+    };
+    coupon
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coupon::tests::available;
+    use crate::words::Mode;
+
+    fn parse(text: &'static str) -> Result<Restore<'static>, Refusal> {
+        let args: Vec<&[u8]> = text.split_whitespace().map(str::as_bytes).collect();
+        Restore::parse(args.into_iter())
+    }
+
+    #[test]
+    fn grants_come_last_and_know_their_argument() -> Result<(), Refusal> {
+        let restore = parse("CHAIN -3 EPOCH 2 AFTER 4 GRANTS 2 a 10 1 b 20 2")?;
+        assert_eq!(restore.after, Position { seq: Seq(4), chain: Chain(-3) });
+        let known: Vec<_> = restore.grants.iter().map(|g| (g.user.as_str(), g.argument, g.requested_at.0)).collect();
+        assert_eq!(known, [("a", 8, 10), ("b", 11, 20)]);
+        for bad in [
+            "",
+            "EPOCH 2 AFTER 4 CHAIN 1",
+            "EPOCH 2 CHAIN 1 GRANTS 1 a 1 1",
+            "EPOCH 2 AFTER 4 CHAIN 1 GRANTS 0",
+            "EPOCH 2 AFTER 4 CHAIN 1 GRANTS 1001",
+            "EPOCH 2 AFTER 4 CHAIN 1 GRANTS 2 a 1 1",
+            "EPOCH 2 AFTER 4 CHAIN 1 GRANTS 1 a 1 1 b",
+            "EPOCH 2 AFTER 4 CHAIN 1 GRANTS 2 a 1 1 a 2 2",
+            "EPOCH 2 AFTER 4 CHAIN 1 GRANTS 1 a -1 1",
+        ] {
+            assert!(matches!(parse(bad), Err(Refusal::Usage(_))), "{bad}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_history_is_cut_where_both_agree() -> Result<(), Refusal> {
+        let mut coupon = available(9, Mode::Queue);
+        coupon.epoch = Epoch(3);
+        coupon.position = Position { seq: Seq(5), chain: Chain(50) };
+        let cut = |text| {
+            parse(text)?
+                .cut(&coupon, |seq| (seq == Seq(4)).then_some((Chain(40), Cursor { arrival: Arrival(44), user: None })))
+        };
+        let four = cut("EPOCH 4 AFTER 4 CHAIN 40 GRANTS 1 a 1 1")?;
+        assert_eq!((four.epoch, four.fence, four.position.seq), (Epoch(4), Some(SHUT), Seq(4)));
+        assert_eq!(four.granted_to.map(|c| c.arrival), Some(Arrival(44)));
+        assert_eq!(cut("EPOCH 4 AFTER 0 CHAIN 0 GRANTS 1 a 1 1")?.granted_to, None);
+        assert!(matches!(cut("EPOCH 2 AFTER 4 CHAIN 40 GRANTS 1 a 1 1"), Err(Refusal::StaleEpoch { .. })));
+        assert!(matches!(cut("EPOCH 4 AFTER 4 CHAIN 41 GRANTS 1 a 1 1"), Err(Refusal::Diverged(_))));
+        assert!(matches!(cut("EPOCH 4 AFTER 3 CHAIN 30 GRANTS 1 a 1 1"), Err(Refusal::Diverged(_))));
+        assert!(matches!(cut("EPOCH 4 AFTER 6 CHAIN 60 GRANTS 1 a 1 1"), Err(Refusal::Behind(_))));
+        Ok(())
+    }
+
+    #[test]
+    fn a_grant_stands_before_all_who_wait() -> Result<(), Refusal> {
+        let restore = parse("EPOCH 4 AFTER 0 CHAIN 0 GRANTS 1 a 11 1")?;
+        for (waiting, place) in [
+            (None, 11),
+            (Some(20.0), 11),
+            (Some(12.0), 11),
+            (Some(11.0), 10),
+            (Some(10.5), 10),
+            (Some(5.0), 4),
+            (Some(f64::INFINITY), 11),
+        ] {
+            for granted in &restore.grants {
+                assert_eq!(Restore::place(granted, waiting), Ok(Arrival(place)), "{waiting:?}");
+            }
+        }
+        assert!(restore.grants.iter().all(|granted| Restore::place(granted, Some(0.0)).is_err()));
+        Ok(())
+    }
+
+    #[test]
+    fn what_the_ledger_gave_is_persisted() {
+        let mut coupon = available(2, Mode::Queue);
+        coupon.position.seq = Seq(2);
+        let done = finish(coupon.clone(), Some(Arrival(7)));
+        assert_eq!((done.status, done.persisted, done.first_at), (Status::Issued, Seq(2), Some(Arrival(7))));
+        assert_eq!(done.persisted_to, done.granted_to);
+        coupon.position.seq = Seq(1);
+        coupon.status = Status::Issued;
+        assert_eq!(finish(coupon, Some(Arrival(7))).status, Status::Available);
+    }
+}
