@@ -24,5 +24,5 @@ bench: ## compare single commands with bare Redis commands, alternating, on a pr
 drop: ## hold a sale and verify it, on the stack of `make run` or on one of its own
 	@scripts/drop.sh
 
-build: ## install what is missing and build the module and the reconciler
+build: ## install what is missing and build the module, the reconciler and the load generator
 	@scripts/build.sh

@@ -3,7 +3,7 @@
 # where the system can pin them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scripts/build.sh coupon-bench
+scripts/build.sh
 . scripts/say.sh
 . scripts/port.sh
 . scripts/place.sh

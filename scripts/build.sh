@@ -1,14 +1,10 @@
 #!/usr/bin/env bash
-# Builds what runs: the module and the reconciler, and further packages named as arguments.
+# Builds what runs. Always the same set: cargo compiles shared crates anew for each other choice of packages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/say.sh
 scripts/install.sh
 . scripts/find.sh
 
-packages=(-p coupon-module -p coupon-reconciler)
-for package in "$@"; do
-  packages+=(-p "$package")
-done
 say 'Building (the first time takes some minutes)'
-cargo build --release "${packages[@]}"
+cargo build --release -p coupon-module -p coupon-reconciler -p coupon-bench

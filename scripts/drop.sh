@@ -3,6 +3,7 @@
 # made for it and thrown away.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+scripts/build.sh
 . scripts/say.sh
 . scripts/place.sh
 . scripts/process.sh
@@ -22,15 +23,11 @@ hold_sale() {
 }
 
 if join_running_stack; then
-  scripts/install.sh
-  say 'Building the load generator'
-  cargo build --release -p coupon-bench
   say "The sale runs on the stack of 'make run' ($REDIS_URL)"
   hold_sale
   exit
 fi
 
-scripts/build.sh coupon-bench
 make_data_dir
 # A place inside, that PostgreSQL's own user can enter too.
 DATA_DIR=$(mktemp -d "$data/drop.XXXXXX")
