@@ -1,1 +1,245 @@
-//! x
+//! A million calls of any kind: the server lives, and what is refused changes nothing.
+
+use coupon_tests::coupon::Stored;
+use coupon_tests::redis_server::Redis;
+use coupon_tests::resp::{Client, Value, show};
+use fastrand::Rng;
+use std::thread;
+
+const CALLS: usize = 1_000_000;
+const CONNECTIONS: usize = 4;
+const BATCH: usize = 100;
+
+const COMMANDS: [&str; 9] = ["OPEN", "REQUEST", "ISSUE", "STATUS", "INFO", "CLOSE", "ACK", "RESUME", "RESTORE"];
+
+/// Words that a parser may stumble over.
+const WORDS: [&[u8]; 48] = [
+    b"",
+    b"\0",
+    b"a\0b",
+    b"\xff\xfe",
+    b"%n%n%n%s",
+    b"%x%p",
+    b"\r\n",
+    b"*1\r\n$4\r\nPING\r\n",
+    b" ",
+    b"0",
+    b"-0",
+    b"-1",
+    b"1",
+    b"2",
+    b"3",
+    b"7",
+    b"+1",
+    b"1.5",
+    b"1e9",
+    b"nan",
+    b"inf",
+    b"-inf",
+    b"0x7f",
+    b"1000000000",
+    b"1000000001",
+    b"4294967296",
+    b"9007199254740993",
+    b"9223372036854775807",
+    b"9223372036854775808",
+    b"-9223372036854775808",
+    b"18446744073709551615",
+    b"18446744073709551616",
+    b"340282366920938463463374607431768211456",
+    b"253402300799999",
+    b"253402300800000",
+    b"QUANTITY",
+    b"MODE",
+    b"INSTANT",
+    b"QUEUE",
+    b"WAITLIST",
+    b"OPENS",
+    b"EXPIRES",
+    b"EPOCH",
+    b"SEQ",
+    b"CHAIN",
+    b"COUNT",
+    b"WITHRANK",
+    b"GRANTS",
+];
+
+/// One connection's own coupons, so that it alone can change them.
+struct Attack {
+    client: Client,
+    random: Rng,
+    keys: Vec<String>,
+}
+
+impl Attack {
+    fn new(redis: &Redis, connection: usize, seed: u64) -> Self {
+        let mut client = redis.client();
+        let keys: Vec<String> =
+            ["plain", "ledger", "wrong", "hand", "missing"].map(|name| format!("{name}{connection}")).into();
+        for call in [
+            format!("COUPON.OPEN {} QUANTITY 5 WAITLIST 3", keys[0]),
+            format!("COUPON.OPEN {} QUANTITY 5 MODE INSTANT EPOCH 2", keys[1]),
+            format!("SET {} x", keys[2]),
+            format!("HSET {} status AVAILABLE quantity 3", keys[3]),
+        ] {
+            assert!(!client.run(&call).is_error(), "{call}");
+        }
+        Self { client, random: Rng::with_seed(seed + connection as u64), keys }
+    }
+
+    fn word(&mut self) -> Vec<u8> {
+        match self.random.u8(0..40) {
+            0 => vec![b'x'; self.random.usize(120..140)],
+            1 => vec![b'\xe4'; self.random.usize(0..3000)],
+            2 => (0..self.random.usize(0..40)).map(|_| self.random.u8(..)).collect(),
+            3..10 => format!("user{}", self.random.u8(0..20)).into_bytes(),
+            _ => WORDS[self.random.usize(0..WORDS.len())].to_owned(),
+        }
+    }
+
+    fn key(&mut self) -> Vec<u8> {
+        self.keys[self.random.usize(0..self.keys.len())].clone().into_bytes()
+    }
+
+    /// A call that makes sense, more or less.
+    fn sensible(&mut self) -> Vec<Vec<u8>> {
+        let key = String::from_utf8(self.key()).expect("a key");
+        let (small, user) = (self.random.u8(0..8), self.random.u8(0..20));
+        let line = match self.random.u8(0..12) {
+            0 => format!(
+                "COUPON.OPEN {key} QUANTITY {small} WAITLIST {small} MODE {}",
+                ["QUEUE", "INSTANT"][usize::from(user % 2)]
+            ),
+            1 => format!("COUPON.CLOSE {key}"),
+            2 => format!("COUPON.ISSUE {key} COUNT {small}"),
+            3 => format!("COUPON.RESUME {key} EPOCH {small} SEQ 0 CHAIN 0"),
+            4 => format!("COUPON.ACK {key} EPOCH {small} SEQ {small}"),
+            5 => format!("COUPON.INFO {key}"),
+            6 => format!("COUPON.STATUS {key} user{user} WITHRANK"),
+            7 => format!("COUPON.OPEN {key} QUANTITY {small} EPOCH {small} EXPIRES {small}"),
+            _ => format!("COUPON.REQUEST {key} user{user} WITHRANK"),
+        };
+        coupon_tests::call::words(&line)
+    }
+
+    /// A call of random words.
+    fn nonsense(&mut self) -> Vec<Vec<u8>> {
+        let command = COMMANDS[self.random.usize(0..COMMANDS.len())];
+        let mut call = vec![format!("COUPON.{command}").into_bytes()];
+        if self.random.u8(0..20) > 0 {
+            call.push(self.key());
+        }
+        for _ in 0..self.random.usize(1..10) {
+            call.push(self.word());
+        }
+        call
+    }
+
+    /// The digest of all keys of all coupons of this connection.
+    fn digest(&mut self) -> Value {
+        let mut call = vec!["DEBUG".to_owned(), "DIGEST-VALUE".to_owned()];
+        for key in &self.keys {
+            call.extend(["", ":issued", ":grants"].map(|suffix| format!("{key}{suffix}")));
+        }
+        self.client.call(&call)
+    }
+
+    /// Sends one batch, and sees to it that a batch of refusals leaves everything as it was. How many were accepted.
+    fn batch(&mut self, is_nonsense: bool) -> usize {
+        let before = self.digest();
+        let calls: Vec<_> = (0..BATCH).map(|_| if is_nonsense { self.nonsense() } else { self.sensible() }).collect();
+        for call in &calls {
+            self.client.queue(call);
+        }
+        let replies = self.client.replies(BATCH).expect("the server lives and answers every call");
+        let accepted = calls.iter().zip(&replies).filter(|(call, reply)| may_have_written(call, reply)).count();
+        if accepted == 0 {
+            assert_eq!(self.digest(), before, "something was written by {}", shown(&calls, &replies));
+        }
+        accepted
+    }
+}
+
+/// Whether a reply leaves room for a change. An ISSUE that grants nothing may still end a coupon.
+fn may_have_written(call: &[Vec<u8>], reply: &Value) -> bool {
+    let command = call[0].to_ascii_uppercase();
+    let word = match reply {
+        Value::Error(_) => return false,
+        Value::Array(elements) if command == b"COUPON.REQUEST" => &elements[0],
+        reply => reply,
+    };
+    match &command[b"COUPON.".len()..] {
+        b"STATUS" | b"INFO" => false,
+        b"REQUEST" => matches!(word.text(), "QUEUED" | "GRANTED"),
+        _ => true,
+    }
+}
+
+fn shown(calls: &[Vec<Vec<u8>>], replies: &[Value]) -> String {
+    let line = |(call, reply): (&Vec<Vec<u8>>, &Value)| {
+        format!("{} => {reply}", call.iter().map(|word| show(word)).collect::<Vec<_>>().join(" "))
+    };
+    calls.iter().zip(replies).map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_million_calls_neither_end_the_server_nor_change_what_they_may_not() {
+    let mut redis = Redis::start();
+    let seed = std::env::var("COUPON_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..1 << 40));
+    println!("COUPON_SEED={seed}");
+    let refused_batches: usize = thread::scope(|scope| {
+        let attacks: Vec<_> = (0..CONNECTIONS)
+            .map(|connection| {
+                let redis = &redis;
+                scope.spawn(move || {
+                    let mut attack = Attack::new(redis, connection, seed);
+                    let batches = CALLS / CONNECTIONS / BATCH;
+                    // Sense and nonsense in turn, so that nonsense meets coupons in every state.
+                    (0..batches).filter(|number| attack.batch(number % 4 != 0) == 0).count()
+                })
+            })
+            .collect();
+        attacks.into_iter().map(|attack| attack.join().expect("an attack")).sum()
+    });
+    assert!(redis.is_alive(), "the server ended");
+    assert!(refused_batches > 100, "only {refused_batches} batches were refused as a whole: the test shows too little");
+    let log = redis.log();
+    assert!(!log.contains("panic") && !log.contains("REPORT"), "{log}");
+    let mut client = redis.client();
+    for connection in 0..CONNECTIONS {
+        for name in ["plain", "ledger", "hand"] {
+            let stored = Stored::read(&mut client, &format!("{name}{connection}"));
+            let users: std::collections::HashSet<_> = stored.granted().into_iter().collect();
+            assert_eq!(users.len(), stored.grants.len(), "{name}{connection}: a user has two grants");
+            if stored.hash.contains_key("seq") {
+                assert!(stored.number("seq") <= stored.number("quantity"), "{name}{connection}: more than there are");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_torn_or_lying_protocol_ends_the_connection_and_not_the_server() {
+    let mut redis = Redis::start();
+    redis.client().run("COUPON.OPEN c QUANTITY 5");
+    for bytes in [
+        &b"*3\r\n$14\r\nCOUPON.REQUEST\r\n$1\r\nc\r\n$5\r\nab"[..],
+        b"*3\r\n$14\r\nCOUPON.REQUEST\r\n$1\r\nc\r\n$-1\r\n",
+        b"*1000000000\r\n",
+        b"*3\r\n$14\r\nCOUPON.REQUEST\r\n$1\r\nc\r\n$99999999999\r\nab\r\n",
+        b"COUPON.REQUEST c \"a\r\n",
+        b"COUPON.REQUEST c inline\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+    ] {
+        let mut client = redis.client();
+        client.send_bytes(bytes).expect("the server takes bytes");
+        drop(client);
+    }
+    let mut client = redis.client();
+    assert_eq!(client.run("PING").to_string(), "+PONG");
+    assert_eq!(client.run("COUPON.REQUEST c a").to_string(), "QUEUED");
+    assert!(redis.is_alive());
+}

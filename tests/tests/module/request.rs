@@ -189,10 +189,20 @@ fn misuse_is_refused() {
             ("COUPON.REQUEST c a WITHRANK x", "-ERR unknown option 'x'"),
             ("COUPON.REQUEST missing a", "-NOCOUPON "),
             ("COUPON.REQUEST other a", "-NOCOUPON "),
-            (r#"COUPON.REQUEST "" a"#, "-NOCOUPON "),
+            (r#"COUPON.REQUEST "" a"#, "-ERR key has 0 bytes, 1 to 1024 are allowed"),
             ("COUPON.REQUEST s a", "-WRONGTYPE"),
         ],
     );
+}
+
+#[test]
+fn a_keys_length_is_bounded() {
+    let redis = Redis::start();
+    let longest = "k".repeat(1024);
+    expect(&mut redis.client(), &[(format!("COUPON.OPEN {longest} QUANTITY 5"), "+OK")]);
+    let error = "-ERR key has 1025 bytes, 1 to 1024 are allowed";
+    let table = [("OPEN", "QUANTITY 5"), ("REQUEST", "a"), ("ISSUE", ""), ("STATUS", "a"), ("INFO", ""), ("CLOSE", "")];
+    expect_without_effect(&redis, &table.map(|(command, rest)| (format!("COUPON.{command} {longest}k {rest}"), error)));
 }
 
 #[test]

@@ -94,7 +94,10 @@ fn rank_never_gets_worse() {
             1 => expect(&mut client, &[(format!("COUPON.ACK c EPOCH 1 SEQ {seq}"), "+OK")]),
             2 => {
                 let mode = if random.bool() { "INSTANT" } else { "QUEUE" };
-                expect(&mut client, &[(format!("COUPON.OPEN c QUANTITY {} MODE {mode}", random.i64(10..20).max(seq)), "+OK")]);
+                expect(
+                    &mut client,
+                    &[(format!("COUPON.OPEN c QUANTITY {} MODE {mode}", random.i64(10..20).max(seq)), "+OK")],
+                );
             }
             _ => {
                 let reply = client.run(&format!("COUPON.REQUEST c {}", random.usize(0..ranks.len())));

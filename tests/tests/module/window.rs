@@ -1,1 +1,130 @@
-//! x
+//! The window, by the server's clock.
+
+use coupon_tests::coupon::Stored;
+use coupon_tests::deadline::eventually;
+use coupon_tests::redis_server::Redis;
+use coupon_tests::resp::{Client, Value, expect};
+
+/// The server's time in ms.
+fn time(client: &mut Client) -> u64 {
+    ms(&client.run("TIME"))
+}
+
+fn ms(time: &Value) -> u64 {
+    us(time) / 1000
+}
+
+fn us(time: &Value) -> u64 {
+    let part = |index: usize| time.array()[index].text().parse::<u64>().expect("a number");
+    part(0) * 1_000_000 + part(1)
+}
+
+/// A call, with the server's time just before and just after it, in µs.
+fn timed(client: &mut Client, call: &str) -> (u64, Value, u64) {
+    let replies = client.pipeline(&["MULTI", "TIME", call, "TIME", "EXEC"]);
+    let [before, reply, after] = replies[4].array() else { panic!("{}", replies[4]) };
+    (us(before), reply.clone(), us(after))
+}
+
+#[test]
+fn requests_begin_at_opens_and_end_at_expires_to_the_millisecond() {
+    let redis = Redis::start();
+    let mut client = redis.client();
+    let opens = time(&mut client) + 100;
+    let expires = opens + 100;
+    expect(&mut client, &[(format!("COUPON.OPEN c QUANTITY 1000000 OPENS {opens} EXPIRES {expires}"), "+OK")]);
+    let mut user = 0;
+    let mut seen = Vec::new();
+    eventually("the window has come and gone", || {
+        user += 1;
+        let (before, reply, after) = timed(&mut client, &format!("COUPON.REQUEST c {user}"));
+        let phase = |us: u64| match us / 1000 {
+            ms if ms < opens => "NOTOPEN",
+            ms if ms < expires => "QUEUED",
+            _ => "CLOSED",
+        };
+        // A call on an edge may fall on either side of it.
+        let outcome = reply.text().to_owned();
+        assert!(
+            [phase(before), phase(after)].contains(&&*outcome),
+            "{outcome} between {before} and {after}, window {opens}-{expires}"
+        );
+        if seen.last() != Some(&outcome) {
+            seen.push(outcome);
+        }
+        (seen.last().map(String::as_str) == Some("CLOSED")).then_some(())
+    });
+    assert_eq!(seen, ["NOTOPEN", "QUEUED", "CLOSED"]);
+    let stored = Stored::read(&mut client, "c");
+    let inside = |score: f64| score >= (opens * 1000) as f64 && score < (expires * 1000) as f64;
+    assert!(stored.issued.iter().all(|(_, score)| inside(*score)), "somebody was let in outside the window");
+}
+
+#[test]
+fn an_arrival_is_the_servers_time() {
+    let redis = Redis::start();
+    let mut client = redis.client();
+    expect(&mut client, &[("COUPON.OPEN c QUANTITY 1000 MODE INSTANT", "+OK")]);
+    for user in 0..200 {
+        let (before, _, after) = timed(&mut client, &format!("COUPON.REQUEST c {user}"));
+        let stored = Stored::read(&mut client, "c");
+        let (_, score) = stored.issued.last().expect("a user");
+        assert!((before as f64..=after as f64).contains(score), "{score} is not between {before} and {after}");
+        let granted_at = stored.grants.last().expect("a grant").granted_at_ms;
+        assert!((before / 1000..=after / 1000).contains(&granted_at), "{granted_at} in ms, {before} to {after} in µs");
+    }
+}
+
+#[test]
+fn those_accepted_in_time_are_still_granted_and_then_it_is_over() {
+    let redis = Redis::start();
+    let mut client = redis.client();
+    expect(
+        &mut client,
+        &[
+            ("COUPON.OPEN c QUANTITY 5", "+OK"),
+            ("COUPON.REQUEST c a", "QUEUED"),
+            ("COUPON.REQUEST c b", "QUEUED"),
+            ("COUPON.OPEN c QUANTITY 5 EXPIRES 1", "+OK"),
+            ("COUPON.REQUEST c late", "CLOSED"),
+            ("HGET c status", "AVAILABLE"),
+            ("COUPON.ISSUE c COUNT 1", ":1"),
+            ("HGET c status", "AVAILABLE"),
+            ("COUPON.ISSUE c", ":1"),
+            ("HGET c status", "EXPIRED"),
+            ("COUPON.ISSUE c", ":0"),
+            ("COUPON.STATUS c b", "GRANTED"),
+        ],
+    );
+}
+
+#[test]
+fn a_coupon_nobody_waits_for_ends_with_the_next_issue() {
+    let redis = Redis::start();
+    expect(
+        &mut redis.client(),
+        &[
+            ("COUPON.OPEN c QUANTITY 5 EXPIRES 1", "+OK"),
+            ("HGET c status", "AVAILABLE"),
+            ("COUPON.ISSUE c", ":0"),
+            ("HGET c status", "EXPIRED"),
+        ],
+    );
+}
+
+#[test]
+fn a_sold_out_coupon_stays_issued_after_its_window() {
+    let redis = Redis::start();
+    expect(
+        &mut redis.client(),
+        &[
+            ("COUPON.OPEN c QUANTITY 1 MODE INSTANT WAITLIST 1", "+OK"),
+            ("COUPON.REQUEST c a", "GRANTED"),
+            ("COUPON.REQUEST c w", "QUEUED"),
+            ("COUPON.OPEN c QUANTITY 1 EXPIRES 1", "+OK"),
+            ("COUPON.ISSUE c", ":0"),
+            ("HGET c status", "ISSUED"),
+            ("COUPON.REQUEST c x", "CLOSED"),
+        ],
+    );
+}
