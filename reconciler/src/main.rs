@@ -1,3 +1,123 @@
 //! Makes every grant of the coupon module durable in PostgreSQL.
+//!
+//! The guarantee is in [`relay`]; what keeps both sides together is decided in [`plan`] and done in [`compare`];
+//! what is done about errors stands in [`policy`]. All SQL is in [`ledger`], all Redis commands are in [`redis`].
 
-fn main() {}
+mod backoff;
+mod catalog;
+mod check;
+mod cli;
+mod compare;
+mod daemon;
+mod error;
+mod exit;
+mod hear;
+mod http;
+mod interval;
+mod issue;
+mod keep;
+mod lag;
+mod ledger;
+mod logging;
+mod metrics;
+mod pass;
+mod pause;
+mod plan;
+mod policy;
+mod redis;
+mod relay;
+mod run;
+mod secret;
+mod side;
+mod signal;
+mod status;
+mod visit;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use exit::{Exit, Failure};
+use ledger::Ledger;
+use redis::Redis;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Connections of the commands that only look.
+const LOOKING_CONNECTIONS_MAX: u32 = 1;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = logging::begin(&cli.log, cli.log_format) {
+        eprintln!("error: {error}");
+        return Exit::Usage.into();
+    }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime cannot start: {error}");
+            return Exit::Failed.into();
+        }
+    };
+    let outcome = runtime.block_on(obey(cli.command));
+    // Nothing that is left is worth waiting for: the workers are done, or had their time.
+    runtime.shutdown_timeout(Duration::ZERO);
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            failure.exit.into()
+        }
+    }
+}
+
+async fn obey(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Run(args) => {
+            let ledger = open_ledger(&args.database, daemon::CONNECTIONS_MAX)?;
+            run::run(args, ledger).await
+        }
+        Command::Migrate(database) => migrate(&open_ledger(&database, LOOKING_CONNECTIONS_MAX)?).await,
+        Command::Check(args) => {
+            let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
+            Ok(check::check(&open_redis(&args.redis)?, &ledger, &args.redis.key).await)
+        }
+        Command::Status(args) => {
+            let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
+            status::show(&open_redis(&args.redis)?, &ledger, &args.redis.key, args.json).await
+        }
+    }
+}
+
+async fn migrate(ledger: &Ledger) -> Result<Exit, Failure> {
+    ledger.ping().await.map_err(|error| unreachable("PostgreSQL", &error))?;
+    match ledger.migrate().await {
+        Ok(0) => println!("the schema is current"),
+        Ok(applied) => println!("applied {applied} migration(s); the schema is current"),
+        Err(error) => return Err(Failure::new(Exit::Failed, format!("the schema cannot be migrated: {error}"))),
+    }
+    Ok(Exit::Ok)
+}
+
+fn open_redis(args: &cli::Redis) -> Result<Redis, Failure> {
+    Redis::new(&args.redis_url).map_err(|error| {
+        let shown = secret::redact(&args.redis_url);
+        Failure::new(Exit::Usage, format!("--redis-url {shown} cannot be read: {error}; write redis://host:port"))
+    })
+}
+
+fn open_ledger(args: &cli::Database, connections_max: u32) -> Result<Ledger, Failure> {
+    const HOW: &str = "write postgres://user:password@host:port/database";
+    let Some(url) = &args.database_url else {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("PostgreSQL's address is missing; give --database-url or set DATABASE_URL: {HOW}"),
+        ));
+    };
+    Ledger::new(url, connections_max).map_err(|error| {
+        let shown = secret::redact(url);
+        Failure::new(Exit::Usage, format!("--database-url {shown} cannot be read: {error}; {HOW}"))
+    })
+}
+
+fn unreachable(who: &str, error: &dyn std::error::Error) -> Failure {
+    Failure::new(Exit::Unreachable, format!("{who} cannot be reached: {error}"))
+}

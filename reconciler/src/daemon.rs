@@ -1,0 +1,148 @@
+//! The daemon: who does what. Sources say which coupons need a visit, a few workers visit them.
+//!
+//! ```text
+//! PostgreSQL LISTEN ─┐
+//! Redis SUBSCRIBE ───┤                     ┌ compare: publish, adopt, mirror, resume
+//! full pass ─────────┼─> catalog ─> visit ─┤
+//! issue ─────────────┤                     └ relay: stream to ledger
+//! keepers ───────────┘
+//! ```
+
+use crate::catalog::Catalog;
+use crate::error::Error;
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::pass::PassRequest;
+use crate::policy::{self, Remedy, Side};
+use crate::redis::Redis;
+use crate::side::Sides;
+use coupon_core::key::KeyPattern;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Workers: as many coupons are moved at the same time. More would only wait for the same disk.
+pub const WORKERS: u32 = 4;
+
+/// Connections to PostgreSQL: one per worker, and some for the full pass, the keeper and a look from outside.
+pub const CONNECTIONS_MAX: u32 = WORKERS + 3;
+
+/// What the daemon is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How a coupon's key is made of its id.
+    pub keys: KeyPattern,
+    /// Between two issues.
+    pub issue_interval: Duration,
+    /// Between two full passes.
+    pub full_pass_interval: Duration,
+    /// Rows in one batch.
+    pub batch_max: u32,
+    /// Whether the schema is migrated at the start.
+    pub migrates: bool,
+}
+
+/// What all its tasks share.
+pub struct Daemon {
+    /// Where grants are made.
+    pub redis: Redis,
+    /// Where they are kept.
+    pub ledger: Ledger,
+    /// Whether both are there.
+    pub sides: Sides,
+    /// The coupons that need work.
+    pub catalog: Arc<Catalog>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// How a coupon's key is made of its id.
+    pub keys: KeyPattern,
+    /// Who wants a full pass.
+    pub pass: PassRequest,
+    /// Cancelled when it has to end.
+    pub stop: CancellationToken,
+    /// Redis's clock less the local one.
+    pub clock_offset_ms: AtomicI64,
+    /// Whether the schema is migrated when PostgreSQL is met.
+    pub migrates: bool,
+    /// Rows in one batch.
+    pub batch_max: u32,
+}
+
+impl Daemon {
+    /// A daemon that does not run yet.
+    pub fn new(redis: Redis, ledger: Ledger, settings: &Settings, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            redis,
+            ledger,
+            sides: Sides::unknown(),
+            catalog: Arc::default(),
+            metrics: Metrics::default(),
+            keys: settings.keys.clone(),
+            pass: PassRequest::default(),
+            stop,
+            clock_offset_ms: AtomicI64::new(0),
+            migrates: settings.migrates,
+            batch_max: settings.batch_max,
+        })
+    }
+
+    /// Runs until it is told to stop; then every worker ends the batch it is at.
+    pub async fn run(self: Arc<Self>, settings: Settings) {
+        let mut workers = JoinSet::new();
+        for _ in 0..WORKERS {
+            let daemon = Arc::clone(&self);
+            workers.spawn(async move { daemon.work().await });
+        }
+        let sources = async {
+            tokio::join!(
+                self.keep_redis(),
+                self.keep_postgresql(),
+                self.hear_redis(),
+                self.hear_postgresql(),
+                self.pass_at(settings.full_pass_interval),
+                self.issue_at(settings.issue_interval),
+            )
+        };
+        tokio::select! {
+            _ = sources => {}
+            () = self.stop.cancelled() => {}
+        }
+        while workers.join_next().await.is_some() {}
+    }
+
+    /// The coupon of a key, if the key can be one.
+    pub fn id_of<'k>(&self, key: &'k [u8]) -> Option<&'k str> {
+        // PostgreSQL cannot hold a NUL.
+        self.keys.id(str::from_utf8(key).ok()?).filter(|id| !id.contains('\0'))
+    }
+
+    /// The time by Redis's clock, by which windows open and end.
+    pub fn server_now_ms(&self) -> u64 {
+        let now = local_now_ms().saturating_add(self.clock_offset_ms.load(Ordering::Relaxed));
+        u64::try_from(now).unwrap_or(0)
+    }
+
+    /// Notes it where an error says that a side is away.
+    pub async fn doubt(&self, error: &Error) {
+        match policy::remedy(error) {
+            Remedy::Reconnect(side) => {
+                self.metrics.retries.add(1);
+                if side == Side::Redis {
+                    self.redis.disconnect().await;
+                }
+                self.sides.of(side).left(&error.to_string());
+            }
+            Remedy::Compare | Remedy::Retry => self.metrics.retries.add(1),
+            Remedy::Stop(advice) => tracing::error!("{error}; {advice}"),
+            Remedy::Isolate | Remedy::RaiseQuantity => tracing::error!("{error}"),
+        }
+    }
+}
+
+/// The local clock.
+pub fn local_now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,31 @@
+//! What can go wrong in the daemon's work on a coupon.
+
+use coupon_core::coupon::Seq;
+
+/// An error of one pass over a coupon. What is done about it stands in [`crate::policy`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// PostgreSQL, or the way to it. Whether a statement took effect is unknown unless the server answered.
+    #[error("PostgreSQL: {0}")]
+    Ledger(#[from] sqlx::Error),
+    /// Redis, or the way to it.
+    #[error("Redis: {0}")]
+    Redis(#[from] redis::RedisError),
+    /// PostgreSQL did not answer in time.
+    #[error("PostgreSQL has not answered a statement within {0:?}")]
+    Unanswered(std::time::Duration),
+    /// The stream does not continue the ledger.
+    #[error("the stream does not continue the ledger at seq {expected}: {found}")]
+    Broken {
+        /// The grant that should follow.
+        expected: Seq,
+        /// What stands there.
+        found: String,
+    },
+    /// The coupon has to wait for an operator; the sentence says why and what to do.
+    #[error("{0}")]
+    Held(String),
+    /// Somebody else moved the coupon meanwhile: compare again.
+    #[error("the coupon moved meanwhile")]
+    Moved,
+}

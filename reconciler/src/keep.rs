@@ -1,0 +1,119 @@
+//! Keeping an eye on both sides: waits for them, sees when they go, and when they came back as somebody else.
+
+use crate::backoff::SIDE;
+use crate::daemon::Daemon;
+use crate::error::Error;
+use crate::policy::{self, Remedy};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Between two looks at a side that is there. A promoted replica is noticed within it, even without any traffic.
+const BEAT: Duration = Duration::from_secs(1);
+
+impl Daemon {
+    /// Keeps an eye on Redis.
+    pub async fn keep_redis(&self) {
+        let mut failures = 0;
+        loop {
+            let look = if self.sides.redis.is_up() { self.beat_redis().await } else { self.meet_redis().await };
+            match look {
+                Ok(()) => {
+                    failures = 0;
+                    if self.sides.redis.came() {
+                        self.catalog.wake_all();
+                        self.pass.make();
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(BEAT) => {}
+                        () = self.sides.redis.doubted() => {}
+                    }
+                }
+                Err(why) => {
+                    failures += 1;
+                    self.redis.disconnect().await;
+                    self.sides.redis.left(&why);
+                    tokio::time::sleep(SIDE.delay(failures)).await;
+                }
+            }
+        }
+    }
+
+    /// Whether this is a primary with the module.
+    async fn meet_redis(&self) -> Result<(), String> {
+        let say = |error| Error::Redis(error).to_string();
+        self.redis.disconnect().await;
+        if !self.redis.is_primary().await.map_err(say)? {
+            return Err("this server is a replica; point --redis-url at the primary".into());
+        }
+        if !self.redis.has_command("COUPON.RESUME").await.map_err(say)? {
+            return Err("the coupon module is not loaded; start Redis with --loadmodule libcoupon.so".into());
+        }
+        self.set_clock(self.redis.now_ms().await.map_err(say)?);
+        Ok(())
+    }
+
+    /// Whether it still answers, and is still the process that was met: a restart, a promotion or a loaded backup
+    /// shuts the gate of every coupon, also of the one that is looked at.
+    async fn beat_redis(&self) -> Result<(), String> {
+        self.set_clock(self.redis.now_ms().await.map_err(|error| Error::Redis(error).to_string())?);
+        if let Some(id) = self.catalog.sample() {
+            match self.redis.info(&self.keys.key(&id)).await.map_err(Error::Redis) {
+                Ok(Some(info)) if !info.fenced => {}
+                Ok(None) | Ok(Some(_)) => self.pass.make(),
+                Err(error) if matches!(policy::remedy(&error), Remedy::Reconnect(_)) => return Err(error.to_string()),
+                Err(_) => self.pass.make(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps an eye on PostgreSQL.
+    pub async fn keep_postgresql(&self) {
+        let mut failures = 0;
+        loop {
+            let look = if self.sides.postgresql.is_up() {
+                self.ledger.beat().await.map_err(|error| Error::Ledger(error).to_string())
+            } else {
+                self.meet_postgresql().await
+            };
+            match look {
+                Ok(()) => {
+                    failures = 0;
+                    if self.sides.postgresql.came() {
+                        self.catalog.wake_all();
+                        self.pass.make();
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(BEAT) => {}
+                        () = self.sides.postgresql.doubted() => {}
+                    }
+                }
+                Err(why) => {
+                    failures += 1;
+                    self.sides.postgresql.left(&why);
+                    tokio::time::sleep(SIDE.delay(failures)).await;
+                }
+            }
+        }
+    }
+
+    /// Whether the server is there and has the schema.
+    async fn meet_postgresql(&self) -> Result<(), String> {
+        let say = |error| Error::Ledger(error).to_string();
+        self.ledger.ping().await.map_err(say)?;
+        self.ledger.forget_connections();
+        if self.migrates {
+            match self.ledger.migrate().await {
+                Ok(0) => {}
+                Ok(applied) => tracing::info!(applied, "migrated the schema"),
+                Err(error) => return Err(format!("the schema cannot be migrated: {error}")),
+            }
+        }
+        self.ledger.schema().await.map_err(say)?.advice().map_or(Ok(()), Err)
+    }
+
+    fn set_clock(&self, server_ms: u64) {
+        let offset = i64::try_from(server_ms).unwrap_or(i64::MAX).saturating_sub(crate::daemon::local_now_ms());
+        self.clock_offset_ms.store(offset, Ordering::Relaxed);
+    }
+}

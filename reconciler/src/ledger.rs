@@ -1,0 +1,151 @@
+//! The ledger: every statement that is sent to PostgreSQL.
+//!
+//! - `coupon`: the rows of table `coupon`, their definition and epoch
+//! - `batch`: a batch of grants and the move of the position, in one statement
+//! - `isolate`: the same where PostgreSQL refuses a row
+//! - `schema`: the migrations
+
+mod batch;
+mod coupon;
+mod isolate;
+mod schema;
+
+pub use batch::{Batch, Progress};
+pub use coupon::Row;
+
+use crate::error::Error;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection};
+use std::str::FromStr;
+use std::time::Duration;
+use time::OffsetDateTime;
+
+/// A connection that is not there within this time is away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A batch that is not answered within this time has an unknown outcome; its connection is given up. Above
+/// PostgreSQL's own limit, which gives the better error.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// PostgreSQL's limit for one statement.
+const STATEMENT_TIMEOUT: &str = "30s";
+
+/// The channel on which the trigger of table `coupon` names changed coupons.
+const CHANNEL: &str = "coupon";
+
+/// PostgreSQL, connected when needed.
+pub struct Ledger {
+    pool: PgPool,
+    options: PgConnectOptions,
+}
+
+impl Ledger {
+    /// Reads the address; connects later.
+    pub fn new(url: &str, connections_max: u32) -> Result<Self, sqlx::Error> {
+        let options = PgConnectOptions::from_str(url)?
+            .application_name("coupon-reconciler")
+            .options([("statement_timeout", STATEMENT_TIMEOUT)])
+            .disable_statement_logging();
+        let pool = PgPoolOptions::new()
+            .max_connections(connections_max)
+            .acquire_timeout(CONNECT_TIMEOUT)
+            // A test would cost each batch a round trip; a dead connection shows itself in its first statement.
+            .test_before_acquire(false)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    // PERSISTED has to mean that it survives a crash of PostgreSQL, whatever the role's default is.
+                    sqlx::query("select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'")
+                        .execute(connection)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .connect_lazy_with(options.clone());
+        Ok(Self { pool, options })
+    }
+
+    /// Whether the server answers, on a connection of its own: those of the pool may date from before.
+    pub async fn ping(&self) -> Result<(), sqlx::Error> {
+        let ping = async {
+            let mut connection = self.options.connect().await?;
+            connection.ping().await?;
+            connection.close().await
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, ping).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+
+    /// Whether the server still answers.
+    pub async fn beat(&self) -> Result<(), sqlx::Error> {
+        sqlx::query("select 1").execute(&self.pool).await.map(drop)
+    }
+
+    /// Drops the idle connections, which date from before the server went away.
+    pub fn forget_connections(&self) {
+        while let Some(connection) = self.pool.try_acquire() {
+            drop(connection.detach());
+        }
+    }
+
+    /// A connection of its own that hears of changed coupons.
+    pub async fn listen(&self) -> Result<PgListener, sqlx::Error> {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(CONNECT_TIMEOUT)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .connect_lazy_with(self.options.clone());
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.ignore_pool_close_event(true);
+        listener.listen(CHANNEL).await?;
+        Ok(listener)
+    }
+
+    /// A setting of the server.
+    pub async fn setting(&self, name: &str) -> Result<String, sqlx::Error> {
+        sqlx::query_scalar("select current_setting($1)").bind(name).fetch_one(&self.pool).await
+    }
+
+    /// Whether the role may do this with a table.
+    pub async fn has_privilege(&self, table: &str, privilege: &str) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar("select has_table_privilege($1::regclass, $2)")
+            .bind(table)
+            .bind(privilege)
+            .fetch_one(&self.pool)
+            .await
+    }
+}
+
+/// An instant as PostgreSQL takes it.
+fn instant(us: u64) -> Result<OffsetDateTime, Error> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1000)
+        .map_err(|error| Error::Ledger(sqlx::Error::Encode(error.into())))
+}
+
+/// A bound of a window as PostgreSQL takes it: null for none.
+fn bound(ms: u64) -> Result<Option<OffsetDateTime>, Error> {
+    if ms == 0 { Ok(None) } else { instant(ms.saturating_mul(1000)).map(Some) }
+}
+
+/// A bound of a window as Redis counts it: milliseconds, 0 for none.
+fn bound_ms(at: Option<OffsetDateTime>) -> u64 {
+    at.map_or(0, |at| u64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000)).unwrap_or(0))
+}
+
+/// A count as PostgreSQL takes it. All counts of the contract keep far below.
+fn count(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_keep_their_microseconds_and_windows_their_milliseconds() {
+        let us = (1 << 53) - 1;
+        assert_eq!(instant(us).map(|at| at.unix_timestamp_nanos()).ok(), Some(i128::from(us) * 1000));
+        for ms in [0, 1, 1_700_000_000_123, coupon_core::limit::WINDOW_MS_MAX] {
+            assert_eq!(bound(ms).ok().map(bound_ms), Some(ms));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! A batch of grants becomes rows, and the position moves over them, in one statement: both or neither.
+
+use super::{ANSWER_TIMEOUT, Ledger, count, instant};
+use crate::error::Error;
+use coupon_core::coupon::{Epoch, Position};
+use coupon_core::grant::{EntryId, Grant};
+use time::OffsetDateTime;
+
+/// Where the ledger stands with a coupon, and where in the stream that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The epoch under which this reconciler works.
+    pub epoch: Epoch,
+    /// The newest grant in the ledger.
+    pub position: Position,
+    /// Its entry in the stream.
+    pub entry: EntryId,
+}
+
+/// Grants that continue the ledger, each the next of the one before; never empty.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Where the ledger has to stand for them to fit.
+    pub from: Progress,
+    /// The grants.
+    pub grants: Vec<Grant>,
+    /// Where it stands with them.
+    pub to: Progress,
+}
+
+/// The whole guarantee of the relay in one statement. The position moves only from where this batch begins
+/// (compare-and-set on epoch, seq and chain), and the rows are inserted only if it moved. It runs outside a
+/// transaction block, so it is one transaction: there is no moment in which one half of it is true.
+///
+/// Where the last unit is in, the coupon turns ISSUED; both revisions move, so that it is not published back.
+const COMMIT: &str = "
+    with moved as (
+        update coupon set
+            seq = $5, chain = $6, granted = granted + $7, updated_at = now(),
+            status = case when status = 'AVAILABLE' and $5 >= quantity then 'ISSUED' else status end,
+            revision = revision + case when status = 'AVAILABLE' and $5 >= quantity then 1 else 0 end,
+            published_revision = published_revision + case when status = 'AVAILABLE' and $5 >= quantity then 1 else 0 end
+        where id = $1 and epoch = $2 and seq = $3 and chain = $4
+        returning id
+    )
+    insert into user_coupon (coupon_id, user_id, seq, requested_at, granted_at, epoch, chain)
+    select moved.id, g.user_id, g.seq, g.requested_at, g.granted_at, g.epoch, g.chain
+    from moved, unnest($8::text[], $9::bigint[], $10::timestamptz[], $11::timestamptz[], $12::bigint[], $13::bigint[])
+        as g (user_id, seq, requested_at, granted_at, epoch, chain)";
+
+/// Grants as the arrays that `unnest` takes.
+pub(super) struct Columns<'a> {
+    pub users: Vec<&'a str>,
+    pub seqs: Vec<i64>,
+    pub requested_at: Vec<OffsetDateTime>,
+    pub granted_at: Vec<OffsetDateTime>,
+    pub epochs: Vec<i64>,
+    pub chains: Vec<i64>,
+}
+
+impl<'a> Columns<'a> {
+    pub fn of(grants: &'a [Grant]) -> Result<Self, Error> {
+        let instants = |us: fn(&Grant) -> u64| grants.iter().map(|grant| instant(us(grant))).collect::<Result<_, _>>();
+        Ok(Self {
+            users: grants.iter().map(|grant| grant.user.as_str()).collect(),
+            seqs: grants.iter().map(|grant| count(grant.id.seq.0)).collect(),
+            requested_at: instants(|grant| grant.requested_at.0)?,
+            granted_at: instants(|grant| grant.granted_at_ms.saturating_mul(1000))?,
+            epochs: grants.iter().map(|grant| count(grant.id.epoch.0)).collect(),
+            chains: grants.iter().map(|grant| grant.chain.0).collect(),
+        })
+    }
+}
+
+impl Batch {
+    /// How many grants it holds.
+    pub const fn len(&self) -> usize {
+        self.grants.len()
+    }
+}
+
+impl Ledger {
+    /// Makes rows of a batch.
+    ///
+    /// # Errors
+    /// [`Error::Moved`] if the ledger no longer stands where the batch begins: then nothing was written. After an
+    /// error of the connection it is unknown whether it was; the position tells.
+    pub async fn commit(&self, id: &str, batch: &Batch) -> Result<(), Error> {
+        let columns = Columns::of(&batch.grants)?;
+        let from = batch.from;
+        let statement = sqlx::query(COMMIT)
+            .bind(id)
+            .bind(count(from.epoch.0))
+            .bind(count(from.position.seq.0))
+            .bind(from.position.chain.0)
+            .bind(count(batch.to.position.seq.0))
+            .bind(batch.to.position.chain.0)
+            .bind(count(batch.len() as u64))
+            .bind(&columns.users)
+            .bind(&columns.seqs)
+            .bind(&columns.requested_at)
+            .bind(&columns.granted_at)
+            .bind(&columns.epochs)
+            .bind(&columns.chains);
+        let mut connection = self.pool.acquire().await?;
+        match tokio::time::timeout(ANSWER_TIMEOUT, statement.execute(&mut *connection)).await {
+            Ok(done) => match done?.rows_affected() {
+                0 => Err(Error::Moved),
+                _ => Ok(()),
+            },
+            Err(_) => {
+                // Its answer may still come; nobody may take it for the answer to something else.
+                drop(connection.detach());
+                Err(Error::Unanswered(ANSWER_TIMEOUT))
+            }
+        }
+    }
+}

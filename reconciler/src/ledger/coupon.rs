@@ -1,0 +1,203 @@
+//! Table `coupon`: definitions, epochs, and which of them Redis has.
+
+use super::{Ledger, bound, bound_ms, count};
+use crate::error::Error;
+use crate::redis::Info;
+use coupon_core::chain::Chain;
+use coupon_core::coupon::{Definition, Epoch, Position, Seq};
+use coupon_core::grant::EntryId;
+use coupon_core::words::{Mode, Status};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+use time::OffsetDateTime;
+
+/// A row of table `coupon`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The coupon.
+    pub id: String,
+    /// Where it is in its life.
+    pub status: Status,
+    /// What is defined.
+    pub definition: Definition,
+    /// Rows in user_coupon.
+    pub granted: u64,
+    /// Its life under one history of Redis.
+    pub epoch: Epoch,
+    /// The newest grant in the ledger.
+    pub position: Position,
+    /// Counts the changes of the definition.
+    pub revision: i64,
+    /// The revision that Redis has.
+    pub published_revision: i64,
+}
+
+impl Row {
+    /// Whether an application changed the definition and Redis has not heard of it.
+    pub const fn is_newer(&self) -> bool {
+        self.revision != self.published_revision
+    }
+}
+
+/// An epoch just taken, and the ledger's position under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// The epoch; nobody else has it.
+    pub epoch: Epoch,
+    /// The newest grant in the ledger.
+    pub position: Position,
+}
+
+const ROW: &str = "select id, status::text, mode::text, quantity, waitlist, opens_at, expires_at, granted, epoch, seq, chain, revision, published_revision from coupon where id = $1";
+const PAGE: &str = "select id, status::text, mode::text, quantity, waitlist, opens_at, expires_at, granted, epoch, seq, chain, revision, published_revision from coupon where (status in ('AVAILABLE', 'ISSUED') or revision <> published_revision) and id > $1 order by id limit $2";
+const ROWS: &str = "select id, status::text, mode::text, quantity, waitlist, opens_at, expires_at, granted, epoch, seq, chain, revision, published_revision from coupon where id = any($1)";
+const ALL: &str = "select id, status::text, mode::text, quantity, waitlist, opens_at, expires_at, granted, epoch, seq, chain, revision, published_revision from coupon where id > $1 order by id limit $2";
+
+/// Taken by compare-and-set: of two reconcilers that saw the same epoch, one gets the next.
+const TAKE_EPOCH: &str =
+    "update coupon set epoch = $3, updated_at = now() where id = $1 and epoch = $2 returning seq, chain";
+
+/// The entry's ID of the newest grant. None if that row was moved elsewhere.
+const ENTRY: &str = "select epoch from user_coupon where coupon_id = $1 and seq = $2 union all select epoch from coupon_dead_letter where coupon_id = $1 and seq = $2 limit 1";
+
+/// If the definition changed while it was being published, what Redis has may be older than what another reconciler
+/// published since: then it is published again.
+const MARK_PUBLISHED: &str =
+    "update coupon set published_revision = case when revision = $2 then $2 else 0 end where id = $1";
+
+const ADOPT: &str = "insert into coupon (id, name, status, mode, quantity, waitlist, opens_at, expires_at, revision, published_revision) values ($1, $1, $2::text::coupon_status, $3::text::coupon_mode, $4, $5, $6, $7, 1, 1) on conflict do nothing";
+
+/// Only where the row is still the one that was compared.
+const MIRROR: &str = "update coupon set status = $3::text::coupon_status, mode = $4::text::coupon_mode, quantity = $5, waitlist = $6, opens_at = $7, expires_at = $8, revision = revision + 1, published_revision = revision + 1, updated_at = now() where id = $1 and revision = $2 and published_revision = $2";
+
+const RAISE_QUANTITY: &str = "update coupon set quantity = $2, status = case when status = 'ISSUED' and seq < $2 then 'AVAILABLE' else status end, revision = revision + 1, updated_at = now() where id = $1 and quantity < $2";
+
+impl Ledger {
+    /// One coupon.
+    pub async fn row(&self, id: &str) -> Result<Option<Row>, Error> {
+        let row = sqlx::query(ROW).bind(id).fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| read(&row)).transpose()?)
+    }
+
+    /// Coupons that are on offer or not published, in the order of their ids, after one.
+    pub async fn page_to_reconcile(&self, after: &str, limit: u32) -> Result<Vec<Row>, Error> {
+        let rows = sqlx::query(PAGE).bind(after).bind(i64::from(limit)).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+    }
+
+    /// All coupons, in the order of their ids, after one.
+    pub async fn page(&self, after: &str, limit: u32) -> Result<Vec<Row>, Error> {
+        let rows = sqlx::query(ALL).bind(after).bind(i64::from(limit)).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+    }
+
+    /// These coupons, as far as there are rows.
+    pub async fn rows(&self, ids: &[String]) -> Result<Vec<Row>, Error> {
+        let rows = sqlx::query(ROWS).bind(ids).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+    }
+
+    /// Takes an epoch, if the coupon is still at the one seen.
+    pub async fn take_epoch(&self, id: &str, seen: Epoch, next: Epoch) -> Result<Taken, Error> {
+        let row = sqlx::query(TAKE_EPOCH)
+            .bind(id)
+            .bind(count(seen.0))
+            .bind(count(next.0))
+            .fetch_optional(&self.pool)
+            .await?
+            .ok_or(Error::Moved)?;
+        let position = Position { seq: Seq(unsigned(row.try_get("seq")?)), chain: Chain(row.try_get("chain")?) };
+        Ok(Taken { epoch: next, position })
+    }
+
+    /// The stream entry of a grant; the start of the stream if it is not known, which only makes the first read longer.
+    pub async fn entry(&self, id: &str, seq: Seq) -> Result<EntryId, Error> {
+        if seq.0 == 0 {
+            return Ok(EntryId::default());
+        }
+        let epoch: Option<i64> =
+            sqlx::query_scalar(ENTRY).bind(id).bind(count(seq.0)).fetch_optional(&self.pool).await?;
+        Ok(epoch.map_or_else(EntryId::default, |epoch| EntryId { epoch: Epoch(unsigned(epoch)), seq }))
+    }
+
+    /// Notes that Redis has this revision.
+    pub async fn mark_published(&self, id: &str, revision: i64) -> Result<(), Error> {
+        sqlx::query(MARK_PUBLISHED).bind(id).bind(revision).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Makes a row for a coupon opened by hand; an existing one stays as it is.
+    pub async fn adopt(&self, id: &str, info: &Info) -> Result<(), Error> {
+        let Definition { quantity, mode, waitlist, opens_at, expires_at } = info.definition;
+        sqlx::query(ADOPT)
+            .bind(id)
+            .bind(row_status(info, Seq(0)).word())
+            .bind(mode.word())
+            .bind(count(quantity))
+            .bind(count(waitlist))
+            .bind(bound(opens_at)?)
+            .bind(bound(expires_at)?)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Takes Redis's definition and status into the row.
+    pub async fn mirror(&self, row: &Row, info: &Info) -> Result<(), Error> {
+        // An ended coupon keeps the row's definition: it is the application's word on what comes next.
+        let definition = if crate::plan::is_on_offer(info.status) { info.definition } else { row.definition };
+        let Definition { quantity, mode, waitlist, opens_at, expires_at } = definition;
+        let done = sqlx::query(MIRROR)
+            .bind(&row.id)
+            .bind(row.revision)
+            .bind(row_status(info, row.position.seq).word())
+            .bind(mode.word())
+            .bind(count(quantity))
+            .bind(count(waitlist))
+            .bind(bound(opens_at)?)
+            .bind(bound(expires_at)?)
+            .execute(&self.pool)
+            .await?;
+        if done.rows_affected() == 0 { Err(Error::Moved) } else { Ok(()) }
+    }
+
+    /// Raises the quantity to what Redis has promised, and lets the row be published.
+    pub async fn raise_quantity(&self, id: &str, quantity: u64) -> Result<(), Error> {
+        sqlx::query(RAISE_QUANTITY).bind(id).bind(count(quantity)).execute(&self.pool).await?;
+        Ok(())
+    }
+}
+
+/// The row's status for a coupon of Redis: ISSUED only once its last unit is in the ledger.
+pub(crate) fn row_status(info: &Info, ledger: Seq) -> Status {
+    if info.status == Status::Issued && ledger < info.granted { Status::Available } else { info.status }
+}
+
+fn read(row: &PgRow) -> Result<Row, sqlx::Error> {
+    let word = |name| -> Result<String, sqlx::Error> { row.try_get(name) };
+    let number = |name| -> Result<u64, sqlx::Error> { Ok(unsigned(row.try_get(name)?)) };
+    let at = |name| -> Result<u64, sqlx::Error> { Ok(bound_ms(row.try_get::<Option<OffsetDateTime>, _>(name)?)) };
+    let unknown = |what: &str, word: &str| sqlx::Error::Decode(format!("coupon has {what} {word}").into());
+    let (status, mode) = (word("status")?, word("mode")?);
+    Ok(Row {
+        id: row.try_get("id")?,
+        status: Status::parse(status.as_bytes()).ok_or_else(|| unknown("status", &status))?,
+        definition: Definition {
+            quantity: number("quantity")?,
+            mode: Mode::parse(mode.as_bytes()).ok_or_else(|| unknown("mode", &mode))?,
+            waitlist: number("waitlist")?,
+            opens_at: at("opens_at")?,
+            expires_at: at("expires_at")?,
+        },
+        granted: number("granted")?,
+        epoch: Epoch(number("epoch")?),
+        position: Position { seq: Seq(number("seq")?), chain: Chain(row.try_get("chain")?) },
+        revision: row.try_get("revision")?,
+        published_revision: row.try_get("published_revision")?,
+    })
+}
+
+/// A column that a CHECK keeps from being negative.
+fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}

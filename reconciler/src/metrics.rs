@@ -1,0 +1,152 @@
+//! What is counted, and how it is shown to Prometheus. The names are API.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A metric's name with its help text and kind.
+pub struct Name {
+    /// Its name.
+    pub name: &'static str,
+    help: &'static str,
+    kind: &'static str,
+}
+
+macro_rules! names {
+    ($($constant:ident = $kind:literal $name:literal $help:literal;)+) => {
+        $(
+            #[doc = $help]
+            pub const $constant: Name = Name { name: $name, help: $help, kind: $kind };
+        )+
+
+        /// All of them, in the order in which they are shown.
+        #[cfg(test)]
+        pub const ALL: &[Name] = &[$($constant,)+];
+    };
+}
+
+names! {
+    UP = "gauge" "coupon_up" "Whether a side is there and can do its part: 1 or 0.";
+    LAG_ENTRIES = "gauge" "coupon_lag_entries" "Grants in Redis that are not in the ledger.";
+    OLDEST_UNPERSISTED_SECONDS = "gauge" "coupon_oldest_unpersisted_age_seconds" "Age of the oldest grant that is not in the ledger; 0 if there is none.";
+    ROWS = "counter" "coupon_rows_total" "Rows written to user_coupon.";
+    BATCHES = "counter" "coupon_batches_total" "Batches committed.";
+    ISSUED = "counter" "coupon_issued_total" "Units granted to waiting users by this process.";
+    RETRIES = "counter" "coupon_retries_total" "Errors after which something was tried again.";
+    DEAD_LETTERS = "counter" "coupon_dead_letters_total" "Grants that PostgreSQL refused, now in coupon_dead_letter.";
+    FENCED = "gauge" "coupon_fenced" "Coupons that stay shut, or are not relayed, until an operator acts.";
+    KNOWN = "gauge" "coupon_known" "Coupons that the reconciler keeps in memory.";
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to it.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The number.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is counted.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    rows: Counter,
+    batches: Counter,
+    dead_letters: Counter,
+    /// Units granted to waiting users.
+    pub issued: Counter,
+    /// Errors after which something was tried again.
+    pub retries: Counter,
+}
+
+/// What is measured when somebody asks.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Gauges {
+    /// Whether Redis is there.
+    pub redis_up: bool,
+    /// Whether PostgreSQL is there.
+    pub postgresql_up: bool,
+    /// Grants in Redis that are not in the ledger.
+    pub lag_entries: u64,
+    /// Age of the oldest of them.
+    pub oldest_unpersisted_seconds: f64,
+    /// Coupons that need an operator.
+    pub fenced: usize,
+    /// Coupons in memory.
+    pub known: usize,
+}
+
+impl Metrics {
+    /// Counts a committed batch.
+    pub fn count_batch(&self, rows: u64, dead_letters: u64) {
+        self.batches.add(1);
+        self.rows.add(rows);
+        self.dead_letters.add(dead_letters);
+    }
+
+    /// Prometheus's text format.
+    pub fn render(&self, gauges: &Gauges) -> String {
+        let mut page = Page::default();
+        let up = [("redis", gauges.redis_up), ("postgresql", gauges.postgresql_up)];
+        page.labelled(&UP, up.map(|(side, up)| (format!("{{side=\"{side}\"}}"), u8::from(up).to_string())));
+        page.plain(&LAG_ENTRIES, gauges.lag_entries);
+        page.plain(&OLDEST_UNPERSISTED_SECONDS, gauges.oldest_unpersisted_seconds);
+        page.plain(&ROWS, self.rows.get());
+        page.plain(&BATCHES, self.batches.get());
+        page.plain(&ISSUED, self.issued.get());
+        page.plain(&RETRIES, self.retries.get());
+        page.plain(&DEAD_LETTERS, self.dead_letters.get());
+        page.plain(&FENCED, gauges.fenced);
+        page.plain(&KNOWN, gauges.known);
+        page.text
+    }
+}
+
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn plain(&mut self, name: &Name, value: impl ToString) {
+        self.labelled(name, [(String::new(), value.to_string())]);
+    }
+
+    fn labelled(&mut self, Name { name, help, kind }: &Name, values: impl IntoIterator<Item = (String, String)>) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (labels, value) in values {
+            let _ = writeln!(self.text, "{name}{labels} {value}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_shown_with_its_help() {
+        let metrics = Metrics::default();
+        metrics.count_batch(3, 1);
+        let page = metrics.render(&Gauges { redis_up: true, lag_entries: 7, ..Gauges::default() });
+        for Name { name, help, kind } in ALL {
+            assert!(page.contains(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name}")), "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == "counter", "{name}");
+        }
+        for line in [
+            "coupon_up{side=\"redis\"} 1",
+            "coupon_up{side=\"postgresql\"} 0",
+            "coupon_rows_total 3",
+            "coupon_lag_entries 7",
+        ] {
+            assert!(page.lines().any(|shown| shown == line), "{line}");
+        }
+    }
+}

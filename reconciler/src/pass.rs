@@ -1,0 +1,116 @@
+//! The full pass: compares all coupons of both sides, slowly, and finds what no message told of.
+
+use crate::catalog::Reason;
+use crate::daemon::Daemon;
+use crate::error::Error;
+use crate::ledger::Row;
+use crate::plan::{Plan, plan};
+use crate::policy::{self, Remedy};
+use crate::redis::Info;
+use futures_util::future::join_all;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Rows and coupons compared at once.
+const PAGE: u32 = 500;
+
+/// SCAN calls in a pass at its usual pace, of 1000 keys each: a Redis that holds much else is not kept busy.
+const SCANS_MAX: u32 = 100;
+
+/// Who wants a full pass before its time.
+#[derive(Default)]
+pub struct PassRequest {
+    wanted: Notify,
+    whole: AtomicBool,
+}
+
+impl PassRequest {
+    /// A side came back, or messages may be lost: look at everything, now.
+    pub fn make(&self) {
+        self.whole.store(true, Ordering::Release);
+        self.wanted.notify_one();
+    }
+}
+
+impl Daemon {
+    /// Passes at every beat, and whenever it is asked for.
+    pub async fn pass_at(&self, every: Duration) {
+        let mut cursor = 0;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = self.pass.wanted.notified() => {}
+            }
+            self.sides.both().await;
+            let whole = self.pass.whole.swap(false, Ordering::AcqRel);
+            if let Err(error) = self.full_pass(&mut cursor, whole).await {
+                if whole {
+                    self.pass.whole.store(true, Ordering::Release);
+                }
+                self.doubt(&error).await;
+            }
+        }
+    }
+
+    /// One bounded pass. `cursor` is where the next one goes on among Redis's keys.
+    async fn full_pass(&self, cursor: &mut u64, whole: bool) -> Result<(), Error> {
+        // What is on offer comes first: after a restart of Redis these coupons are shut.
+        let mut seen = HashSet::new();
+        let mut after = String::new();
+        loop {
+            let rows = self.ledger.page_to_reconcile(&after, PAGE).await?;
+            let Some(last) = rows.last() else { break };
+            after.clone_from(&last.id);
+            let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
+            self.compare_page(&ids, rows).await?;
+            seen.extend(ids);
+        }
+        if whole {
+            *cursor = 0;
+        }
+        let glob = self.keys.glob();
+        for scans in 0.. {
+            let (next, keys) = self.redis.scan(*cursor, &glob).await?;
+            let ids = keys.iter().filter_map(|key| self.id_of(key)).filter(|id| !seen.contains(*id));
+            let ids: Vec<String> = ids.map(str::to_owned).collect();
+            for ids in ids.chunks(PAGE as usize) {
+                let rows = self.ledger.rows(ids).await?;
+                self.compare_page(ids, rows).await?;
+            }
+            *cursor = next;
+            if next == 0 || (!whole && scans >= SCANS_MAX) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn compare_page(&self, ids: &[String], rows: Vec<Row>) -> Result<(), Error> {
+        let infos = join_all(ids.iter().map(|id| async { self.redis.info(&self.keys.key(id)).await })).await;
+        let rows: HashMap<String, Row> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+        for (id, info) in ids.iter().zip(infos) {
+            match info.map_err(Error::Redis) {
+                Ok(info) => self.compare_one(id, rows.get(id), info.as_ref()),
+                Err(error) if matches!(policy::remedy(&error), Remedy::Reconnect(_)) => return Err(error),
+                // Something is wrong with this coupon alone: its visit says what.
+                Err(_) => self.catalog.mark(id, Reason::Doubt),
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_one(&self, id: &str, row: Option<&Row>, info: Option<&Info>) {
+        if plan(row, info) != Plan::Rest {
+            self.catalog.mark(id, Reason::Doubt);
+        } else if let (Some(row), Some(info)) = (row, info) {
+            self.catalog.observe(id, row, info);
+            if info.persisted < row.position.seq {
+                self.catalog.mark(id, Reason::Doubt);
+            } else if info.granted > row.position.seq {
+                self.catalog.mark(id, Reason::Grants);
+            }
+        }
+    }
+}

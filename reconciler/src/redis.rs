@@ -1,0 +1,356 @@
+//! Every command that is sent to Redis, and what its replies mean.
+//!
+//! One connection serves all: commands of many coupons share it as a pipeline. Nothing that blocks is ever sent on it.
+
+use crate::policy::{self, Remedy};
+use ::redis::aio::MultiplexedConnection;
+use ::redis::io::tcp::TcpSettings;
+use ::redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, RedisResult, Value,
+    cmd, from_redis_value,
+};
+use coupon_core::coupon::{Definition, Epoch, Position, Seq};
+use coupon_core::grant::{EntryId, Grant};
+use coupon_core::message;
+use coupon_core::words::{Mode, Status};
+use coupon_core::{ledger, open};
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// A server that does not accept within this time is away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A command that is not answered within this time failed. Far above the longest ISSUE or a page of the stream.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Keys looked at by one SCAN call.
+const SCAN_COUNT: u32 = 1000;
+
+/// Redis, connected when needed.
+pub struct Redis {
+    client: Client,
+    connection: Mutex<Option<MultiplexedConnection>>,
+}
+
+/// `COUPON.INFO`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Info {
+    /// Where it is in its life.
+    pub status: Status,
+    /// What is defined.
+    pub definition: Definition,
+    /// Users accepted.
+    pub requested: u64,
+    /// Users accepted and not granted.
+    pub waiting: u64,
+    /// The newest grant.
+    pub granted: Seq,
+    /// The newest grant that Redis knows to be committed.
+    pub persisted: Seq,
+    /// The epoch stored in Redis.
+    pub epoch: Epoch,
+    /// Whether the gate is shut.
+    pub fenced: bool,
+}
+
+/// The answer to COUPON.RESUME, where it is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resumed {
+    /// The gate is open.
+    Open,
+    /// Redis holds less than the ledger.
+    Behind(Position),
+    /// Redis holds another history than the ledger.
+    Diverged(Position),
+    /// Nothing could be decided; the server's text says why.
+    Undecided(String),
+}
+
+impl Redis {
+    /// Reads the address; connects later.
+    pub fn new(url: &str) -> RedisResult<Self> {
+        // Without it, a small command waits for the acknowledgement of the one before.
+        let tcp = TcpSettings::default().set_nodelay(true);
+        let info = url.into_connection_info()?.set_tcp_settings(tcp);
+        Ok(Self { client: Client::open(info)?, connection: Mutex::new(None) })
+    }
+
+    async fn connection(&self) -> RedisResult<MultiplexedConnection> {
+        let mut slot = self.connection.lock().await;
+        if let Some(connection) = &*slot {
+            return Ok(connection.clone());
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT));
+        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(slot.insert(connection).clone())
+    }
+
+    /// Forgets the connection; the next command makes a new one.
+    pub async fn disconnect(&self) {
+        *self.connection.lock().await = None;
+    }
+
+    async fn call<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        let mut connection = self.connection().await?;
+        command.query_async(&mut connection).await
+    }
+
+    /// A connection of its own for messages, subscribed to all of the module's channels.
+    pub async fn subscribe(&self) -> RedisResult<::redis::aio::PubSub> {
+        let connect = async {
+            let mut messages = self.client.get_async_pubsub().await?;
+            messages.subscribe(&message::CHANNELS).await?;
+            Ok(messages)
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, connect)
+            .await
+            .unwrap_or_else(|_| Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))))
+    }
+
+    /// The state of a coupon, none where there is none.
+    pub async fn info(&self, key: &str) -> RedisResult<Option<Info>> {
+        match self.call::<Info>(cmd("COUPON.INFO").arg(key)).await {
+            Ok(info) => Ok(Some(info)),
+            Err(error) if error.code() == Some("NOCOUPON") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Publishes a definition, all of it.
+    pub async fn open(&self, key: &str, definition: &Definition, epoch: Epoch) -> RedisResult<()> {
+        use open::option;
+        let mut command = cmd("COUPON.OPEN");
+        command.arg(key).arg(option::QUANTITY).arg(definition.quantity);
+        command.arg(option::MODE).arg(definition.mode.word());
+        command.arg(option::WAITLIST).arg(definition.waitlist);
+        command.arg(option::OPENS).arg(definition.opens_at);
+        command.arg(option::EXPIRES).arg(definition.expires_at);
+        command.arg(option::EPOCH).arg(epoch.0);
+        self.call(&command).await
+    }
+
+    /// Ends a coupon.
+    pub async fn close(&self, key: &str) -> RedisResult<()> {
+        self.call(cmd("COUPON.CLOSE").arg(key)).await
+    }
+
+    /// Asks for the gate to be opened under an epoch, at the ledger's position.
+    pub async fn resume(&self, key: &str, epoch: Epoch, at: Position) -> RedisResult<Resumed> {
+        use ledger::option;
+        let mut command = cmd("COUPON.RESUME");
+        command.arg(key).arg(option::EPOCH).arg(epoch.0);
+        command.arg(option::SEQ).arg(at.seq.0).arg(option::CHAIN).arg(at.chain.0);
+        match self.call::<()>(&command).await {
+            Ok(()) => Ok(Resumed::Open),
+            Err(error) => {
+                let detail = error.detail().unwrap_or_default();
+                let position = || {
+                    Position::parse(detail)
+                        .ok_or_else(|| unexpected("the position is missing in the refusal of COUPON.RESUME"))
+                };
+                match error.code() {
+                    Some("BEHIND") => Ok(Resumed::Behind(position()?)),
+                    Some("DIVERGED") => Ok(Resumed::Diverged(position()?)),
+                    Some("TRYAGAIN") => Ok(Resumed::Undecided(detail.to_owned())),
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Grants to the next waiting users; how many.
+    pub async fn issue(&self, key: &str) -> RedisResult<u64> {
+        self.call(cmd("COUPON.ISSUE").arg(key)).await
+    }
+
+    /// Tells Redis what is committed.
+    pub async fn ack(&self, key: &str, epoch: Epoch, seq: Seq) -> RedisResult<()> {
+        use ledger::option;
+        self.call(cmd("COUPON.ACK").arg(key).arg(option::EPOCH).arg(epoch.0).arg(option::SEQ).arg(seq.0)).await
+    }
+
+    /// The grants after an entry, at most so many.
+    pub async fn read(&self, key: &str, after: EntryId, count: u32) -> RedisResult<Vec<Grant>> {
+        let stream = format!("{key}{}", coupon_core::key::GRANTS);
+        let mut command = cmd("XREAD");
+        command.arg("COUNT").arg(count).arg("STREAMS").arg(stream).arg(after.to_string());
+        let reply: Value = self.call(&command).await?;
+        grants(&reply).ok_or_else(|| unexpected("the stream holds an entry that is no grant"))
+    }
+
+    /// One step over the keys that can be coupons: the next cursor, 0 at the end, and the keys.
+    pub async fn scan(&self, cursor: u64, glob: &str) -> RedisResult<(u64, Vec<Vec<u8>>)> {
+        let mut command = cmd("SCAN");
+        command.arg(cursor).arg("MATCH").arg(glob).arg("COUNT").arg(SCAN_COUNT).arg("TYPE").arg("hash");
+        self.call(&command).await
+    }
+
+    /// The server's clock, in milliseconds.
+    pub async fn now_ms(&self) -> RedisResult<u64> {
+        let (seconds, micros): (u64, u64) = self.call(&cmd("TIME")).await?;
+        Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
+    }
+
+    /// Whether this server takes writes: its role is master.
+    pub async fn is_primary(&self) -> RedisResult<bool> {
+        let role: Value = self.call(&cmd("ROLE")).await?;
+        let Value::Array(parts) = role else { return Err(unexpected("ROLE gave no array")) };
+        let word = parts.into_iter().next().ok_or_else(|| unexpected("ROLE gave an empty array"))?;
+        Ok(from_redis_value::<String>(word)? == "master")
+    }
+
+    /// The version of the coupon module as the server counts it, none if it is not loaded.
+    pub async fn module_version(&self) -> RedisResult<Option<u64>> {
+        let modules: Vec<HashMap<String, Value>> = self.call(cmd("MODULE").arg("LIST")).await?;
+        for mut module in modules {
+            let name = module.remove("name").map(from_redis_value::<String>).transpose()?;
+            if name.as_deref() == Some(MODULE_NAME) {
+                return module.remove("ver").map(from_redis_value::<u64>).transpose().map_err(Into::into);
+            }
+        }
+        Ok(None)
+    }
+
+    /// A line of `INFO server` or of another section.
+    pub async fn server_info(&self, section: &str, name: &str) -> RedisResult<Option<String>> {
+        let text: String = self.call(cmd("INFO").arg(section)).await?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        Ok(line.map(|value| value.trim().to_owned()))
+    }
+
+    /// A configuration value.
+    pub async fn config(&self, name: &str) -> RedisResult<Option<String>> {
+        let mut values: HashMap<String, String> = self.call(cmd("CONFIG").arg("GET").arg(name)).await?;
+        Ok(values.remove(name))
+    }
+
+    /// Whether the server knows a command.
+    pub async fn has_command(&self, name: &str) -> RedisResult<bool> {
+        let reply: Vec<Value> = self.call(cmd("COMMAND").arg("INFO").arg(name)).await?;
+        Ok(reply.first().is_some_and(|info| *info != Value::Nil))
+    }
+
+    /// Whether this user may call a command; the error says why not. The call is one that the command refuses, or that
+    /// changes nothing.
+    pub async fn may(&self, call: &[&str]) -> RedisResult<()> {
+        let mut words = call.iter();
+        let mut command = cmd(words.next().copied().unwrap_or_default());
+        for word in words {
+            command.arg(word);
+        }
+        match self.call::<Value>(&command).await {
+            Err(error) if matches!(policy::redis_remedy(&error), Remedy::Reconnect(_)) => Err(error),
+            Err(error) if error.code() == Some("NOPERM") => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The module's name in `MODULE LIST`.
+pub const MODULE_NAME: &str = "coupon";
+
+fn unexpected(what: &'static str) -> RedisError {
+    RedisError::from((ErrorKind::UnexpectedReturnType, what))
+}
+
+impl FromRedisValue for Info {
+    fn from_redis_value(value: Value) -> Result<Self, ::redis::ParsingError> {
+        let fields: HashMap<String, Value> = FromRedisValue::from_redis_value(value)?;
+        let text = |name: &str| -> Result<String, ::redis::ParsingError> {
+            let value = fields.get(name).ok_or_else(|| format!("COUPON.INFO lacks {name}"))?;
+            FromRedisValue::from_redis_value_ref(value)
+        };
+        let number = |name: &str| -> Result<u64, ::redis::ParsingError> {
+            let value = fields.get(name).ok_or_else(|| format!("COUPON.INFO lacks {name}"))?;
+            FromRedisValue::from_redis_value_ref(value)
+        };
+        let status = text("status")?;
+        let mode = text("mode")?;
+        Ok(Self {
+            status: Status::parse(status.as_bytes()).ok_or_else(|| format!("COUPON.INFO has status {status}"))?,
+            definition: Definition {
+                quantity: number("quantity")?,
+                mode: Mode::parse(mode.as_bytes()).ok_or_else(|| format!("COUPON.INFO has mode {mode}"))?,
+                waitlist: number("waitlist")?,
+                opens_at: number("opens_at")?,
+                expires_at: number("expires_at")?,
+            },
+            requested: number("requested")?,
+            waiting: number("waiting")?,
+            granted: Seq(number("granted")?),
+            persisted: Seq(number("persisted")?),
+            epoch: Epoch(number("epoch")?),
+            fenced: number("fenced")? != 0,
+        })
+    }
+}
+
+/// Reads the reply of XREAD on one stream, borrowing: a page has thousands of entries.
+fn grants(reply: &Value) -> Option<Vec<Grant>> {
+    let streams = match reply {
+        Value::Nil => return Some(Vec::new()),
+        Value::Array(streams) => streams,
+        _ => return None,
+    };
+    let [Value::Array(stream)] = streams.as_slice() else { return None };
+    let [_, Value::Array(entries)] = stream.as_slice() else { return None };
+    entries.iter().map(grant).collect()
+}
+
+fn grant(entry: &Value) -> Option<Grant> {
+    let Value::Array(entry) = entry else { return None };
+    let [Value::BulkString(id), Value::Array(fields)] = entry.as_slice() else { return None };
+    let pairs = fields.chunks_exact(2).filter_map(|pair| match pair {
+        [Value::BulkString(name), Value::BulkString(value)] => Some((name.as_slice(), value.as_slice())),
+        _ => None,
+    });
+    Grant::parse(str::from_utf8(id).ok()?, pairs).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn a_page_of_the_stream_is_read() {
+        let fields = ["user", "u", "requested_at", "7", "granted_at", "8", "chain", "-5"].map(bulk).to_vec();
+        let entry = Value::Array(vec![bulk("3-9"), Value::Array(fields)]);
+        let page = |entries| Value::Array(vec![Value::Array(vec![bulk("k:grants"), Value::Array(entries)])]);
+        let read = grants(&page(vec![entry]));
+        assert_eq!(read.map(|grants| grants.iter().map(|g| g.id.to_string()).collect()), Some(vec!["3-9".to_owned()]));
+        assert_eq!(grants(&Value::Nil), Some(vec![]));
+        assert_eq!(grants(&page(vec![Value::Array(vec![bulk("3-9"), Value::Array(vec![])])])), None);
+    }
+
+    #[test]
+    fn info_is_read_by_name() {
+        let flat = [
+            ("status", bulk("AVAILABLE")),
+            ("mode", bulk("QUEUE")),
+            ("quantity", Value::Int(5)),
+            ("remaining", Value::Int(3)),
+            ("requested", Value::Int(4)),
+            ("waiting", Value::Int(2)),
+            ("granted", Value::Int(2)),
+            ("persisted", Value::Int(1)),
+            ("waitlist", Value::Int(0)),
+            ("opens_at", Value::Int(0)),
+            ("expires_at", Value::Int(9)),
+            ("epoch", Value::Int(1)),
+            ("fenced", Value::Int(1)),
+        ];
+        let reply = flat.iter().flat_map(|(name, value)| [bulk(name), value.clone()]).collect();
+        let info: Option<Info> = from_redis_value(Value::Array(reply)).ok();
+        assert_eq!(
+            info.map(|i| (i.granted, i.persisted, i.fenced, i.definition.expires_at)),
+            Some((Seq(2), Seq(1), true, 9))
+        );
+    }
+}

@@ -1,0 +1,224 @@
+//! The relay: grants from the stream become rows of the ledger, each once, in order, without a gap.
+//!
+//! Why that holds, whoever runs this, however often and however late:
+//!
+//! 1. What is read is written only if it continues the ledger: the next seq, and the chain recomputed from the
+//!    ledger's own ([`follow`]). A stream with another past has another chain and stops here.
+//! 2. The rows and the position are one statement, which does nothing unless the ledger still stands where the batch
+//!    begins ([`Ledger::commit`]). Of two relays one finds that it moved.
+//! 3. Redis hears of it only afterwards (COUPON.ACK), and trims only what it has heard of. Whatever happens between,
+//!    the position in the ledger says where to read on.
+
+use crate::error::Error;
+use crate::ledger::{Batch, Ledger, Progress};
+use crate::metrics::Metrics;
+use crate::pause::{self, Point};
+use crate::policy::{self, Remedy};
+use crate::redis::Redis;
+use coupon_core::coupon::{Position, Seq};
+use coupon_core::grant::Grant;
+use coupon_core::user::UserId;
+
+/// Batches of one coupon before the others have their turn.
+const BATCHES_PER_PASS_MAX: u32 = 20;
+
+/// What a relay works with.
+pub struct Relay<'a> {
+    /// Where grants come from.
+    pub redis: &'a Redis,
+    /// Where they go.
+    pub ledger: &'a Ledger,
+    /// What is counted.
+    pub metrics: &'a Metrics,
+    /// Rows in one batch.
+    pub batch_max: u32,
+}
+
+/// How a pass ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// The stream holds nothing that is not a row; Redis knows, and will send a message for the next grant.
+    Level,
+    /// There is more to do.
+    More,
+}
+
+/// A coupon being relayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// Where the ledger stands.
+    pub progress: Progress,
+    /// What Redis is known to have heard of.
+    pub acked: Seq,
+}
+
+impl Relay<'_> {
+    /// One bounded pass. `line` moves with what is done, also where an error ends it.
+    pub async fn pass(&self, id: &str, key: &str, line: &mut Line, stop: impl Fn() -> bool) -> Result<Pass, Error> {
+        for _ in 0..BATCHES_PER_PASS_MAX {
+            // First what an earlier pass committed and could not say. Redis sends its next message only from level on.
+            self.acknowledge(key, line).await?;
+            if stop() {
+                return Ok(Pass::More);
+            }
+            pause::reach(Point::BeforeRead).await;
+            let grants = self.redis.read(key, line.progress.entry, self.batch_max).await?;
+            let Some(last) = grants.last() else { return Ok(Pass::Level) };
+            let read_to = last.id;
+            match follow(line.progress, grants)? {
+                // A page of what are rows already, kept for longer in the stream.
+                None => line.progress.entry = read_to,
+                Some(batch) => {
+                    pause::reach(Point::AfterRead).await;
+                    self.commit(id, key, &batch).await?;
+                    line.progress = batch.to;
+                    pause::reach(Point::AfterCommit).await;
+                }
+            }
+        }
+        self.acknowledge(key, line).await?;
+        Ok(Pass::More)
+    }
+
+    async fn acknowledge(&self, key: &str, line: &mut Line) -> Result<(), Error> {
+        let Progress { epoch, position, .. } = line.progress;
+        if line.acked < position.seq {
+            pause::reach(Point::BeforeAck).await;
+            self.redis.ack(key, epoch, position.seq).await?;
+            line.acked = position.seq;
+            pause::reach(Point::AfterAck).await;
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, id: &str, key: &str, batch: &Batch) -> Result<(), Error> {
+        pause::reach(Point::BeforeCommit).await;
+        let dead = match self.ledger.commit(id, batch).await {
+            Ok(()) => 0,
+            Err(error) => match policy::remedy(&error) {
+                Remedy::Isolate => self.ledger.commit_isolated(id, batch).await?,
+                Remedy::RaiseQuantity => {
+                    self.raise_quantity(id, key).await?;
+                    return Err(Error::Moved);
+                }
+                _ => return Err(error),
+            },
+        };
+        self.metrics.count_batch(batch.len() as u64 - dead, dead);
+        Ok(())
+    }
+
+    /// The row offers less than Redis has granted. Users were told that they have a unit; that counts.
+    pub async fn raise_quantity(&self, id: &str, key: &str) -> Result<(), Error> {
+        let Some(info) = self.redis.info(key).await? else { return Err(Error::Moved) };
+        let quantity = info.definition.quantity.max(info.granted.0);
+        tracing::warn!(
+            coupon = id,
+            granted = info.granted.0,
+            quantity,
+            "the row's quantity was set below what is granted already; it is raised again, as grants are not taken back"
+        );
+        self.ledger.raise_quantity(id, quantity).await
+    }
+}
+
+/// The grants that continue the ledger; none if all of them are rows already.
+///
+/// # Errors
+/// [`Error::Broken`] at the first that is not the next one: nothing of the page is written then.
+pub fn follow(from: Progress, mut grants: Vec<Grant>) -> Result<Option<Batch>, Error> {
+    grants.retain(|grant| grant.id.seq > from.position.seq);
+    let mut to = from;
+    for grant in &grants {
+        let expected = to.position.seq.next();
+        let broken = |found: String| Err(Error::Broken { expected, found });
+        if grant.id.seq != expected {
+            return broken(format!("entry {} is the next one there", grant.id));
+        }
+        let Ok(user) = UserId::parse(grant.user.as_bytes()) else { return broken("its user id is none".into()) };
+        let chain = to.position.chain.next(user, grant.requested_at);
+        if grant.chain != chain {
+            return broken(format!("entry {} has chain {}, and {chain} would follow", grant.id, grant.chain));
+        }
+        to = Progress { position: Position { seq: expected, chain }, entry: grant.id, ..to };
+    }
+    Ok(if grants.is_empty() { None } else { Some(Batch { from, grants, to }) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coupon_core::chain::Chain;
+    use coupon_core::coupon::{Arrival, Epoch};
+    use coupon_core::grant::EntryId;
+
+    fn progress(seq: u64, chain: Chain) -> Progress {
+        let entry = EntryId { epoch: Epoch(1), seq: Seq(seq) };
+        Progress { epoch: Epoch(2), position: Position { seq: Seq(seq), chain }, entry }
+    }
+
+    /// A stream of so many grants.
+    fn stream(len: u64) -> Vec<Grant> {
+        let mut chain = Chain::START;
+        (1..=len)
+            .map(|seq| {
+                let user = format!("u{seq}");
+                let requested_at = Arrival(100 + seq);
+                if let Ok(user) = UserId::parse(user.as_bytes()) {
+                    chain = chain.next(user, requested_at);
+                }
+                let id = EntryId { epoch: Epoch(1), seq: Seq(seq) };
+                Grant { id, user, requested_at, granted_at_ms: 1, chain }
+            })
+            .collect()
+    }
+
+    fn broken_at(from: Progress, grants: Vec<Grant>) -> Option<Seq> {
+        match follow(from, grants) {
+            Err(Error::Broken { expected, .. }) => Some(expected),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_next_grants_follow() -> Result<(), Error> {
+        let all = stream(5);
+        let from = progress(2, all[1].chain);
+        let batch = follow(from, all[2..].to_vec())?;
+        let to = progress(5, all[4].chain);
+        assert_eq!(batch, Some(Batch { from, grants: all[2..].to_vec(), to }));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_a_row_already_is_passed_over() -> Result<(), Error> {
+        let all = stream(5);
+        let from = progress(4, all[3].chain);
+        assert_eq!(follow(from, all.clone())?.map(|batch| batch.len()), Some(1));
+        assert_eq!(follow(from, all[..4].to_vec())?, None);
+        assert_eq!(follow(from, Vec::new())?, None);
+        Ok(())
+    }
+
+    #[test]
+    fn a_gap_stops() {
+        let all = stream(5);
+        assert_eq!(broken_at(progress(1, all[0].chain), all[2..].to_vec()), Some(Seq(2)));
+        let mut holed = all.clone();
+        holed.remove(3);
+        assert_eq!(broken_at(progress(0, Chain::START), holed), Some(Seq(4)));
+    }
+
+    #[test]
+    fn another_history_stops() {
+        let all = stream(5);
+        assert_eq!(broken_at(progress(2, Chain(1)), all[2..].to_vec()), Some(Seq(3)));
+        let changes: [fn(&mut Grant); 3] =
+            [|grant| grant.user.push('x'), |grant| grant.requested_at.0 += 1, |grant| grant.chain.0 ^= 1];
+        for change in changes {
+            let mut forged = all.clone();
+            change(&mut forged[2]);
+            assert_eq!(broken_at(progress(0, Chain::START), forged), Some(Seq(3)));
+        }
+    }
+}
