@@ -555,11 +555,13 @@ impl Iterator for Members<'_> {
     type Item = Member;
 
     fn next(&mut self) -> Option<Member> {
-        if self.is_empty {
+        // SAFETY: the iterator was started on this open key, and nothing can change the set while it is borrowed.
+        if self.is_empty || unsafe { api!(RedisModule_ZsetRangeEndReached)(self.handle) } != 0 {
             return None;
         }
         let member = current(self.handle)?;
-        // SAFETY: the iterator was started on this open key, and nothing can change the set while it is borrowed.
+        // At the end this stays on the last element, and only the question above tells.
+        // SAFETY: as above.
         unsafe { api!(RedisModule_ZsetRangeNext)(self.handle) };
         Some(member)
     }
