@@ -11,6 +11,7 @@ pub mod coupon;
 pub mod deadline;
 pub mod dump;
 pub mod http;
+pub mod ledger;
 pub mod port;
 pub mod postgres_server;
 pub mod process;

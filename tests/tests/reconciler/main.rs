@@ -1,0 +1,13 @@
+//! The reconciler between a real Redis and a real PostgreSQL.
+
+mod adopt;
+mod daemon;
+mod dead_letter;
+mod old_scheduler;
+mod outage;
+mod publish;
+mod relay;
+mod replay;
+mod sale;
+mod secrets;
+mod subcommands;

@@ -1,0 +1,138 @@
+//! Publish: what a coupon's row says is on offer in Redis.
+
+use crate::sale::{await_level, await_open, insert, key, request, servers};
+use coupon_tests::deadline::eventually_true;
+use coupon_tests::ledger::await_coupon;
+use coupon_tests::reconciler::{Options, Reconciler};
+use coupon_tests::redis_server::Redis;
+
+/// Waits until the coupon's hash holds these values.
+fn await_hash(redis: &Redis, id: &str, fields: &str, expected: &str) {
+    let mut client = redis.client();
+    let mut held = String::new();
+    eventually_true(&format!("{id} has {fields} = {expected}"), || {
+        held = client.run(&format!("HMGET {} {fields}", key(id))).to_string();
+        held == expected
+    });
+}
+
+#[test]
+fn an_inserted_row_is_on_offer_at_once() {
+    let (redis, postgres) = servers();
+    // The slow pass comes never: it must be the notification.
+    let _reconciler = Options::between(&redis, &postgres).args(&["--full-pass-interval", "1h"]).start().await_ready();
+    insert(
+        &postgres,
+        "a",
+        7,
+        &[
+            ("mode", "'INSTANT'"),
+            ("waitlist", "2"),
+            ("opens_at", "'1970-01-01 00:00:00.001Z'"),
+            ("expires_at", "'9999-12-31 23:59:59.999Z'"),
+        ],
+    );
+    await_open(&mut redis.client(), "a");
+    await_hash(
+        &redis,
+        "a",
+        "status mode quantity waitlist opens_at expires_at epoch",
+        "[AVAILABLE INSTANT 7 2 1 253402300799999 1]",
+    );
+    await_coupon(&postgres, "a", "revision = published_revision, epoch", "t|1");
+}
+
+#[test]
+fn rows_inserted_while_nobody_listened_are_published_at_the_start() {
+    let (redis, postgres) = servers();
+    insert(&postgres, "a", 7, &[]);
+    postgres.run("insert into coupon(id, name, quantity) values ('draft', 'Not yet', 5)");
+    let _reconciler = Reconciler::start(&redis, &postgres);
+    await_open(&mut redis.client(), "a");
+    assert_eq!(redis.client().run(&format!("EXISTS {}", key("draft"))).int(), 0, "STANDARD is not on offer");
+    postgres.run("update coupon set status = 'AVAILABLE' where id = 'draft'");
+    await_open(&mut redis.client(), "draft");
+}
+
+#[test]
+fn a_changed_row_redefines_the_coupon() {
+    let (redis, postgres) = servers();
+    let _reconciler = Options::between(&redis, &postgres).args(&["--full-pass-interval", "1h"]).start().await_ready();
+    insert(&postgres, "a", 2, &[("mode", "'INSTANT'")]);
+    let mut client = redis.client();
+    await_open(&mut client, "a");
+    request(&mut client, "a", "u", 0..2);
+    await_level(&redis, &postgres, "a", 2);
+    await_coupon(&postgres, "a", "status", "ISSUED");
+    postgres.run("update coupon set quantity = 4, waitlist = 1 where id = 'a'");
+    await_hash(&redis, "a", "status quantity remaining waitlist", "[AVAILABLE 4 2 1]");
+    await_coupon(&postgres, "a", "status, quantity", "AVAILABLE|4");
+    request(&mut client, "a", "more", 0..2);
+    await_level(&redis, &postgres, "a", 4);
+    await_coupon(&postgres, "a", "status, quantity", "ISSUED|4");
+}
+
+#[test]
+fn a_row_that_expires_closes_the_coupon() {
+    for status in ["EXPIRED", "STANDARD"] {
+        let (redis, postgres) = servers();
+        let _reconciler =
+            Options::between(&redis, &postgres).args(&["--full-pass-interval", "1h"]).start().await_ready();
+        insert(&postgres, "a", 5, &[]);
+        await_open(&mut redis.client(), "a");
+        postgres.run(&format!("update coupon set status = '{status}' where id = 'a'"));
+        await_hash(&redis, "a", "status", "[EXPIRED]");
+        await_coupon(&postgres, "a", "status, revision = published_revision", &format!("{status}|t"));
+        postgres.run("update coupon set status = 'AVAILABLE' where id = 'a'");
+        await_hash(&redis, "a", "status", "[AVAILABLE]");
+    }
+}
+
+#[test]
+fn a_quantity_below_what_is_granted_keeps_the_promise_made() {
+    let (redis, postgres) = servers();
+    let reconciler = Reconciler::start(&redis, &postgres);
+    insert(&postgres, "a", 10, &[("mode", "'INSTANT'")]);
+    let mut client = redis.client();
+    await_open(&mut client, "a");
+    request(&mut client, "a", "u", 0..6);
+    await_level(&redis, &postgres, "a", 6);
+    // PostgreSQL itself refuses it.
+    let refused = postgres.try_run("update coupon set quantity = 5 where id = 'a'");
+    assert!(refused.is_err_and(|error| error.contains("coupon_granted_within_quantity")));
+    // Where the ledger does not know of the grants yet, it cannot.
+    drop(reconciler);
+    request(&mut client, "a", "late", 0..3);
+    postgres.run("update coupon set quantity = 7 where id = 'a'");
+    let _reconciler = Reconciler::start(&redis, &postgres);
+    await_level(&redis, &postgres, "a", 9);
+    await_coupon(&postgres, "a", "granted, quantity >= 9, revision = published_revision", "9|t|t");
+}
+
+#[test]
+fn the_end_of_the_window_turns_the_row_expired() {
+    let (redis, postgres) = servers();
+    let _reconciler = Reconciler::start(&redis, &postgres);
+    insert(&postgres, "a", 5, &[("expires_at", "now() + interval '2 seconds'")]);
+    insert(&postgres, "empty", 5, &[("expires_at", "now() + interval '1 second'")]);
+    insert(&postgres, "instant", 5, &[("mode", "'INSTANT'"), ("expires_at", "now() + interval '1 second'")]);
+    let mut client = redis.client();
+    await_open(&mut client, "a");
+    request(&mut client, "a", "u", 0..2);
+    await_coupon(&postgres, "empty", "status", "EXPIRED");
+    await_coupon(&postgres, "instant", "status", "EXPIRED");
+    await_coupon(&postgres, "a", "status, granted", "EXPIRED|2");
+    await_level(&redis, &postgres, "a", 2);
+    assert_eq!(client.run(&format!("COUPON.REQUEST {} late", key("a"))).to_string(), "CLOSED");
+}
+
+#[test]
+fn another_key_pattern_is_used_everywhere() {
+    let (redis, postgres) = servers();
+    insert(&postgres, "42", 5, &[("mode", "'INSTANT'")]);
+    let _reconciler = Options::between(&redis, &postgres).args(&["--key", "coupon:ID"]).start().await_ready();
+    let mut client = redis.client();
+    eventually_true("coupon:42 is open", || client.run("COUPON.REQUEST coupon:42 a").to_string() == "GRANTED");
+    await_coupon(&postgres, "42", "seq", "1");
+    assert_eq!(client.run(&format!("EXISTS {}", key("42"))).int(), 0);
+}
