@@ -49,7 +49,7 @@ pub struct Cli {
     pub command: Command,
 
     /// What to log: error, warn, info, debug, or a filter such as info,coupon_reconciler=debug
-    #[arg(long, env = "LOG", default_value = "info,sqlx=warn", value_name = "FILTER", global = true)]
+    #[arg(long, env = "LOG", default_value = "info,sqlx=error", value_name = "FILTER", global = true)]
     pub log: String,
 
     /// How log lines look

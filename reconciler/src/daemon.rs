@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::pass::PassRequest;
 use crate::policy::{self, Remedy, Side};
 use crate::redis::Redis;
-use crate::side::Sides;
+use crate::side::{Away, Sides};
 use coupon_core::key::KeyPattern;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -132,7 +132,7 @@ impl Daemon {
                 if side == Side::Redis {
                     self.redis.disconnect().await;
                 }
-                self.sides.of(side).left(&error.to_string());
+                self.sides.of(side).left(Away::Unreachable(error.to_string()));
             }
             Remedy::Compare | Remedy::Retry => self.metrics.retries.add(1),
             Remedy::Stop(advice) => tracing::error!("{error}; {advice}"),

@@ -6,6 +6,7 @@ use crate::backoff::SIDE;
 use crate::catalog::Reason;
 use crate::daemon::Daemon;
 use crate::error::Error;
+use crate::side::Away;
 use coupon_core::message;
 use futures_util::StreamExt;
 
@@ -25,7 +26,7 @@ impl Daemon {
                             message = messages.next() => match message {
                                 Some(message) => self.heed(message.get_channel_name(), message.get_payload_bytes()),
                                 None => {
-                                    self.sides.redis.left("the connection for messages ended");
+                                    self.sides.redis.left(Away::Unreachable("the connection for messages ended".into()));
                                     break;
                                 }
                             },
@@ -35,7 +36,7 @@ impl Daemon {
                 }
                 Err(error) => {
                     failures += 1;
-                    self.sides.redis.left(&Error::Redis(error).to_string());
+                    self.sides.redis.left(Away::Unreachable(Error::Redis(error).to_string()));
                     tokio::time::sleep(SIDE.delay(failures)).await;
                 }
             }
@@ -67,7 +68,7 @@ impl Daemon {
                                 Ok(Some(notification)) => self.catalog.mark(notification.payload(), Reason::News),
                                 // Notifications may be lost until it listens anew.
                                 Ok(None) | Err(_) => {
-                                    self.sides.postgresql.left("the connection for notifications ended");
+                                    self.sides.postgresql.left(Away::Unreachable("the connection for notifications ended".into()));
                                     break;
                                 }
                             },
@@ -77,7 +78,7 @@ impl Daemon {
                 }
                 Err(error) => {
                     failures += 1;
-                    self.sides.postgresql.left(&Error::Ledger(error).to_string());
+                    self.sides.postgresql.left(Away::Unreachable(Error::Ledger(error).to_string()));
                     tokio::time::sleep(SIDE.delay(failures)).await;
                 }
             }

@@ -4,6 +4,7 @@ use crate::backoff::SIDE;
 use crate::daemon::Daemon;
 use crate::error::Error;
 use crate::policy::{self, Remedy};
+use crate::side::Away;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ impl Daemon {
                 Err(why) => {
                     failures += 1;
                     self.redis.disconnect().await;
-                    self.sides.redis.left(&why);
+                    self.sides.redis.left(why);
                     tokio::time::sleep(SIDE.delay(failures)).await;
                 }
             }
@@ -39,14 +40,16 @@ impl Daemon {
     }
 
     /// Whether this is a primary with the module.
-    async fn meet_redis(&self) -> Result<(), String> {
-        let say = |error| Error::Redis(error).to_string();
+    async fn meet_redis(&self) -> Result<(), Away> {
+        let say = |error| Away::Unreachable(Error::Redis(error).to_string());
         self.redis.disconnect().await;
         if !self.redis.is_primary().await.map_err(say)? {
-            return Err("this server is a replica; point --redis-url at the primary".into());
+            return Err(Away::Unfit("this server is a replica; point --redis-url at the primary".into()));
         }
         if !self.redis.has_command("COUPON.RESUME").await.map_err(say)? {
-            return Err("the coupon module is not loaded; start Redis with --loadmodule libcoupon.so".into());
+            return Err(Away::Unfit(
+                "the coupon module is not loaded; start Redis with --loadmodule libcoupon.so".into(),
+            ));
         }
         self.set_clock(self.redis.now_ms().await.map_err(say)?);
         Ok(())
@@ -54,13 +57,15 @@ impl Daemon {
 
     /// Whether it still answers, and is still the process that was met: a restart, a promotion or a loaded backup
     /// shuts the gate of every coupon, also of the one that is looked at.
-    async fn beat_redis(&self) -> Result<(), String> {
-        self.set_clock(self.redis.now_ms().await.map_err(|error| Error::Redis(error).to_string())?);
+    async fn beat_redis(&self) -> Result<(), Away> {
+        self.set_clock(self.redis.now_ms().await.map_err(|error| Away::Unreachable(Error::Redis(error).to_string()))?);
         if let Some(id) = self.catalog.sample() {
             match self.redis.info(&self.keys.key(&id)).await.map_err(Error::Redis) {
                 Ok(Some(info)) if !info.fenced => {}
                 Ok(None) | Ok(Some(_)) => self.pass.make(),
-                Err(error) if matches!(policy::remedy(&error), Remedy::Reconnect(_)) => return Err(error.to_string()),
+                Err(error) if matches!(policy::remedy(&error), Remedy::Reconnect(_)) => {
+                    return Err(Away::Unreachable(error.to_string()));
+                }
                 Err(_) => self.pass.make(),
             }
         }
@@ -72,7 +77,7 @@ impl Daemon {
         let mut failures = 0;
         loop {
             let look = if self.sides.postgresql.is_up() {
-                self.ledger.beat().await.map_err(|error| Error::Ledger(error).to_string())
+                self.ledger.beat().await.map_err(|error| Away::Unreachable(Error::Ledger(error).to_string()))
             } else {
                 self.meet_postgresql().await
             };
@@ -90,7 +95,7 @@ impl Daemon {
                 }
                 Err(why) => {
                     failures += 1;
-                    self.sides.postgresql.left(&why);
+                    self.sides.postgresql.left(why);
                     tokio::time::sleep(SIDE.delay(failures)).await;
                 }
             }
@@ -98,18 +103,18 @@ impl Daemon {
     }
 
     /// Whether the server is there and has the schema.
-    async fn meet_postgresql(&self) -> Result<(), String> {
-        let say = |error| Error::Ledger(error).to_string();
+    async fn meet_postgresql(&self) -> Result<(), Away> {
+        let say = |error| Away::Unreachable(Error::Ledger(error).to_string());
         self.ledger.ping().await.map_err(say)?;
         self.ledger.forget_connections();
         if self.migrates {
             match self.ledger.migrate().await {
                 Ok(0) => {}
                 Ok(applied) => tracing::info!(applied, "migrated the schema"),
-                Err(error) => return Err(format!("the schema cannot be migrated: {error}")),
+                Err(error) => return Err(Away::Unfit(format!("the schema cannot be migrated: {error}"))),
             }
         }
-        self.ledger.schema().await.map_err(say)?.advice().map_or(Ok(()), Err)
+        self.ledger.schema().await.map_err(say)?.advice().map_or(Ok(()), |advice| Err(Away::Unfit(advice)))
     }
 
     fn set_clock(&self, server_ms: u64) {

@@ -5,14 +5,38 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use tokio::sync::{Notify, watch};
 
+/// Why a side cannot do its part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Away {
+    /// It does not answer, or only to say that it is starting or ending. How exactly changes from try to try.
+    Unreachable(String),
+    /// It answers, and something has to be set right; the sentence says what.
+    Unfit(String),
+}
+
+impl Away {
+    /// What is said to people.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Unreachable(text) | Self::Unfit(text) => text,
+        }
+    }
+
+    /// Whether a log line for the one serves for the other too.
+    fn is_said_with(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Unreachable(_), Self::Unreachable(_))) || self == other
+    }
+}
+
 /// What is known of one side.
 pub struct Presence {
     side: Side,
     /// None while it is there; otherwise why not.
-    away: watch::Sender<Option<String>>,
+    away: watch::Sender<Option<Away>>,
     /// Wakes the keeper, who looks at once instead of at its next beat.
     doubt: Notify,
-    last_said: Mutex<Option<String>>,
+    /// Why it is away, as it was said last.
+    said: Mutex<Option<Away>>,
 }
 
 impl Side {
@@ -28,8 +52,8 @@ impl Side {
 impl Presence {
     /// A side that nobody has looked at yet.
     pub fn unknown(side: Side) -> Self {
-        let away = watch::Sender::new(Some("not looked at yet".to_owned()));
-        Self { side, away, doubt: Notify::new(), last_said: Mutex::new(None) }
+        let away = watch::Sender::new(Some(Away::Unreachable("not looked at yet".to_owned())));
+        Self { side, away, doubt: Notify::new(), said: Mutex::new(None) }
     }
 
     /// Whether it is there.
@@ -39,26 +63,26 @@ impl Presence {
 
     /// Why it is not there.
     pub fn why(&self) -> Option<String> {
-        self.away.borrow().clone()
+        self.away.borrow().as_ref().map(|away| away.text().to_owned())
     }
 
     /// It answered, and can do its part. True if it was away before.
     pub fn came(&self) -> bool {
         let came = self.away.send_if_modified(|away| away.take().is_some());
         if came {
-            *self.last_said.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.said.lock().unwrap_or_else(PoisonError::into_inner) = None;
             tracing::info!("{} is there", self.side.name());
         }
         came
     }
 
-    /// It did not answer, or cannot do its part. Said once per reason, not per try.
-    pub fn left(&self, why: &str) {
-        self.away.send_if_modified(|away| away.replace(why.to_owned()).is_none());
-        let mut last = self.last_said.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.as_deref() != Some(why) {
-            tracing::warn!("waiting for {}: {why}", self.side.name());
-            *last = Some(why.to_owned());
+    /// It did not answer, or cannot do its part. Said once, not with every try.
+    pub fn left(&self, away: Away) {
+        self.away.send_if_modified(|known| known.replace(away.clone()).is_none());
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if !said.as_ref().is_some_and(|said| said.is_said_with(&away)) {
+            tracing::warn!("waiting for {}: {}", self.side.name(), away.text());
+            *said = Some(away);
         }
         self.doubt.notify_one();
     }
@@ -108,5 +132,32 @@ impl Sides {
             self.redis.present().await;
             self.postgresql.present().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_side_away_is_said_once_unless_something_new_is_to_be_done() {
+        let refused = Away::Unreachable("refused".into());
+        let reset = Away::Unreachable("reset".into());
+        let unloaded = Away::Unfit("load the module".into());
+        assert!(refused.is_said_with(&reset));
+        assert!(unloaded.is_said_with(&unloaded));
+        assert!(!refused.is_said_with(&unloaded));
+        assert!(!unloaded.is_said_with(&Away::Unfit("point at the primary".into())));
+    }
+
+    #[tokio::test]
+    async fn both_are_waited_for() {
+        let sides = Sides::unknown();
+        assert!(!sides.redis.is_up());
+        assert!(sides.redis.came());
+        assert!(!sides.redis.came(), "it was there");
+        tokio::join!(sides.both(), async { sides.postgresql.came() });
+        sides.postgresql.left(Away::Unreachable("gone".into()));
+        assert_eq!(sides.postgresql.why().as_deref(), Some("gone"));
     }
 }

@@ -7,6 +7,7 @@ use crate::daemon::Daemon;
 use crate::error::Error;
 use crate::policy::{self, Remedy};
 use crate::relay::{Pass, Relay};
+use crate::side::Away;
 
 impl Daemon {
     /// Visits one coupon after the other until the daemon stops.
@@ -71,7 +72,7 @@ impl Daemon {
                 if side == policy::Side::Redis {
                     self.redis.disconnect().await;
                 }
-                self.sides.of(side).left(&error.to_string());
+                self.sides.of(side).left(Away::Unreachable(error.to_string()));
                 Next::Again
             }
             // Moved by somebody else, or fenced: usually the next comparison settles it.
@@ -81,10 +82,12 @@ impl Daemon {
                 Next::Later(COUPON_RETRY.delay(memory.failures))
             }
             Remedy::Stop(_) | Remedy::Isolate => {
-                let advice = if let Remedy::Stop(advice) = remedy { advice } else { "the reason is in the text" };
-                let problem = error.to_string();
+                let problem = match remedy {
+                    Remedy::Stop(advice) if !advice.is_empty() => format!("{error}; {advice}"),
+                    _ => error.to_string(),
+                };
                 if memory.problem.as_ref() != Some(&problem) {
-                    tracing::error!(coupon = &*ticket.id, advice, "{problem}");
+                    tracing::error!(coupon = &*ticket.id, "{problem}");
                     memory.problem = Some(problem);
                 }
                 memory.stopped = true;
