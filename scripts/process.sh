@@ -17,6 +17,15 @@ is_alive() {
   kill -0 "$1" 2>/dev/null
 }
 
+# The command line of a process, empty if there is none. A small system has no ps, macOS has no /proc.
+command_of() {
+  if [ -r "/proc/$1/cmdline" ]; then
+    tr '\0' ' ' <"/proc/$1/cmdline"
+  else
+    ps -p "$1" -o args= 2>/dev/null || true
+  fi
+}
+
 # Sleeps so that a signal to this script is handled at once.
 pause() {
   sleep "$1" &

@@ -22,7 +22,7 @@ stop_leftover_reconciler() {
   local id
   id=$(cat "$data/reconciler.pid" 2>/dev/null) || return 0
   # The number may belong to another program by now.
-  if is_alive "$id" && ps -p "$id" -o args= 2>/dev/null | grep -q '/coupon-reconciler run'; then
+  if [[ $(command_of "$id") == *'/coupon-reconciler run'* ]]; then
     say "Stopping the reconciler that an earlier run left behind (pid $id)"
     end_process "$id" coupon-reconciler 15
   fi

@@ -63,13 +63,11 @@ cat <<END
 
 END
 say "Ctrl-C stops all and keeps the data. The reconciler's log ($reconciler_log):"
-set -m
-tail -n +1 -f "$reconciler_log" &
-tail_pid=$!
-set +m
-trap 'kill "$tail_pid" 2>/dev/null; stop_stack' EXIT
-
+# Read on from the same descriptor: what is new, and no further process to end.
+exec 3<"$reconciler_log"
+trap 'stop_stack; cat <&3' EXIT
 while :; do
+  cat <&3
   require_alive
-  pause 1
+  pause 0.5
 done

@@ -15,7 +15,7 @@
 clear_the_place() {
   local id
   id=$(sed -n 's/^STACK_PID=//p' "$stack_file" 2>/dev/null) || true
-  if [ -n "$id" ] && is_alive "$id" && ps -p "$id" -o args= 2>/dev/null | grep -q 'scripts/'; then
+  if [ -n "$id" ] && [[ $(command_of "$id") == *scripts/* ]]; then
     fail "a stack is running with the data in $data already (pid $id)" \
       'stop it with Ctrl-C in its terminal, or give this one a place of its own with DATA_DIR='
   fi
