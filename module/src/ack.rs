@@ -3,7 +3,7 @@
 use crate::redis::{Access, Arg, AsRedis, Reply, Server, Text};
 use crate::sale::Sale;
 use crate::settings::STREAM_KEEP;
-use coupon_core::coupon::{Cursor, Field};
+use coupon_core::coupon::{Coupon, Cursor, Field};
 use coupon_core::ledger::Ack;
 use coupon_core::refusal::Refusal;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,7 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
         return Ok(Reply::Done);
     }
     let persisted_to = if ack.seq == coupon.position.seq {
-        coupon.granted_to
+        coupon.granted_to.clone()
     } else {
         // The user is named in case the next grant has the same score.
         sale.grants.find(ack.seq).map(|grant| Cursor { arrival: grant.requested_at, user: Some(grant.user) })
@@ -39,5 +39,6 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let keep = STREAM_KEEP.load(Ordering::Relaxed).unsigned_abs();
     let unpersisted = coupon.position.seq.0.saturating_sub(ack.seq.0);
     sale.trim(unpersisted.saturating_add(1).saturating_add(keep));
+    sale.wake(&Coupon { persisted: ack.seq, persisted_to: Some(persisted_to), ..coupon });
     Ok(Reply::Done)
 }

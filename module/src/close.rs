@@ -2,6 +2,7 @@
 
 use crate::redis::{Access, Arg, Reply, Server};
 use crate::sale::Sale;
+use coupon_core::coupon::Coupon;
 use coupon_core::message;
 use coupon_core::refusal::Refusal;
 use coupon_core::words::Status;
@@ -13,9 +14,11 @@ use coupon_core::words::Status;
 pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let [key] = args else { return Err(Refusal::usage("wrong number of arguments")) };
     let mut sale = Sale::open(server, key, Access::Write)?;
-    if sale.coupon()?.status != Status::Expired {
+    let coupon = sale.coupon()?;
+    if coupon.status != Status::Expired {
         sale.set_status(Status::Expired);
         server.publish(message::OPENED, key);
+        sale.wake(&Coupon { status: Status::Expired, ..coupon });
     }
     Ok(Reply::Done)
 }

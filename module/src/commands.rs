@@ -1,7 +1,7 @@
 //! The map of the module: every command, with its syntax, flags, arity, description and handler.
 
 use crate::redis::{Arg, Reply, Server};
-use crate::{ack, close, info, issue, open, request, restore, resume, status};
+use crate::{ack, close, info, issue, open, request, restore, resume, status, wait};
 use coupon_core::refusal::Refusal;
 use redis_module::raw;
 use std::ffi::CStr;
@@ -94,7 +94,7 @@ const LOG: &CStr = c"O(log(N)) with N being the number of accepted users";
 const V0_1: &CStr = c"0.1.0";
 
 /// All commands.
-pub const TABLE: [Command; 9] = [
+pub const TABLE: [Command; 10] = [
     // COUPON.OPEN key QUANTITY n [MODE QUEUE|INSTANT] [WAITLIST n] [OPENS unix-ms] [EXPIRES unix-ms] [EPOCH e]
     Command {
         name: c"coupon.open",
@@ -150,6 +150,18 @@ pub const TABLE: [Command; 9] = [
         since: V0_1,
         args: &[KEY, USER, WITHRANK],
         call: status::call,
+    },
+    // COUPON.WAIT key user timeout-ms
+    Command {
+        name: c"coupon.wait",
+        arity: 4,
+        flags: c"readonly blocking",
+        key: READS,
+        summary: c"Blocks until a user's outcome is final or the time is over, and answers as COUPON.STATUS.",
+        complexity: O1,
+        since: V0_1,
+        args: &[KEY, USER, needed(c"timeout-milliseconds", Kind::Integer)],
+        call: wait::call,
     },
     // COUPON.INFO key
     Command {

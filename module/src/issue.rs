@@ -47,7 +47,10 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
             let user = next.ends_in_tie.then(|| String::from_utf8_lossy(member.user.bytes()).into_owned());
             sale.set_granted(&before, &after, Cursor { arrival: *arrival, user });
         }
-        None if after.status != before.status => sale.set_status(after.status),
+        None if after.status != before.status => {
+            sale.set_status(after.status);
+            sale.wake(&after);
+        }
         None => {}
     }
     Ok(Reply::Count(granted))

@@ -16,6 +16,8 @@ mod resume;
 mod sale;
 mod settings;
 mod status;
+mod wait;
+mod waiters;
 
 use redis::Level;
 use redis_module::{Context, RedisString, Status, redis_module};

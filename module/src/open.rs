@@ -31,6 +31,7 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
         if call.is_by_hand() {
             server.publish(message::OPENED, key);
         }
+        sale.wake(&after);
     }
     Ok(Reply::Done)
 }

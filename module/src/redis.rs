@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 use crate::commands::{Argument, Command, Kind, TABLE};
+use crate::{wait, waiters};
 use coupon_core::chain::Chain;
 use coupon_core::coupon::{Arrival, Companion, Epoch, Field, Now, Seq, Token};
 use coupon_core::grant::{self, EntryId, Grant};
@@ -50,18 +51,18 @@ pub fn missing_function() -> Option<&'static str> {
         };
     }
     first_missing!(
-        RedisModule_CloseKey RedisModule_Call RedisModule_CallReplyInteger RedisModule_CallReplyType
+        RedisModule_BlockClient RedisModule_CloseKey RedisModule_Call RedisModule_CallReplyInteger RedisModule_CallReplyType
         RedisModule_CreateCommand RedisModule_CreateString RedisModule_CreateStringFromLongLong RedisModule_FreeCallReply
         RedisModule_FreeString RedisModule_GetCommand RedisModule_GetContextFlags RedisModule_GetRandomBytes
-        RedisModule_GetServerInfo RedisModule_FreeServerInfo RedisModule_ServerInfoGetField RedisModule_HashGet
+        RedisModule_GetBlockedClientHandle RedisModule_GetSelectedDb RedisModule_GetServerInfo RedisModule_FreeServerInfo RedisModule_ServerInfoGetField RedisModule_HashGet
         RedisModule_HashSet RedisModule_KeyType RedisModule_LoadConfigs RedisModule_Log RedisModule_OpenKey
         RedisModule_PublishMessage RedisModule_RegisterNumericConfig RedisModule_Replicate RedisModule_ReplyWithArray
         RedisModule_ReplyWithError RedisModule_ReplyWithLongLong RedisModule_ReplyWithMap RedisModule_ReplyWithSimpleString
-        RedisModule_ReplyWithStringBuffer RedisModule_SetCommandInfo RedisModule_SetModuleOptions
+        RedisModule_ReplyWithStringBuffer RedisModule_SetCommandInfo RedisModule_SetDisconnectCallback RedisModule_SetModuleOptions
         RedisModule_SignalModifiedKey RedisModule_StreamAdd RedisModule_StreamIteratorNextField
         RedisModule_StreamIteratorNextID RedisModule_StreamIteratorStart RedisModule_StreamIteratorStop
         RedisModule_StreamTrimByLength RedisModule_StringPtrLen RedisModule_SubscribeToServerEvent
-        RedisModule_UnlinkKey RedisModule_ValueLength RedisModule_ZsetAdd RedisModule_ZsetFirstInScoreRange RedisModule_ZsetLastInScoreRange
+        RedisModule_UnblockClient RedisModule_UnlinkKey RedisModule_ValueLength RedisModule_ZsetAdd RedisModule_ZsetFirstInScoreRange RedisModule_ZsetLastInScoreRange
         RedisModule_ZsetRangeCurrentElement RedisModule_ZsetRangeEndReached RedisModule_ZsetRangeNext
         RedisModule_ZsetRangeStop RedisModule_ZsetScore
     );
@@ -254,6 +255,41 @@ impl Server {
         unsafe { api!(RedisModule_PublishMessage)(self.ctx, channel.ptr(), key.ptr()) };
     }
 
+    /// The database that the client has selected.
+    pub fn database(&self) -> i32 {
+        // SAFETY: see the top of the file.
+        unsafe { api!(RedisModule_GetSelectedDb)(self.ctx) }
+    }
+
+    /// Whether this client can be kept waiting, and what it waits for can be seen here.
+    pub fn may_block(&self) -> bool {
+        let never = raw::REDISMODULE_CTX_FLAGS_LUA
+            | raw::REDISMODULE_CTX_FLAGS_MULTI
+            | raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING
+            | raw::REDISMODULE_CTX_FLAGS_SLAVE;
+        // SAFETY: see the top of the file.
+        unsafe { api!(RedisModule_GetContextFlags)(self.ctx) & never as c_int == 0 }
+    }
+
+    /// Blocks the client; 0 is for no limit of time.
+    pub fn block(&self, timeout_ms: u64) -> Option<Blocked> {
+        let timeout = c_longlong::try_from(timeout_ms).unwrap_or(c_longlong::MAX);
+        // SAFETY: both callbacks answer; no private data is handed over that would have to be freed.
+        let client =
+            unsafe { api!(RedisModule_BlockClient)(self.ctx, Some(unblocked), Some(unblocked), None, timeout) };
+        if client.is_null() {
+            return None;
+        }
+        // SAFETY: the client was just blocked.
+        unsafe { api!(RedisModule_SetDisconnectCallback)(client, Some(disconnected)) };
+        Some(Blocked(client as usize))
+    }
+
+    /// Wakes blocked clients: each is answered as things are once the running command is over.
+    pub fn wake(&self, clients: Vec<Blocked>) {
+        clients.into_iter().for_each(unblock);
+    }
+
     /// The server's `maxmemory-policy`.
     pub fn eviction_policy(&self) -> Vec<u8> {
         // SAFETY: the info is freed once, after the field was copied out of it.
@@ -362,6 +398,10 @@ impl Server {
         }
     }
 }
+
+/// A client that waits. It is only a name: whoever takes it out of the line of `waiters` unblocks it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Blocked(usize);
 
 /// Levels of Redis's log.
 #[derive(Clone, Copy)]
@@ -696,6 +736,8 @@ impl Stream<'_> {
 
 /// What a command answers. It is sent after the command has returned, so a panic can never leave half a reply.
 pub enum Reply {
+    /// None now: the client is blocked, and is answered later.
+    Later,
     /// `OK`.
     Done,
     /// One bulk string: some clients can read nothing else.
@@ -719,6 +761,7 @@ pub enum Value {
 impl Server {
     fn reply(&self, reply: Result<Reply, Refusal>) {
         match reply {
+            Ok(Reply::Later) => {}
             Ok(Reply::Done) => {
                 // SAFETY: a C string of our own.
                 unsafe { api!(RedisModule_ReplyWithSimpleString)(self.ctx, c"OK".as_ptr()) };
@@ -773,28 +816,67 @@ type Door = unsafe extern "C" fn(*mut raw::RedisModuleCtx, *mut *mut raw::RedisM
 
 /// One door per row of the command table, as Redis does not tell a door which command it was called for.
 const DOORS: [Door; TABLE.len()] =
-    [door::<0>, door::<1>, door::<2>, door::<3>, door::<4>, door::<5>, door::<6>, door::<7>, door::<8>];
+    [door::<0>, door::<1>, door::<2>, door::<3>, door::<4>, door::<5>, door::<6>, door::<7>, door::<8>, door::<9>];
 
 unsafe extern "C" fn door<const ROW: usize>(
     ctx: *mut raw::RedisModuleCtx,
     argv: *mut *mut raw::RedisModuleString,
     argc: c_int,
 ) -> c_int {
+    enter(ctx, argv, argc, |server, args| match TABLE.get(ROW) {
+        Some(command) if command.takes(args.len()) => (command.call)(server, args.get(1..).unwrap_or_default()),
+        _ => Err(Refusal::usage("wrong number of arguments")),
+    })
+}
+
+/// A client that was blocked is answered: it was woken, or its time is over.
+unsafe extern "C" fn unblocked(
+    ctx: *mut raw::RedisModuleCtx,
+    argv: *mut *mut raw::RedisModuleString,
+    argc: c_int,
+) -> c_int {
+    enter(ctx, argv, argc, |server, args| {
+        // SAFETY: Redis calls this for a client that `Server::block` has blocked.
+        let client = Blocked(unsafe { api!(RedisModule_GetBlockedClientHandle)(server.ctx) } as usize);
+        waiters::remove(client);
+        wait::answer(server, args.get(1..).unwrap_or_default())
+    })
+}
+
+/// A client went away while it was blocked.
+unsafe extern "C" fn disconnected(_: *mut raw::RedisModuleCtx, client: *mut raw::RedisModuleBlockedClient) {
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        // Only whoever takes a client out of the line may unblock it, so that it is done once.
+        if waiters::remove(Blocked(client as usize)) {
+            unblock(Blocked(client as usize));
+        }
+    }));
+}
+
+fn enter(
+    ctx: *mut raw::RedisModuleCtx,
+    argv: *mut *mut raw::RedisModuleString,
+    argc: c_int,
+    call: impl FnOnce(&Server, &[Arg]) -> Result<Reply, Refusal>,
+) -> c_int {
     let _ = catch_unwind(AssertUnwindSafe(|| {
         let server = Server { ctx };
-        // SAFETY: Redis hands over `argc` strings that live as long as the call; `Arg` is one such pointer.
+        // SAFETY: Redis hands over `argc` strings that live as long as the call; `Arg` is one such pointer. The first
+        // is the command's own name.
         let args = unsafe { std::slice::from_raw_parts(argv.cast::<Arg>(), usize::try_from(argc).unwrap_or(0)) };
-        let reply = catch_unwind(AssertUnwindSafe(|| match TABLE.get(ROW) {
-            // The first argument is the command's own name.
-            Some(command) if command.takes(args.len()) => (command.call)(&server, args.get(1..).unwrap_or_default()),
-            _ => Err(Refusal::usage("wrong number of arguments")),
-        }));
+        let reply = catch_unwind(AssertUnwindSafe(|| call(&server, args)));
         server.reply(reply.unwrap_or_else(|_| {
             server.log(Level::Warning, "a command panicked; this is a bug in the coupon module, please report it");
             Err(Refusal::usage("internal error of the coupon module; the server's log says more"))
         }));
     }));
     raw::REDISMODULE_OK as c_int
+}
+
+/// Lets a blocked client be answered, as soon as the running command is over.
+fn unblock(client: Blocked) {
+    // SAFETY: a client leaves the line of `waiters` once, and is unblocked only then, so the handle is alive.
+    unsafe { api!(RedisModule_UnblockClient)(client.0 as *mut raw::RedisModuleBlockedClient, ptr::null_mut()) };
 }
 
 // ---------------------------------------------------------------------------------------------------------------

@@ -60,6 +60,8 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     sale.trim(u64::try_from(keep).unwrap_or(u64::MAX).saturating_add(1));
     let after = finish(coupon, placed.iter().max().copied());
     sale.set(&fields(&after));
+    // Places in line may have changed: each client is told how things stand, and may wait again.
+    sale.wake_all();
     Ok(Reply::Done)
 }
 

@@ -1,6 +1,7 @@
 //! A coupon's three keys, opened and checked, and the effects that can be written to them.
 
 use crate::redis::{Access, Arg, AsRedis, Entry, Hash, Server, SortedSet, Stream, Text, WrongType};
+use crate::waiters;
 use coupon_core::coupon::{Arrival, Companion, Coupon, Cursor, Field};
 use coupon_core::key;
 use coupon_core::message;
@@ -158,11 +159,28 @@ impl<'s> Sale<'s> {
         if before.persisted == before.position.seq {
             self.server.publish(message::GRANTED, self.key);
         }
+        if after.status != before.status {
+            self.wake(&Coupon { granted_to: Some(granted_to), ..after.clone() });
+        }
     }
 
     /// Writes the status.
     pub fn set_status(&mut self, status: Status) {
         self.set(&[(Field::Status, Text::new(status.word().as_bytes()))]);
+    }
+
+    /// Wakes the clients whose outcome is final, now that the coupon is this.
+    pub fn wake(&self, coupon: &Coupon) {
+        self.server.wake(waiters::take_final(|| self.coordinates(), coupon));
+    }
+
+    /// Wakes all clients that wait on this coupon.
+    pub fn wake_all(&self) {
+        self.server.wake(waiters::take_all(|| self.coordinates()));
+    }
+
+    fn coordinates(&self) -> waiters::Coordinates {
+        (self.server.database(), self.key.bytes().to_vec())
     }
 
     /// Keeps the newest entries of the stream, so many.

@@ -31,3 +31,6 @@ pub const ISSUE_MAX_LIMIT: u64 = 100_000;
 
 /// Grants that one RESTORE call takes at most, so that it holds the server for a few milliseconds.
 pub const RESTORE_MAX: u64 = 1000;
+
+/// Longest timeout of WAIT, in milliseconds: a day. 0 is for no limit.
+pub const WAIT_MS_MAX: u64 = 86_400_000;

@@ -2,7 +2,7 @@
 
 use crate::coupon::{Coupon, Cursor};
 use crate::user::UserId;
-use crate::words::State;
+use crate::words::{State, Status};
 
 /// The state of a user with this score in the sorted set, none if not in.
 #[must_use]
@@ -15,6 +15,22 @@ pub fn state(coupon: &Coupon, user: UserId<'_>, score: Option<f64>) -> State {
         State::Granted
     } else {
         State::Waiting
+    }
+}
+
+/// Whether nobody who waits can be granted any more, as things are: all units are out, or the coupon has ended.
+#[must_use]
+pub const fn is_over(coupon: &Coupon) -> bool {
+    matches!(coupon.status, Status::Issued | Status::Expired)
+}
+
+/// Whether there is nothing to wait for: the row is there, no unit can come, or the user is not in.
+#[must_use]
+pub const fn is_final(coupon: &Coupon, state: State) -> bool {
+    match state {
+        State::None | State::Persisted => true,
+        State::Waiting => is_over(coupon),
+        State::Granted => false,
     }
 }
 
@@ -50,5 +66,18 @@ mod tests {
         assert_eq!(ahead(&coupon, State::Waiting, 4), 0);
         assert_eq!(ahead(&coupon, State::Waiting, 6), 2);
         assert_eq!(ahead(&coupon, State::Granted, 2), 0);
+    }
+
+    #[test]
+    fn an_outcome_is_final_when_nothing_can_change_it() {
+        let mut coupon = available(9, Mode::Queue);
+        for (status, waiting, granted) in
+            [(Status::Available, false, false), (Status::Issued, true, false), (Status::Expired, true, false)]
+        {
+            coupon.status = status;
+            assert_eq!(is_final(&coupon, State::Waiting), waiting, "{status}");
+            assert_eq!(is_final(&coupon, State::Granted), granted, "{status}");
+            assert!(is_final(&coupon, State::Persisted) && is_final(&coupon, State::None));
+        }
     }
 }
