@@ -54,7 +54,7 @@ pub fn dead_letters(postgres: &Postgres, coupon: &str) -> Vec<Row> {
 /// If a value is not what its column holds.
 fn read(postgres: &Postgres, table: &str, coupon: &str) -> Vec<Row> {
     let json = postgres.value(&format!(
-        "select coalesce(json_agg(json_build_array(seq, user_id, (extract(epoch from requested_at) * 1000000)::bigint,
+        "select coalesce(json_agg(json_build_array(seq, encode(convert_to(user_id, 'UTF8'), 'hex'), (extract(epoch from requested_at) * 1000000)::bigint,
              (extract(epoch from granted_at) * 1000)::bigint, epoch, chain) order by seq), '[]')
          from {table} where coupon_id = '{coupon}'"
     ));
@@ -63,13 +63,20 @@ fn read(postgres: &Postgres, table: &str, coupon: &str) -> Vec<Row> {
     rows.iter()
         .map(|[seq, user, requested_at, granted_at, epoch, chain]| Row {
             seq: number(seq),
-            user: user.as_str().expect("text").to_owned(),
+            user: from_hex(user.as_str().expect("text")),
             requested_at_us: number(requested_at),
             granted_at_ms: number(granted_at),
             epoch: number(epoch),
             chain: chain.as_i64().expect("a bigint"),
         })
         .collect()
+}
+
+/// In hex, as psql leaves out of its output what it takes for no character.
+fn from_hex(hex: &str) -> String {
+    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Option<Vec<u8>> = hex.as_bytes().chunks(2).map(byte).collect();
+    String::from_utf8(bytes.expect("hex")).expect("UTF-8")
 }
 
 /// Columns of a coupon's row, separated by `|`; empty if there is no row.
@@ -114,7 +121,8 @@ pub fn assert_whole(postgres: &Postgres, id: &str) {
     let mut chain = Chain::START;
     for (seq, grant) in (1..).zip(&grants) {
         assert_eq!(grant.seq, seq, "a gap, or a number twice");
-        chain = chain.next(UserId::parse(grant.user.as_bytes()).expect("a user id"), Arrival(grant.requested_at_us));
+        let user = UserId::parse(grant.user.as_bytes()).unwrap_or_else(|error| panic!("{error} in {grant:?}"));
+        chain = chain.next(user, Arrival(grant.requested_at_us));
         assert_eq!(grant.chain, chain.0, "the chain breaks at {seq}");
     }
     let expected = format!("{}|{}|{}", granted.len(), grants.len(), chain);

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use tempfile::TempDir;
 
 /// The account PostgreSQL runs as when the test is root, which it refuses to be.
@@ -206,6 +207,9 @@ fn template() -> PathBuf {
     let initdb = artifact::postgres_program("initdb");
     let version = initdb.display().to_string().replace('/', "-");
     let template = artifact::target_directory().join(format!("tmp/coupon-tests{version}"));
+    // One of this process's threads makes it, the others wait. A thread that panicked here has made none.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     if template.is_dir() {
         return template;
     }
@@ -230,13 +234,13 @@ fn template() -> PathBuf {
     let create = directory.path().join("create");
     fs::write(&create, format!("create database {DATABASE};\n")).expect("write SQL");
     single_user(&data, &create, &log);
-    // Two tests may get here at once: whoever renames first has made the template.
-    let own = template.with_extension(std::process::id().to_string());
-    fs::create_dir_all(template.parent().expect("a parent")).expect("target directory");
-    copy(&data, &own);
-    if fs::rename(&own, &template).is_err() {
-        let _ = fs::remove_dir_all(&own);
-    }
+    // Another process may get here at the same time: whoever renames first has made the template.
+    let parent = template.parent().expect("a parent");
+    fs::create_dir_all(parent).expect("target directory");
+    let own = tempfile::Builder::new().prefix("coupon-tests-").tempdir_in(parent).expect("target directory");
+    let copied = own.path().join("data");
+    copy(&data, &copied);
+    let _ = fs::rename(&copied, &template);
     template
 }
 

@@ -111,10 +111,15 @@ impl Reconciler {
     /// Waits until it says that both sides are up and the schema is there.
     ///
     /// # Panics
-    /// At the deadline.
+    /// At the deadline, or when it ends.
     #[must_use]
-    pub fn await_ready(self) -> Self {
-        eventually_true("the reconciler is ready", || self.is_ready());
+    pub fn await_ready(mut self) -> Self {
+        eventually_true("the reconciler is ready", || {
+            if let Some(status) = self.process.ended() {
+                panic!("the reconciler ended ({status}) instead of getting ready");
+            }
+            self.is_ready()
+        });
         self
     }
 

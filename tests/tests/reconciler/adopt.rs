@@ -9,7 +9,7 @@ use coupon_tests::resp::expect;
 
 /// One whose slow pass comes never, so that only messages can have told it.
 fn by_message(redis: &Redis, postgres: &Postgres) -> Reconciler {
-    Options::between(redis, postgres).args(&["--full-pass-interval", "1h"]).start().await_ready()
+    Options::between(redis, postgres).args(&["--full-pass-interval", "60m"]).start().await_ready()
 }
 
 #[test]

@@ -9,7 +9,7 @@ use coupon_tests::resp::expect;
 fn two_scheduler_runs_one_row_status_issued() {
     let (redis, postgres) = servers();
     insert(&postgres, "a", 1, &[]);
-    let _reconciler = Options::between(&redis, &postgres).issue_interval("1h").start().await_ready();
+    let _reconciler = Options::between(&redis, &postgres).issue_interval("60m").start().await_ready();
     let mut client = redis.client();
     await_open(&mut client, "a");
     request(&mut client, "a", "u", 0..1);

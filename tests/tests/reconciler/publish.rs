@@ -20,7 +20,7 @@ fn await_hash(redis: &Redis, id: &str, fields: &str, expected: &str) {
 fn an_inserted_row_is_on_offer_at_once() {
     let (redis, postgres) = servers();
     // The slow pass comes never: it must be the notification.
-    let _reconciler = Options::between(&redis, &postgres).args(&["--full-pass-interval", "1h"]).start().await_ready();
+    let _reconciler = Options::between(&redis, &postgres).args(&["--full-pass-interval", "60m"]).start().await_ready();
     insert(
         &postgres,
         "a",
@@ -57,7 +57,7 @@ fn rows_inserted_while_nobody_listened_are_published_at_the_start() {
 #[test]
 fn a_changed_row_redefines_the_coupon() {
     let (redis, postgres) = servers();
-    let _reconciler = Options::between(&redis, &postgres).args(&["--full-pass-interval", "1h"]).start().await_ready();
+    let _reconciler = Options::between(&redis, &postgres).args(&["--full-pass-interval", "60m"]).start().await_ready();
     insert(&postgres, "a", 2, &[("mode", "'INSTANT'")]);
     let mut client = redis.client();
     await_open(&mut client, "a");
@@ -77,7 +77,7 @@ fn a_row_that_expires_closes_the_coupon() {
     for status in ["EXPIRED", "STANDARD"] {
         let (redis, postgres) = servers();
         let _reconciler =
-            Options::between(&redis, &postgres).args(&["--full-pass-interval", "1h"]).start().await_ready();
+            Options::between(&redis, &postgres).args(&["--full-pass-interval", "60m"]).start().await_ready();
         insert(&postgres, "a", 5, &[]);
         await_open(&mut redis.client(), "a");
         postgres.run(&format!("update coupon set status = '{status}' where id = 'a'"));
