@@ -5,6 +5,7 @@ use crate::sale::Sale;
 use crate::settings::STREAM_KEEP;
 use coupon_core::coupon::{Coupon, Cursor, Field};
 use coupon_core::ledger::Ack;
+use coupon_core::message;
 use coupon_core::refusal::Refusal;
 use std::sync::atomic::Ordering;
 
@@ -39,6 +40,12 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let keep = STREAM_KEEP.load(Ordering::Relaxed).unsigned_abs();
     let unpersisted = coupon.position.seq.0.saturating_sub(ack.seq.0);
     sale.trim(unpersisted.saturating_add(1).saturating_add(keep));
-    sale.wake(&Coupon { persisted: ack.seq, persisted_to: Some(persisted_to), ..coupon });
+    let after = Coupon { persisted: ack.seq, persisted_to: Some(persisted_to), ..coupon.clone() };
+    sale.wake(&after);
+    let moment = server.moment(server.now());
+    if coupon.grantable(moment) == 0 && after.grantable(moment) > 0 && after.waiting(sale.requested()) > 0 {
+        // ISSUE had to wait for the ledger, and whoever calls it has been told that there is nothing to do.
+        server.publish(message::WAITING, key);
+    }
     Ok(Reply::Done)
 }

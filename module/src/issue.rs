@@ -23,7 +23,7 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let now = server.now();
     let requested = sale.requested();
     let issue_max = ISSUE_MAX.load(Ordering::Relaxed).unsigned_abs();
-    let wanted = decide(&before, requested, count, issue_max, now, server.token())?;
+    let wanted = decide(&before, requested, count, issue_max, server.moment(now))?;
 
     let next = next_in_line(&mut sale, before.granted_to.as_ref(), wanted)?;
     let mut after = before.clone();

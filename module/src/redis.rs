@@ -11,9 +11,10 @@
 #![allow(unsafe_code)]
 
 use crate::commands::{Argument, Command, Kind, TABLE};
+use crate::settings::unpersisted_max;
 use crate::{wait, waiters};
 use coupon_core::chain::Chain;
-use coupon_core::coupon::{Arrival, Companion, Epoch, Field, Now, Seq, Token};
+use coupon_core::coupon::{Arrival, Companion, Epoch, Field, Moment, Now, Seq, Token};
 use coupon_core::grant::{self, EntryId, Grant};
 use coupon_core::refusal::Refusal;
 use redis_module::{Context, raw};
@@ -197,6 +198,11 @@ impl Server {
     pub fn now(&self) -> Now {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Now { us: u64::try_from(since.as_micros()).unwrap_or(u64::MAX) }
+    }
+
+    /// What the rules have to know of the server.
+    pub fn moment(&self, now: Now) -> Moment {
+        Moment { now, token: self.token(), unpersisted_max: unpersisted_max() }
     }
 
     /// The token of this process's present history.

@@ -21,7 +21,7 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let now = server.now();
     let requested = sale.requested();
     let line = Line { requested, newest: sale.issued.newest(), is_held: sale.issued.score(user).is_some() };
-    let decision = decide(&coupon, line, now, server.token())?;
+    let decision = decide(&coupon, line, server.moment(now))?;
 
     match decision {
         Decision::Turned(_) => {}

@@ -80,6 +80,17 @@ impl Now {
     }
 }
 
+/// The server at the moment of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Its clock.
+    pub now: Now,
+    /// The token of its present history.
+    pub token: Token,
+    /// How many grants may be missing in the ledger before no more are made.
+    pub unpersisted_max: u64,
+}
+
 /// How far a history goes, and which one it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Position {
@@ -347,6 +358,13 @@ impl Coupon {
         self.definition.quantity.saturating_sub(self.position.seq.0)
     }
 
+    /// Units that may be granted at this moment: those left, as far as the ledger has kept up.
+    #[must_use]
+    pub fn grantable(&self, moment: Moment) -> u64 {
+        let unpersisted = self.position.seq.0.saturating_sub(self.persisted.0);
+        self.remaining().min(moment.unpersisted_max.saturating_sub(unpersisted))
+    }
+
     /// Users accepted and not granted, out of so many accepted.
     #[must_use]
     pub const fn waiting(&self, requested: u64) -> u64 {
@@ -441,6 +459,10 @@ pub(crate) mod tests {
 
     pub(crate) const fn now(ms: u64) -> Now {
         Now { us: ms.saturating_mul(1000) }
+    }
+
+    pub(crate) const fn at(ms: u64) -> Moment {
+        Moment { now: now(ms), token: Token(1), unpersisted_max: u64::MAX }
     }
 
     fn decode(fields: &[(&str, &'static str)]) -> Result<Coupon, Refusal> {

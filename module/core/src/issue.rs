@@ -1,6 +1,6 @@
 //! COUPON.ISSUE: how many waiting users are granted now, and what the coupon is afterwards.
 
-use crate::coupon::{Coupon, Now, Token};
+use crate::coupon::{Coupon, Moment, Now};
 use crate::limit::NUMBER_MAX;
 use crate::options::{Options, set_once};
 use crate::refusal::Refusal;
@@ -33,16 +33,15 @@ pub fn decide(
     requested: u64,
     count: Option<u64>,
     issue_max: u64,
-    now: Now,
-    token: Token,
+    moment: Moment,
 ) -> Result<u64, Refusal> {
-    if coupon.is_fenced(token) {
+    if coupon.is_fenced(moment.token) {
         return Err(Refusal::fenced());
     }
-    if coupon.status != Status::Available || coupon.is_early(now) {
+    if coupon.status != Status::Available || coupon.is_early(moment.now) {
         return Ok(0);
     }
-    Ok(coupon.remaining().min(coupon.waiting(requested)).min(issue_max).min(count.unwrap_or(NUMBER_MAX)))
+    Ok(coupon.grantable(moment).min(coupon.waiting(requested)).min(issue_max).min(count.unwrap_or(NUMBER_MAX)))
 }
 
 /// The status after the call's grants: those accepted in time have been served, so the window's end is the end.
@@ -59,11 +58,11 @@ pub const fn status_after(coupon: &Coupon, requested: u64, now: Now) -> Status {
 mod tests {
     use super::*;
     use crate::coupon::Seq;
-    use crate::coupon::tests::{available, now};
+    use crate::coupon::tests::{at, available, now};
     use crate::words::Mode;
 
     fn granted(coupon: &Coupon, requested: u64, count: Option<u64>) -> Option<u64> {
-        decide(coupon, requested, count, 1000, now(50), Token(1)).ok()
+        decide(coupon, requested, count, 1000, at(50)).ok()
     }
 
     #[test]
@@ -73,6 +72,17 @@ mod tests {
         assert_eq!(granted(&coupon, 3, Some(2)), Some(2));
         assert_eq!(granted(&coupon, 9999, None), Some(1000));
         assert_eq!(granted(&available(4, Mode::Queue), 9999, None), Some(4));
+    }
+
+    #[test]
+    fn grants_wait_for_the_ledger_to_keep_up() {
+        let mut coupon = available(5000, Mode::Queue);
+        coupon.position.seq = Seq(10);
+        coupon.persisted = Seq(7);
+        let granted = |unpersisted_max| decide(&coupon, 900, None, 1000, Moment { unpersisted_max, ..at(50) });
+        assert_eq!(granted(5), Ok(2));
+        assert_eq!(granted(3), Ok(0));
+        assert_eq!(granted(1), Ok(0));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! COUPON.REQUEST: who is let in, in which place, and whether a unit goes with it.
 
-use crate::coupon::{Arrival, Coupon, Now, Token};
+use crate::coupon::{Arrival, Coupon, Moment, Now};
 use crate::limit::ARRIVAL_US_MAX;
 use crate::options;
 use crate::refusal::Refusal;
@@ -68,8 +68,9 @@ impl Decision {
 /// # Errors
 /// [`Refusal::TryAgain`] while fenced; [`Refusal::Usage`] if the set was given a score after which no order is
 /// left.
-pub fn decide(coupon: &Coupon, line: Line, now: Now, token: Token) -> Result<Decision, Refusal> {
-    if coupon.is_fenced(token) {
+pub fn decide(coupon: &Coupon, line: Line, moment: Moment) -> Result<Decision, Refusal> {
+    let now = moment.now;
+    if coupon.is_fenced(moment.token) {
         return Err(Refusal::fenced());
     }
     if line.is_held {
@@ -89,7 +90,7 @@ pub fn decide(coupon: &Coupon, line: Line, now: Now, token: Token) -> Result<Dec
     // Whoever waits goes first: a unit that came back by a raised quantity is theirs.
     let at_once = coupon.definition.mode == Mode::Instant
         && coupon.status == Status::Available
-        && coupon.remaining() > 0
+        && coupon.grantable(moment) > 0
         && coupon.waiting(line.requested) == 0;
     Ok(if at_once { Decision::Grant(arrival) } else { Decision::Queue(arrival) })
 }
@@ -111,13 +112,13 @@ fn next_arrival(newest: Option<f64>, now: Now) -> Result<Arrival, Refusal> {
 mod tests {
     use super::*;
     use crate::chain::Chain;
-    use crate::coupon::tests::{available, now};
-    use crate::coupon::{Epoch, Position, Seq};
+    use crate::coupon::tests::{at, available};
+    use crate::coupon::{Epoch, Position, Seq, Token};
 
     const EMPTY: Line = Line { requested: 0, newest: None, is_held: false };
 
     fn outcome(coupon: &Coupon, line: Line, at_ms: u64) -> Outcome {
-        match decide(coupon, line, now(at_ms), Token(1)) {
+        match decide(coupon, line, at(at_ms)) {
             Ok(decision) => decision.outcome(),
             Err(refusal) => unexpected(&refusal),
         }
@@ -164,32 +165,35 @@ mod tests {
         coupon.position = Position { seq: Seq(1), chain: Chain(9) };
         assert_eq!(outcome(&coupon, line(1), 1), Outcome::Granted);
         assert_eq!(outcome(&coupon, line(2), 1), Outcome::Queued);
+        let behind = |unpersisted_max| decide(&coupon, line(1), Moment { unpersisted_max, ..at(1) });
+        assert_eq!(behind(1).map(Decision::outcome), Ok(Outcome::Queued), "the ledger has to keep up");
+        assert_eq!(behind(2).map(Decision::outcome), Ok(Outcome::Granted));
         coupon.status = Status::Issued;
         assert_eq!(outcome(&coupon, line(1), 1), Outcome::Queued);
     }
 
     #[test]
     fn an_arrival_is_later_than_all_before_it() {
-        let at = |newest, us| next_arrival(newest, Now { us }).ok();
-        assert_eq!(at(None, 7), Some(Arrival(7)));
-        assert_eq!(at(Some(6.0), 7), Some(Arrival(7)));
-        assert_eq!(at(Some(7.0), 7), Some(Arrival(8)));
-        assert_eq!(at(Some(7.5), 7), Some(Arrival(8)));
-        assert_eq!(at(Some(1000.0), 7), Some(Arrival(1001)));
-        assert_eq!(at(Some(-3.0), 7), Some(Arrival(7)));
-        assert_eq!(at(Some(f64::NEG_INFINITY), 7), Some(Arrival(7)));
-        assert_eq!(at(Some(ARRIVAL_US_MAX as f64), 7), None);
-        assert_eq!(at(Some(f64::INFINITY), 7), None);
+        let next = |newest, us| next_arrival(newest, Now { us }).ok();
+        assert_eq!(next(None, 7), Some(Arrival(7)));
+        assert_eq!(next(Some(6.0), 7), Some(Arrival(7)));
+        assert_eq!(next(Some(7.0), 7), Some(Arrival(8)));
+        assert_eq!(next(Some(7.5), 7), Some(Arrival(8)));
+        assert_eq!(next(Some(1000.0), 7), Some(Arrival(1001)));
+        assert_eq!(next(Some(-3.0), 7), Some(Arrival(7)));
+        assert_eq!(next(Some(f64::NEG_INFINITY), 7), Some(Arrival(7)));
+        assert_eq!(next(Some(ARRIVAL_US_MAX as f64), 7), None);
+        assert_eq!(next(Some(f64::INFINITY), 7), None);
     }
 
     #[test]
     fn a_coupon_of_the_ledger_is_fenced_unless_it_carries_the_token() {
         let mut coupon = available(1, Mode::Queue);
-        assert!(decide(&coupon, EMPTY, now(1), Token(1)).is_ok(), "epoch 0 has no fence");
+        assert!(decide(&coupon, EMPTY, at(1)).is_ok(), "epoch 0 has no fence");
         coupon.epoch = Epoch(1);
-        assert_eq!(decide(&coupon, EMPTY, now(1), Token(1)), Err(Refusal::fenced()));
+        assert_eq!(decide(&coupon, EMPTY, at(1)), Err(Refusal::fenced()));
         coupon.fence = Some(Token(2));
-        assert_eq!(decide(&coupon, EMPTY, now(1), Token(1)), Err(Refusal::fenced()));
+        assert_eq!(decide(&coupon, EMPTY, at(1)), Err(Refusal::fenced()));
         coupon.fence = Some(Token(1));
         assert_eq!(outcome(&coupon, EMPTY, 1), Outcome::Queued);
     }

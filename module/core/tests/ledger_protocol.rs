@@ -10,7 +10,7 @@
 #![expect(clippy::indexing_slicing, clippy::panic, reason = "a test may fail by panicking")]
 
 use coupon_core::chain::Chain;
-use coupon_core::coupon::{Arrival, Coupon, Definition, Epoch, Now, Position, Seq, Token};
+use coupon_core::coupon::{Arrival, Coupon, Definition, Epoch, Moment, Now, Position, Seq, Token};
 use coupon_core::ledger::{Ack, Resume};
 use coupon_core::refusal::Refusal;
 use coupon_core::request::{self, Decision, Line};
@@ -246,8 +246,9 @@ fn node_steps(state: &State, index: usize, fault: Fault, found: &mut impl FnMut(
     for user in 0..3 {
         let grants = node.data.grants;
         let (coupon, token) = seen(node, fault);
+        let moment = Moment { now: Now { us: 1 }, token, unpersisted_max: u64::MAX };
         let line = Line { requested: u64::from(grants.len), newest: None, is_held: grants.users().contains(&user) };
-        if let Ok(Decision::Grant(_)) = request::decide(&coupon, line, Now { us: 1 }, token) {
+        if let Ok(Decision::Grant(_)) = request::decide(&coupon, line, moment) {
             found(format!("request {user} at {index}"), with_node(state, index, |n| n.data.grants = grants.with(user)));
         }
     }
