@@ -1,5 +1,6 @@
 //! COUPON.ACK key EPOCH e SEQ n
 
+use crate::fault::Fault;
 use crate::redis::{Access, Arg, AsRedis, Reply, Server, Text};
 use crate::sale::Sale;
 use crate::settings::STREAM_KEEP;
@@ -18,7 +19,7 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let ack = Ack::parse(rest.iter().map(Arg::bytes))?;
     let mut sale = Sale::open(server, key, Access::Write)?;
     let coupon = sale.coupon()?;
-    if !ack.decide(&coupon, server.token())? {
+    if !Fault::AckBlind.is_on() && !ack.decide(&coupon, server.token())? {
         return Ok(Reply::Done);
     }
     let persisted_to = if ack.seq == coupon.position.seq {
@@ -38,7 +39,10 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     ]);
     // Entries have no gaps, so a length says exactly which stay: entry n, those after it, and those to keep.
     let keep = STREAM_KEEP.load(Ordering::Relaxed).unsigned_abs();
-    let unpersisted = coupon.position.seq.0.saturating_sub(ack.seq.0);
+    let mut unpersisted = coupon.position.seq.0.saturating_sub(ack.seq.0);
+    if Fault::TrimUnpersisted.is_on() {
+        unpersisted = 0;
+    }
     sale.trim(unpersisted.saturating_add(1).saturating_add(keep));
     let after = Coupon { persisted: ack.seq, persisted_to: Some(persisted_to), ..coupon.clone() };
     sale.wake(&after);

@@ -6,6 +6,7 @@
 mod ack;
 mod close;
 mod commands;
+mod fault;
 mod info;
 mod issue;
 mod open;
@@ -46,6 +47,9 @@ fn load(context: &Context, arguments: &[RedisString]) -> Status {
     }
     if open::may_evict_coupons(&server.eviction_policy()) {
         server.log(Level::Warning, "maxmemory-policy may evict coupons; COUPON.OPEN is refused until it is noeviction");
+    }
+    if cfg!(feature = "faults") {
+        server.log(Level::Warning, "built with deliberate faults, for tests only");
     }
     server.log(Level::Notice, concat!("version ", env!("CARGO_PKG_VERSION"), " loaded"));
     Status::Ok

@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 use crate::commands::{Argument, Command, Kind, TABLE};
+use crate::fault::Fault;
 use crate::settings::unpersisted_max;
 use crate::{wait, waiters};
 use coupon_core::chain::Chain;
@@ -319,6 +320,9 @@ impl Server {
 
     /// Replicates `ZADD name score member`.
     pub fn replicate_zadd(&self, name: &Text, arrival: Arrival, member: &impl AsRedis) {
+        if Fault::ZaddNotReplicated.is_on() {
+            return;
+        }
         // SAFETY: the format says string, integer, string, and these follow.
         unsafe {
             let score = c_longlong::try_from(arrival.0).unwrap_or(c_longlong::MAX);
@@ -352,6 +356,9 @@ impl Server {
 
     /// Replicates `HSET name field value …`.
     pub fn replicate_hset(&self, name: &Arg, fields: &[(Field, Text)]) {
+        if Fault::HsetNotReplicated.is_on() {
+            return;
+        }
         let vocabulary = Vocabulary::get();
         let mut pairs: Vec<*mut raw::RedisModuleString> =
             fields.iter().flat_map(|(field, value)| [vocabulary.field(*field), value.ptr()]).collect();
@@ -371,6 +378,9 @@ impl Server {
 
     /// Replicates `XADD name id field value …`.
     pub fn replicate_xadd(&self, name: &Text, id: EntryId, entry: &Entry<'_, impl AsRedis>) {
+        if Fault::XaddNotReplicated.is_on() {
+            return;
+        }
         let id = Text::new(id.to_string().as_bytes());
         let mut pairs = entry.pairs();
         // SAFETY: as in `replicate_hset`.
@@ -669,9 +679,10 @@ impl Stream<'_> {
     #[must_use]
     pub fn append(&mut self, id: EntryId, entry: &Entry<'_, impl AsRedis>) -> bool {
         let mut id = raw::RedisModuleStreamID { ms: id.epoch.0, seq: id.seq.0 };
+        let flags = if Fault::StarIds.is_on() { raw::REDISMODULE_STREAM_ADD_AUTOID as c_int } else { 0 };
         let mut pairs = entry.pairs();
         // SAFETY: the key is open to write and a stream or empty; four pairs of field and value are handed over.
-        let status = unsafe { api!(RedisModule_StreamAdd)(self.0.handle, 0, &raw mut id, pairs.as_mut_ptr(), 4) };
+        let status = unsafe { api!(RedisModule_StreamAdd)(self.0.handle, flags, &raw mut id, pairs.as_mut_ptr(), 4) };
         status == raw::REDISMODULE_OK as c_int
     }
 
@@ -902,7 +913,9 @@ fn draw_token() {
 /// Data was loaded (at start, by a full synchronization, by DEBUG RELOAD), or the role changed: what the coupons hold
 /// now may not be what they held when their gate was opened.
 unsafe extern "C" fn on_history_change(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
-    let _ = catch_unwind(draw_token);
+    if !Fault::TokenKept.is_on() {
+        let _ = catch_unwind(draw_token);
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 //! COUPON.REQUEST key user [WITHRANK]
 
+use crate::fault::Fault;
 use crate::redis::{Access, Arg, AsRedis, Reply, Server, Text};
 use crate::sale::Sale;
 use coupon_core::coupon::{Arrival, Cursor, Field};
@@ -16,11 +17,20 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let [key, user, rest @ ..] = args else { return Err(Refusal::usage("wrong number of arguments")) };
     let Call { user: id, with_rank } = Call::parse(user.bytes(), rest.iter().map(Arg::bytes))?;
     let mut sale = Sale::open(server, key, Access::Write)?;
-    let coupon = sale.coupon()?;
+    let mut coupon = sale.coupon()?;
 
     let now = server.now();
     let requested = sale.requested();
-    let line = Line { requested, newest: sale.issued.newest(), is_held: sale.issued.score(user).is_some() };
+    let mut line = Line { requested, newest: sale.issued.newest(), is_held: sale.issued.score(user).is_some() };
+    if Fault::DuplicateLetIn.is_on() {
+        line.is_held = false;
+    }
+    if Fault::ArrivalByClockAlone.is_on() {
+        line.newest = None;
+    }
+    if Fault::StockIgnored.is_on() {
+        coupon.definition.quantity = coupon.definition.quantity.saturating_add(1);
+    }
     let decision = decide(&coupon, line, server.moment(now))?;
 
     match decision {
@@ -65,7 +75,7 @@ pub fn foreign_entry() -> Refusal {
 
 /// From the first request on, the sorted set must exist.
 fn set_first_at(sale: &mut Sale<'_>, first_at: Option<Arrival>, arrival: Arrival) {
-    if first_at.is_none() {
+    if first_at.is_none() && !Fault::TripwireCut.is_on() {
         sale.set(&[(Field::FirstAt, Text::count(arrival.0))]);
     }
 }

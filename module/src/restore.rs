@@ -1,5 +1,6 @@
 //! COUPON.RESTORE key EPOCH e AFTER k CHAIN c GRANTS n user requested_at granted_at [user requested_at granted_at …]
 
+use crate::fault::Fault;
 use crate::redis::{Access, Arg, AsRedis, Reply, Server, Text};
 use crate::sale::Sale;
 use crate::settings::STREAM_KEEP;
@@ -59,7 +60,11 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     sale.join_all(&joined);
     sale.trim(u64::try_from(keep).unwrap_or(u64::MAX).saturating_add(1));
     let after = finish(coupon, placed.iter().max().copied());
-    sale.set(&fields(&after));
+    let mut fields = fields(&after);
+    if Fault::RemainingNotRestored.is_on() {
+        fields.retain(|(field, _)| !matches!(field, Field::Remaining | Field::Seq));
+    }
+    sale.set(&fields);
     // Places in line may have changed: each client is told how things stand, and may wait again.
     sale.wake_all();
     Ok(Reply::Done)

@@ -1,5 +1,6 @@
 //! A coupon's three keys, opened and checked, and the effects that can be written to them.
 
+use crate::fault::Fault;
 use crate::redis::{Access, Arg, AsRedis, Entry, Hash, Server, SortedSet, Stream, Text, WrongType};
 use crate::waiters;
 use coupon_core::coupon::{Arrival, Companion, Coupon, Cursor, Field};
@@ -54,7 +55,11 @@ impl<'s> Sale<'s> {
         }
         let fields = self.hash.fields();
         let get = |field: Field| fields.get(field as usize).and_then(Option::as_ref).map(Text::bytes);
-        Coupon::decode(get).map(Some)
+        let mut coupon = Coupon::decode(get)?;
+        if Fault::FenceSkipped.is_on() {
+            coupon.fence = Some(self.server.token());
+        }
+        Ok(Some(coupon))
     }
 
     /// Reads the status hash and makes sure that the companion keys hold what it says.

@@ -1,5 +1,6 @@
 //! COUPON.STATUS key user [WITHRANK]
 
+use crate::fault::Fault;
 use crate::redis::{Access, Arg, AsRedis, Reply, Server};
 use crate::sale::Sale;
 use coupon_core::refusal::Refusal;
@@ -15,7 +16,10 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let [key, user, rest @ ..] = args else { return Err(Refusal::usage("wrong number of arguments")) };
     let Call { user: id, with_rank } = Call::parse(user.bytes(), rest.iter().map(Arg::bytes))?;
     let sale = Sale::open(server, key, Access::Read)?;
-    let coupon = sale.coupon()?;
+    let mut coupon = sale.coupon()?;
+    if Fault::PersistedEarly.is_on() {
+        coupon.persisted_to.clone_from(&coupon.granted_to);
+    }
     let state = state(&coupon, id, sale.issued.score(user));
     if !with_rank {
         return Ok(Reply::Word(state.word()));
