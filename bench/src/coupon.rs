@@ -18,7 +18,7 @@ pub struct Coupon {
 }
 
 /// COUPON.INFO.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Info(HashMap<String, String>);
 
 impl Info {

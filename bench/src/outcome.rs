@@ -96,6 +96,12 @@ impl Answers {
         &self.counts
     }
 
+    /// How often any of these was told.
+    #[must_use]
+    pub fn counts_of(&self, outcomes: &[Outcome]) -> u64 {
+        self.counts.iter().filter(|(outcome, _)| outcomes.contains(outcome)).map(|(_, count)| count).sum()
+    }
+
     /// How many users were accepted.
     #[must_use]
     pub fn accepted(&self) -> u64 {

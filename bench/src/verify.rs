@@ -1,12 +1,13 @@
 //! The proof that a sale was fair: each promise checked on what is stored, none taken from what was said.
 
-use crate::coupon::Coupon;
+use crate::coupon::{Coupon, Info};
 use crate::ledger::{Ledger, Row};
 use crate::outcome::Answers;
 use anyhow::Result;
 use coupon_core::chain::Chain;
 use coupon_core::coupon::Arrival;
 use coupon_core::user::UserId;
+use coupon_core::words::Outcome;
 
 /// Rows and members compared at a time.
 const PAGE_ROWS: u32 = 10_000;
@@ -36,10 +37,14 @@ pub async fn verify(expected: Expected, answers: &Answers, ledger: &Ledger, coup
     let position = ledger.position().await?;
     let walk = Walk::through(ledger, coupon, answers).await?;
     let proof = ledger.prove_chain().await?;
-    let info = coupon.info().await?;
+    let (info, refusal) = match coupon.info().await {
+        Ok(info) => (info, None),
+        Err(error) => (Info::default(), Some(error.to_string())),
+    };
     let requested = coupon.requested().await?;
 
-    let answered = answers.counts().iter().map(|(_, count)| count).sum::<u64>();
+    let answered = answers.counts_of(Outcome::ALL);
+    let out_of_window = answers.counts_of(&[Outcome::NotOpen, Outcome::Closed]);
     let Expected { calls, accepted, granted } = expected;
     let rows = counts.rows.unsigned_abs();
     let told = (position.granted, position.seq, position.chain);
@@ -49,6 +54,7 @@ pub async fn verify(expected: Expected, answers: &Answers, ledger: &Ledger, coup
             let first = answers.first_error.as_deref().unwrap_or("none");
             format!("{answered} outcomes, {} errors, the first: {first}", answers.errors)
         }),
+        check("nobody was told that the sale is not open", out_of_window == 0, || format!("{out_of_window} were")),
         check(format!("{accepted} users were accepted"), answers.accepted() == accepted, || {
             format!("{} were", answers.accepted())
         }),
@@ -72,6 +78,7 @@ pub async fn verify(expected: Expected, answers: &Answers, ledger: &Ledger, coup
             proof.first_broken.is_none() && proof.ends_at_position && proof.links == counts.rows,
             || format!("{} links, first broken at {:?}", proof.links, proof.first_broken),
         ),
+        fault("Redis answers for the coupon", refusal),
         check(
             "Redis counts the same grants, all of them persisted",
             info.count("granted") == rows && info.count("persisted") == rows,
