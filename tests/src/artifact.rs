@@ -49,15 +49,15 @@ fn built(variable: &str, path: &str, command: &str) -> PathBuf {
     file
 }
 
-/// Cargo's target directory: this very test was built into `<target>/<profile>/deps`.
+/// Cargo's target directory: this very program was built into `<target>/<profile>`, a test into `deps` there.
 ///
 /// # Panics
-/// If the test was moved out of it.
+/// If it was moved out of it.
 #[must_use]
 pub fn target_directory() -> PathBuf {
-    let test = env::current_exe().expect("a process knows its own path");
-    let deps = test.ancestors().find(|path| path.ends_with("deps")).expect("a test lies in <target>/<profile>/deps");
-    deps.ancestors().nth(2).expect("deps lies in <target>/<profile>").to_owned()
+    let program = env::current_exe().expect("a process knows its own path");
+    let parts = program.ancestors().skip(1).skip_while(|path| path.ends_with("deps"));
+    parts.into_iter().nth(1).expect("a test lies in <target>/<profile>/deps").to_owned()
 }
 
 /// A program on the PATH.

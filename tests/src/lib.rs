@@ -20,3 +20,4 @@ pub mod redis_server;
 pub mod refusal;
 pub mod replication;
 pub mod resp;
+pub mod torture;

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 /// The account PostgreSQL runs as when the test is root, which it refuses to be.
 const ACCOUNT: &str = "postgres";
 
-/// The database of a test.
-const DATABASE: &str = "coupon";
+/// The database of a test: the one that initdb makes, as the whole server is the test's own.
+const DATABASE: &str = "postgres";
 
 /// A password that must never be seen in a log. The server trusts loopback and does not ask for it.
 pub const PASSWORD: &str = "hunter2-postgres";
@@ -201,8 +201,7 @@ fn temporary_directory() -> TempDir {
     directory
 }
 
-/// A data directory as initdb leaves it, with the test's database: made once, then copied, which is ten times as
-/// fast.
+/// A data directory as initdb leaves it: made once, then copied, which is ten times as fast.
 fn template() -> PathBuf {
     let initdb = artifact::postgres_program("initdb");
     let version = initdb.display().to_string().replace('/', "-");
@@ -219,7 +218,7 @@ fn template() -> PathBuf {
     let mut program = Program {
         name: "initdb",
         file: initdb,
-        args: ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-U", ACCOUNT, "-D"]
+        args: ["--auth=trust", "--encoding=UTF8", "--locale=C", "--wal-segsize=1", "--no-sync", "-U", ACCOUNT, "-D"]
             .map(Into::into)
             .into(),
         env: Vec::new(),
@@ -230,10 +229,6 @@ fn template() -> PathBuf {
     program.args.push(data.clone().into());
     let status = program.start().wait();
     assert!(status.success(), "initdb failed:\n{}", read_log(&log));
-    // In single-user mode it takes one command a line, and no server.
-    let create = directory.path().join("create");
-    fs::write(&create, format!("create database {DATABASE};\n")).expect("write SQL");
-    single_user(&data, &create, &log);
     // Another process may get here at the same time: whoever renames first has made the template.
     let parent = template.parent().expect("a parent");
     fs::create_dir_all(parent).expect("target directory");
@@ -242,26 +237,6 @@ fn template() -> PathBuf {
     copy(&data, &copied);
     let _ = fs::rename(&copied, &template);
     template
-}
-
-fn single_user(data: &Path, input: &Path, log: &Path) {
-    let program = Program {
-        name: "postgres --single",
-        file: "/bin/sh".into(),
-        args: vec![
-            "-c".into(),
-            r#"exec "$0" --single -D "$1" postgres < "$2""#.into(),
-            artifact::postgres_program("postgres").into(),
-            data.into(),
-            input.into(),
-        ],
-        env: Vec::new(),
-        directory: data.to_owned(),
-        log: log.to_owned(),
-        account: account(),
-    };
-    let status = program.start().wait();
-    assert!(status.success(), "create database failed:\n{}", read_log(log));
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -39,10 +39,12 @@ fn a_key_without_one_is_refused() {
             ("COUPON.REQUEST coupon:42 a", "-CROSSSLOT "),
             ("COUPON.ISSUE coupon:42", "-CROSSSLOT "),
             ("COUPON.STATUS coupon:42 a", "-CROSSSLOT "),
+            ("COUPON.WAIT coupon:42 a 1", "-CROSSSLOT "),
             ("COUPON.INFO coupon:42", "-CROSSSLOT "),
             ("COUPON.CLOSE coupon:42", "-CROSSSLOT "),
             ("COUPON.RESUME coupon:42 EPOCH 1 SEQ 0 CHAIN 0", "-CROSSSLOT "),
             ("COUPON.ACK coupon:42 EPOCH 1 SEQ 0", "-CROSSSLOT "),
+            ("COUPON.RESTORE coupon:42 EPOCH 1 AFTER 0 CHAIN 0 GRANTS 1 u 1 1", "-CROSSSLOT "),
             // An empty tag is none: Redis hashes the whole key then.
             ("COUPON.OPEN coupon:{} QUANTITY 2", "-CROSSSLOT "),
             ("COUPON.OPEN coupon:{}{42} QUANTITY 2", "-CROSSSLOT "),

@@ -5,11 +5,12 @@ use coupon_tests::resp::{Client, Value, expect};
 use std::collections::BTreeSet;
 
 /// Name, arity, flags, what the command does to its key.
-const TABLE: [(&str, i64, &str, &str); 9] = [
+const TABLE: [(&str, i64, &str, &str); 10] = [
     ("coupon.open", -4, "denyoom fast module write", "RW update"),
     ("coupon.request", -3, "denyoom fast module write", "RW access update"),
     ("coupon.issue", -2, "denyoom module write", "RW access update"),
     ("coupon.status", -3, "fast module readonly", "RO access"),
+    ("coupon.wait", 4, "blocking module readonly", "RO access"),
     ("coupon.info", 2, "fast module readonly", "RO access"),
     ("coupon.close", 2, "fast module write", "RW update"),
     ("coupon.resume", 8, "module write", "RW access update"),
@@ -94,6 +95,7 @@ fn command_getkeys_finds_the_key() {
             ("COMMAND GETKEYS COUPON.REQUEST k u", "[k]"),
             ("COMMAND GETKEYS COUPON.ISSUE k", "[k]"),
             ("COMMAND GETKEYS COUPON.STATUS k u", "[k]"),
+            ("COMMAND GETKEYS COUPON.WAIT k u 1", "[k]"),
             ("COMMAND GETKEYS COUPON.INFO k", "[k]"),
             ("COMMAND GETKEYS COUPON.CLOSE k", "[k]"),
             ("COMMAND GETKEYS COUPON.RESUME k EPOCH 1 SEQ 0 CHAIN 0", "[k]"),

@@ -1,7 +1,7 @@
 //! COUPON.ISSUE.
 
 use coupon_tests::coupon::Stored;
-use coupon_tests::redis_server::Redis;
+use coupon_tests::redis_server::{Options, Redis};
 use coupon_tests::refusal::expect_without_effect;
 use coupon_tests::resp::{Client, expect};
 
@@ -92,6 +92,38 @@ fn one_call_grants_at_most_issue_max() {
         ],
     );
     Stored::read(&mut client, "c").assert_promises();
+}
+
+#[test]
+fn grants_wait_for_the_ledger_when_too_many_are_missing_there() {
+    let redis = Options::shipped().module_args("unpersisted-max 3").start();
+    let mut client = redis.client();
+    expect(
+        &mut client,
+        &[
+            ("COUPON.OPEN c QUANTITY 9 EPOCH 1", "+OK"),
+            ("COUPON.RESUME c EPOCH 1 SEQ 0 CHAIN 0", "+OK"),
+            ("COUPON.REQUEST c 1", "QUEUED"),
+            ("COUPON.REQUEST c 2", "QUEUED"),
+            ("COUPON.REQUEST c 3", "QUEUED"),
+            ("COUPON.REQUEST c 4", "QUEUED"),
+            ("COUPON.ISSUE c", ":3"),
+            ("COUPON.ISSUE c", ":0"),
+            ("COUPON.ACK c EPOCH 1 SEQ 2", "+OK"),
+            ("COUPON.ISSUE c", ":1"),
+            ("COUPON.OPEN c QUANTITY 9 MODE INSTANT", "+OK"),
+            ("COUPON.REQUEST c 5", "GRANTED"),
+            // Now three are missing: it waits, and whoever comes after it too.
+            ("COUPON.REQUEST c 6", "QUEUED"),
+            ("COUPON.ACK c EPOCH 1 SEQ 5", "+OK"),
+            ("COUPON.REQUEST c 7", "QUEUED"),
+            ("COUPON.ISSUE c", ":2"),
+            ("COUPON.REQUEST c 8", "GRANTED"),
+            ("CONFIG SET coupon.unpersisted-max 0", "+OK"),
+            ("COUPON.REQUEST c 9", "GRANTED"),
+            ("HGET c status", "ISSUED"),
+        ],
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@ fn defaults_are_the_published_ones() {
         &[
             ("CONFIG GET coupon.issue-max", "[coupon.issue-max 1000]"),
             ("CONFIG GET coupon.stream-keep", "[coupon.stream-keep 0]"),
+            ("CONFIG GET coupon.unpersisted-max", "[coupon.unpersisted-max 0]"),
         ],
     );
 }
@@ -52,6 +53,9 @@ fn config_set_keeps_to_the_bounds() {
             ("CONFIG SET coupon.stream-keep 1000000", "+OK"),
             ("CONFIG SET coupon.stream-keep -1", "-ERR CONFIG SET failed"),
             ("CONFIG GET coupon.stream-keep", "[coupon.stream-keep 1000000]"),
+            ("CONFIG SET coupon.unpersisted-max 1000000", "+OK"),
+            ("CONFIG SET coupon.unpersisted-max -1", "-ERR CONFIG SET failed"),
+            ("CONFIG GET coupon.unpersisted-max", "[coupon.unpersisted-max 1000000]"),
         ],
     );
 }
@@ -68,8 +72,14 @@ fn config_rewrite_keeps_them_over_a_restart() {
 #[test]
 fn wrong_load_arguments_refuse_to_load_and_name_the_valid_ones() {
     for (args, said) in [
-        ("issue-maximum 5", "unknown argument 'issue-maximum' of loadmodule; valid are: issue-max, stream-keep"),
-        ("issue-max 5 verbose", "unknown argument 'verbose' of loadmodule; valid are: issue-max, stream-keep"),
+        (
+            "issue-maximum 5",
+            "unknown argument 'issue-maximum' of loadmodule; valid are: issue-max, stream-keep, unpersisted-max",
+        ),
+        (
+            "issue-max 5 verbose",
+            "unknown argument 'verbose' of loadmodule; valid are: issue-max, stream-keep, unpersisted-max",
+        ),
         ("%n%s 5", "unknown argument '%n%s' of loadmodule"),
         ("issue-max", "argument 'issue-max' of loadmodule needs a whole number from 1 to 100000"),
         ("issue-max 0", "argument 'issue-max' of loadmodule needs a whole number from 1 to 100000"),

@@ -5,11 +5,12 @@ use coupon_tests::refusal::expect_without_effect;
 use coupon_tests::resp::expect;
 
 /// Every command on the coupon `c`, as one would call it on a healthy one.
-const EVERY_COMMAND: [&str; 8] = [
+const EVERY_COMMAND: [&str; 9] = [
     "COUPON.OPEN c QUANTITY 9",
     "COUPON.REQUEST c new",
     "COUPON.ISSUE c",
     "COUPON.STATUS c 1",
+    "COUPON.WAIT c 1 1",
     "COUPON.INFO c",
     "COUPON.CLOSE c",
     "COUPON.RESUME c EPOCH 1 SEQ 0 CHAIN 0",
@@ -35,7 +36,7 @@ fn sale() -> Redis {
     redis
 }
 
-fn each(error: &'static str) -> [(&'static str, &'static str); 8] {
+fn each(error: &'static str) -> [(&'static str, &'static str); 9] {
     EVERY_COMMAND.map(|call| (call, error))
 }
 

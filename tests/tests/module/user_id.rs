@@ -64,4 +64,12 @@ fn other_bytes_are_refused_at_every_door() {
     let calls = |command: &str| bad.iter().map(|(id, error)| (format!("{command} c {id}"), *error)).collect::<Vec<_>>();
     expect_without_effect(&redis, &calls("COUPON.REQUEST"));
     expect_without_effect(&redis, &calls("COUPON.STATUS"));
+    let with = |call: &str, rest: &str| {
+        calls(call).into_iter().map(|(call, error)| (format!("{call} {rest}"), error)).collect::<Vec<_>>()
+    };
+    expect_without_effect(&redis, &with("COUPON.WAIT", "1"));
+    let restore = |(id, error): &(String, &'static str)| {
+        (format!("COUPON.RESTORE c EPOCH 1 AFTER 0 CHAIN 0 GRANTS 1 {id} 1 1"), *error)
+    };
+    expect_without_effect(&redis, &bad.iter().map(restore).collect::<Vec<_>>());
 }

@@ -1,0 +1,44 @@
+//! Torture: faults in a loop, under load, with a seed; after each one the promises.
+//!
+//! A [`Scenario`] plays one round: it starts real servers, breaks them some times in its own way, and checks after each
+//! break what must hold. A broken promise is a panic that names it. The round's seed decides all that chance decides,
+//! so that a failing round can be played again (up to what the machine's own timing decides).
+
+pub mod kill;
+pub mod load;
+pub mod power_cut;
+pub mod run;
+
+use std::collections::BTreeMap;
+
+/// How many faults of which kind were survived.
+pub type Survived = BTreeMap<&'static str, u64>;
+
+/// A way to break things.
+pub struct Scenario {
+    /// Its name, for `--scenario`.
+    pub name: &'static str,
+    /// What it does, in a sentence.
+    pub about: &'static str,
+    /// Plays one round.
+    pub round: fn(&mut fastrand::Rng) -> Survived,
+}
+
+/// All scenarios.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "kill",
+        about: "kill -9 of redis-server under load, appendfsync always: nothing acknowledged is lost",
+        round: kill::round,
+    },
+    Scenario {
+        name: "power-cut",
+        about: "the AOF cut at any byte after the last fsync, appendfsync always: nothing acknowledged is lost",
+        round: power_cut::round,
+    },
+];
+
+/// Counts a fault.
+pub fn count(survived: &mut Survived, kind: &'static str, faults: u64) {
+    *survived.entry(kind).or_default() += faults;
+}
