@@ -52,7 +52,7 @@ pub fn run(plan: &Plan) -> Report {
                 }
                 if plan.is_verbose {
                     let left = end.saturating_duration_since(Instant::now()).as_secs();
-                    eprint!("\r{} rounds, {} faults survived, {left} s left   ", report.rounds, report.faults());
+                    eprint!("\r\x1b[K{} rounds, {} faults survived, {left} s left   ", report.rounds, report.faults());
                     let _ = std::io::stderr().flush();
                 }
             }
