@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::ledger::{Ledger, Progress, Row};
 use crate::pause::{self, Point};
-use crate::plan::{Plan, Publication, plan};
+use crate::plan::{Plan, Publication, is_on_offer, plan};
 use crate::redis::{Info, Redis, Resumed};
 use crate::relay::{Line, Relay, follow};
 use coupon_core::coupon::{Epoch, Position};
@@ -151,6 +151,9 @@ impl Comparison<'_> {
         // grants from 1 on are trimmed, as happens when PostgreSQL was restored from an old backup.
         let next = self.redis.read(self.key, entry, 1).await?;
         if let Err(error) = follow(progress, next) {
+            if !self.ledger.is_at(self.id, &progress).await? {
+                return Err(Error::Moved);
+            }
             self.shut(info).await?;
             return Err(error);
         }
@@ -184,7 +187,7 @@ impl Comparison<'_> {
     async fn shut(&self, info: Option<&Info>) -> Result<(), Error> {
         if let Some(info) = info
             && info.epoch.0 == 0
-            && crate::plan::is_on_offer(info.status)
+            && is_on_offer(info.status)
         {
             self.redis.close(self.key).await?;
             tracing::error!(

@@ -23,8 +23,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Workers: as many coupons are moved at the same time. More would only wait for the same disk.
-pub const WORKERS: u32 = 4;
+/// Workers: as many coupons are moved at the same time. Mostly they wait for a commit, which PostgreSQL shares among
+/// those who wait together.
+pub const WORKERS: u32 = 8;
 
 /// Connections to PostgreSQL: one per worker, and some for the full pass, the keeper and a look from outside.
 pub const CONNECTIONS_MAX: u32 = WORKERS + 3;
@@ -132,7 +133,7 @@ impl Daemon {
                 if side == Side::Redis {
                     self.redis.disconnect().await;
                 }
-                self.sides.of(side).left(Away::Unreachable(error.to_string()));
+                self.sides.of(side).left(Away::because(error.cause()));
             }
             Remedy::Compare | Remedy::Retry => self.metrics.retries.add(1),
             Remedy::Stop(advice) => tracing::error!("{error}; {advice}"),

@@ -12,8 +12,8 @@ pub enum Error {
     #[error("Redis: {0}")]
     Redis(#[from] redis::RedisError),
     /// PostgreSQL did not answer in time.
-    #[error("PostgreSQL has not answered a statement within {0:?}")]
-    Unanswered(std::time::Duration),
+    #[error("a statement was not answered in time")]
+    Unanswered,
     /// The stream does not continue the ledger.
     #[error("the stream does not continue the ledger at seq {expected}: {found}")]
     Broken {
@@ -28,4 +28,15 @@ pub enum Error {
     /// Somebody else moved the coupon meanwhile: compare again.
     #[error("the coupon moved meanwhile")]
     Moved,
+}
+
+impl Error {
+    /// Its text, where the server that it comes from is named already.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Ledger(error) => error.to_string(),
+            Self::Redis(error) => error.to_string(),
+            error => error.to_string(),
+        }
+    }
 }

@@ -5,7 +5,6 @@
 use crate::backoff::SIDE;
 use crate::catalog::Reason;
 use crate::daemon::Daemon;
-use crate::error::Error;
 use crate::side::Away;
 use coupon_core::message;
 use futures_util::StreamExt;
@@ -26,7 +25,7 @@ impl Daemon {
                             message = messages.next() => match message {
                                 Some(message) => self.heed(message.get_channel_name(), message.get_payload_bytes()),
                                 None => {
-                                    self.sides.redis.left(Away::Unreachable("the connection for messages ended".into()));
+                                    self.sides.redis.left(Away::because("the connection for messages ended"));
                                     break;
                                 }
                             },
@@ -36,7 +35,7 @@ impl Daemon {
                 }
                 Err(error) => {
                     failures += 1;
-                    self.sides.redis.left(Away::Unreachable(Error::Redis(error).to_string()));
+                    self.sides.redis.left(Away::because(error));
                     tokio::time::sleep(SIDE.delay(failures)).await;
                 }
             }
@@ -68,7 +67,7 @@ impl Daemon {
                                 Ok(Some(notification)) => self.catalog.mark(notification.payload(), Reason::News),
                                 // Notifications may be lost until it listens anew.
                                 Ok(None) | Err(_) => {
-                                    self.sides.postgresql.left(Away::Unreachable("the connection for notifications ended".into()));
+                                    self.sides.postgresql.left(Away::because("the connection for notifications ended"));
                                     break;
                                 }
                             },
@@ -78,7 +77,7 @@ impl Daemon {
                 }
                 Err(error) => {
                     failures += 1;
-                    self.sides.postgresql.left(Away::Unreachable(Error::Ledger(error).to_string()));
+                    self.sides.postgresql.left(Away::because(error));
                     tokio::time::sleep(SIDE.delay(failures)).await;
                 }
             }

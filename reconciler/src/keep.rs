@@ -4,12 +4,16 @@ use crate::backoff::SIDE;
 use crate::daemon::Daemon;
 use crate::error::Error;
 use crate::policy::{self, Remedy};
+use crate::redis;
 use crate::side::Away;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Between two looks at a side that is there. A promoted replica is noticed within it, even without any traffic.
 const BEAT: Duration = Duration::from_secs(1);
+
+/// The id of a coupon that nobody has.
+const PROBE_ID: &str = "coupon-reconciler-probe";
 
 impl Daemon {
     /// Keeps an eye on Redis.
@@ -41,30 +45,32 @@ impl Daemon {
 
     /// Whether this is a primary with the module.
     async fn meet_redis(&self) -> Result<(), Away> {
-        let say = |error| Away::Unreachable(Error::Redis(error).to_string());
         self.redis.disconnect().await;
-        if !self.redis.is_primary().await.map_err(say)? {
+        if !self.redis.is_primary().await.map_err(Away::because)? {
             return Err(Away::Unfit("this server is a replica; point --redis-url at the primary".into()));
         }
-        if !self.redis.has_command("COUPON.RESUME").await.map_err(say)? {
-            return Err(Away::Unfit(
-                "the coupon module is not loaded; start Redis with --loadmodule libcoupon.so".into(),
-            ));
+        // A command of the module, and one that is refused while data is being loaded.
+        if let Err(error) = self.redis.info(&self.keys.key(PROBE_ID)).await {
+            return Err(if redis::is_unknown_command(&error) {
+                Away::Unfit("the coupon module is not loaded; start Redis with --loadmodule libcoupon.so".into())
+            } else {
+                Away::because(error)
+            });
         }
-        self.set_clock(self.redis.now_ms().await.map_err(say)?);
+        self.set_clock(self.redis.now_ms().await.map_err(Away::because)?);
         Ok(())
     }
 
     /// Whether it still answers, and is still the process that was met: a restart, a promotion or a loaded backup
     /// shuts the gate of every coupon, also of the one that is looked at.
     async fn beat_redis(&self) -> Result<(), Away> {
-        self.set_clock(self.redis.now_ms().await.map_err(|error| Away::Unreachable(Error::Redis(error).to_string()))?);
+        self.set_clock(self.redis.now_ms().await.map_err(Away::because)?);
         if let Some(id) = self.catalog.sample() {
             match self.redis.info(&self.keys.key(&id)).await.map_err(Error::Redis) {
                 Ok(Some(info)) if !info.fenced => {}
                 Ok(None) | Ok(Some(_)) => self.pass.make(),
                 Err(error) if matches!(policy::remedy(&error), Remedy::Reconnect(_)) => {
-                    return Err(Away::Unreachable(error.to_string()));
+                    return Err(Away::because(error));
                 }
                 Err(_) => self.pass.make(),
             }
@@ -77,7 +83,7 @@ impl Daemon {
         let mut failures = 0;
         loop {
             let look = if self.sides.postgresql.is_up() {
-                self.ledger.beat().await.map_err(|error| Away::Unreachable(Error::Ledger(error).to_string()))
+                self.ledger.beat().await.map_err(|error| Away::because(error.cause()))
             } else {
                 self.meet_postgresql().await
             };
@@ -104,8 +110,7 @@ impl Daemon {
 
     /// Whether the server is there and has the schema.
     async fn meet_postgresql(&self) -> Result<(), Away> {
-        let say = |error| Away::Unreachable(Error::Ledger(error).to_string());
-        self.ledger.ping().await.map_err(say)?;
+        self.ledger.ping().await.map_err(Away::because)?;
         self.ledger.forget_connections();
         if self.migrates {
             match self.ledger.migrate().await {
@@ -114,7 +119,7 @@ impl Daemon {
                 Err(error) => return Err(Away::Unfit(format!("the schema cannot be migrated: {error}"))),
             }
         }
-        self.ledger.schema().await.map_err(say)?.advice().map_or(Ok(()), |advice| Err(Away::Unfit(advice)))
+        self.ledger.schema().await.map_err(Away::because)?.advice().map_or(Ok(()), |advice| Err(Away::Unfit(advice)))
     }
 
     fn set_clock(&self, server_ms: u64) {

@@ -14,24 +14,34 @@ pub use batch::{Batch, Progress};
 pub use coupon::Row;
 
 use crate::error::Error;
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgListener, PgPool, PgPoolOptions, PgRow};
+use sqlx::query::Query;
+use sqlx::{ConnectOptions, Connection, Postgres};
 use std::str::FromStr;
 use std::time::Duration;
 use time::OffsetDateTime;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 /// A connection that is not there within this time is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A batch that is not answered within this time has an unknown outcome; its connection is given up. Above
-/// PostgreSQL's own limit, which gives the better error.
+/// A statement that is not answered within this time has an unknown outcome; its connection is given up. Above
+/// PostgreSQL's own limit, which gives the better error: this one is for a network that swallows answers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The same for the question whether the server is there.
+const BEAT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// PostgreSQL's limit for one statement.
 const STATEMENT_TIMEOUT: &str = "30s";
 
 /// The channel on which the trigger of table `coupon` names changed coupons.
 const CHANNEL: &str = "coupon";
+
+/// A statement with its arguments.
+type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
 /// PostgreSQL, connected when needed.
 pub struct Ledger {
@@ -71,12 +81,28 @@ impl Ledger {
             connection.ping().await?;
             connection.close().await
         };
-        tokio::time::timeout(CONNECT_TIMEOUT, ping).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        timeout(CONNECT_TIMEOUT, ping).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     /// Whether the server still answers.
-    pub async fn beat(&self) -> Result<(), sqlx::Error> {
-        sqlx::query("select 1").execute(&self.pool).await.map(drop)
+    pub async fn beat(&self) -> Result<(), Error> {
+        let mut connection = self.pool.acquire().await?;
+        let answer = timeout(BEAT_TIMEOUT, sqlx::query("select 1").execute(&mut *connection)).await;
+        settle(connection, answer).map(drop)
+    }
+
+    /// Runs a statement for the rows that it gives. Like all that do not say otherwise it is a transaction of its own.
+    async fn fetch(&self, query: Statement<'_>) -> Result<Vec<PgRow>, Error> {
+        let mut connection = self.pool.acquire().await?;
+        let answer = timeout(ANSWER_TIMEOUT, query.fetch_all(&mut *connection)).await;
+        settle(connection, answer)
+    }
+
+    /// Runs a statement; how many rows it changed.
+    async fn execute(&self, query: Statement<'_>) -> Result<u64, Error> {
+        let mut connection = self.pool.acquire().await?;
+        let answer = timeout(ANSWER_TIMEOUT, query.execute(&mut *connection)).await;
+        settle(connection, answer).map(|done| done.rows_affected())
     }
 
     /// Drops the idle connections, which date from before the server went away.
@@ -113,6 +139,20 @@ impl Ledger {
             .fetch_one(&self.pool)
             .await
     }
+}
+
+/// Gives a connection back, unless its answer may still come: nobody may take that for the answer to something else.
+fn settle<T>(
+    connection: PoolConnection<Postgres>,
+    answer: Result<Result<T, sqlx::Error>, Elapsed>,
+) -> Result<T, Error> {
+    answer.map_or_else(
+        |_| {
+            drop(connection.detach());
+            Err(Error::Unanswered)
+        },
+        |answer| Ok(answer?),
+    )
 }
 
 /// An instant as PostgreSQL takes it.

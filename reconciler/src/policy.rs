@@ -85,7 +85,7 @@ pub fn remedy(error: &Error) -> Remedy {
     match error {
         Error::Ledger(error) => ledger_remedy(error),
         Error::Redis(error) => redis_remedy(error),
-        Error::Unanswered(_) => Remedy::Reconnect(Side::PostgreSql),
+        Error::Unanswered => Remedy::Reconnect(Side::PostgreSql),
         Error::Moved => Remedy::Compare,
         Error::Broken { .. } => Remedy::Stop(
             "nothing was written; Redis has another past than the ledger, or its :grants key was changed by hand",
@@ -125,9 +125,7 @@ fn of_refusal(sqlstate: &str, table: Option<&str>, constraint: Option<&str>) -> 
 /// What to do about an error of Redis.
 pub fn redis_remedy(error: &RedisError) -> Remedy {
     match error.code() {
-        Some("ERR") if error.detail().is_some_and(|text| text.starts_with("unknown command")) => {
-            Remedy::Reconnect(Side::Redis)
-        }
+        Some("ERR") if crate::redis::is_unknown_command(error) => Remedy::Reconnect(Side::Redis),
         Some("ERR") => Remedy::Stop("Redis refuses the call; the text says why"),
         Some(code) => by_prefix(REDIS_CODES, code),
         None if error.kind() == ErrorKind::UnexpectedReturnType => {

@@ -227,12 +227,6 @@ impl Redis {
         Ok(values.remove(name))
     }
 
-    /// Whether the server knows a command.
-    pub async fn has_command(&self, name: &str) -> RedisResult<bool> {
-        let reply: Vec<Value> = self.call(cmd("COMMAND").arg("INFO").arg(name)).await?;
-        Ok(reply.first().is_some_and(|info| *info != Value::Nil))
-    }
-
     /// Whether this user may call a command; the error says why not. The call is one that the command refuses, or that
     /// changes nothing.
     pub async fn may(&self, call: &[&str]) -> RedisResult<()> {
@@ -251,6 +245,11 @@ impl Redis {
 
 /// The module's name in `MODULE LIST`.
 pub const MODULE_NAME: &str = "coupon";
+
+/// Whether the module is missing.
+pub fn is_unknown_command(error: &RedisError) -> bool {
+    error.code() == Some("ERR") && error.detail().is_some_and(|text| text.starts_with("unknown command"))
+}
 
 fn unexpected(what: &'static str) -> RedisError {
     RedisError::from((ErrorKind::UnexpectedReturnType, what))

@@ -65,7 +65,13 @@ impl Relay<'_> {
             let grants = self.redis.read(key, line.progress.entry, self.batch_max).await?;
             let Some(last) = grants.last() else { return Ok(Pass::Level) };
             let read_to = last.id;
-            match follow(line.progress, grants)? {
+            let batch = match follow(line.progress, grants) {
+                Ok(batch) => batch,
+                // Another relay was here, and what it acknowledged is trimmed: that is no gap.
+                Err(_) if !self.ledger.is_at(id, &line.progress).await? => return Err(Error::Moved),
+                Err(broken) => return Err(broken),
+            };
+            match batch {
                 // A page of what are rows already, kept for longer in the stream.
                 None => line.progress.entry = read_to,
                 Some(batch) => {

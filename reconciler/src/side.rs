@@ -15,6 +15,11 @@ pub enum Away {
 }
 
 impl Away {
+    /// It does not answer, because of this.
+    pub fn because(error: impl ToString) -> Self {
+        Self::Unreachable(error.to_string())
+    }
+
     /// What is said to people.
     pub fn text(&self) -> &str {
         match self {
@@ -52,7 +57,7 @@ impl Side {
 impl Presence {
     /// A side that nobody has looked at yet.
     pub fn unknown(side: Side) -> Self {
-        let away = watch::Sender::new(Some(Away::Unreachable("not looked at yet".to_owned())));
+        let away = watch::Sender::new(Some(Away::because("not looked at yet")));
         Self { side, away, doubt: Notify::new(), said: Mutex::new(None) }
     }
 
@@ -141,8 +146,8 @@ mod tests {
 
     #[test]
     fn a_side_away_is_said_once_unless_something_new_is_to_be_done() {
-        let refused = Away::Unreachable("refused".into());
-        let reset = Away::Unreachable("reset".into());
+        let refused = Away::because("refused");
+        let reset = Away::because("reset");
         let unloaded = Away::Unfit("load the module".into());
         assert!(refused.is_said_with(&reset));
         assert!(unloaded.is_said_with(&unloaded));
@@ -157,7 +162,7 @@ mod tests {
         assert!(sides.redis.came());
         assert!(!sides.redis.came(), "it was there");
         tokio::join!(sides.both(), async { sides.postgresql.came() });
-        sides.postgresql.left(Away::Unreachable("gone".into()));
+        sides.postgresql.left(Away::because("gone"));
         assert_eq!(sides.postgresql.why().as_deref(), Some("gone"));
     }
 }

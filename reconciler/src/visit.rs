@@ -72,7 +72,7 @@ impl Daemon {
                 if side == policy::Side::Redis {
                     self.redis.disconnect().await;
                 }
-                self.sides.of(side).left(Away::Unreachable(error.to_string()));
+                self.sides.of(side).left(Away::because(error.cause()));
                 Next::Again
             }
             // Moved by somebody else, or fenced: usually the next comparison settles it.

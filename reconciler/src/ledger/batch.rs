@@ -1,6 +1,6 @@
 //! A batch of grants becomes rows, and the position moves over them, in one statement: both or neither.
 
-use super::{ANSWER_TIMEOUT, Ledger, count, instant};
+use super::{Ledger, count, instant};
 use crate::error::Error;
 use coupon_core::coupon::{Epoch, Position};
 use coupon_core::grant::{EntryId, Grant};
@@ -102,17 +102,9 @@ impl Ledger {
             .bind(&columns.granted_at)
             .bind(&columns.epochs)
             .bind(&columns.chains);
-        let mut connection = self.pool.acquire().await?;
-        match tokio::time::timeout(ANSWER_TIMEOUT, statement.execute(&mut *connection)).await {
-            Ok(done) => match done?.rows_affected() {
-                0 => Err(Error::Moved),
-                _ => Ok(()),
-            },
-            Err(_) => {
-                // Its answer may still come; nobody may take it for the answer to something else.
-                drop(connection.detach());
-                Err(Error::Unanswered(ANSWER_TIMEOUT))
-            }
+        match self.execute(statement).await? {
+            0 => Err(Error::Moved),
+            _ => Ok(()),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Table `coupon`: definitions, epochs, and which of them Redis has.
 
-use super::{Ledger, bound, bound_ms, count};
+use super::{Ledger, Progress, bound, bound_ms, count};
 use crate::error::Error;
+use crate::plan::is_on_offer;
 use crate::redis::Info;
 use coupon_core::chain::Chain;
 use coupon_core::coupon::{Definition, Epoch, Position, Seq};
@@ -75,37 +76,35 @@ const RAISE_QUANTITY: &str = "update coupon set quantity = $2, status = case whe
 impl Ledger {
     /// One coupon.
     pub async fn row(&self, id: &str) -> Result<Option<Row>, Error> {
-        let row = sqlx::query(ROW).bind(id).fetch_optional(&self.pool).await?;
-        Ok(row.map(|row| read(&row)).transpose()?)
+        let rows = self.fetch(sqlx::query(ROW).bind(id)).await?;
+        Ok(rows.first().map(read).transpose()?)
     }
 
     /// Coupons that are on offer or not published, in the order of their ids, after one.
     pub async fn page_to_reconcile(&self, after: &str, limit: u32) -> Result<Vec<Row>, Error> {
-        let rows = sqlx::query(PAGE).bind(after).bind(i64::from(limit)).fetch_all(&self.pool).await?;
-        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+        read_all(&self.fetch(sqlx::query(PAGE).bind(after).bind(i64::from(limit))).await?)
     }
 
     /// All coupons, in the order of their ids, after one.
     pub async fn page(&self, after: &str, limit: u32) -> Result<Vec<Row>, Error> {
-        let rows = sqlx::query(ALL).bind(after).bind(i64::from(limit)).fetch_all(&self.pool).await?;
-        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+        read_all(&self.fetch(sqlx::query(ALL).bind(after).bind(i64::from(limit))).await?)
     }
 
     /// These coupons, as far as there are rows.
     pub async fn rows(&self, ids: &[String]) -> Result<Vec<Row>, Error> {
-        let rows = sqlx::query(ROWS).bind(ids).fetch_all(&self.pool).await?;
-        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+        read_all(&self.fetch(sqlx::query(ROWS).bind(ids)).await?)
+    }
+
+    /// Whether the ledger still stands there. If not, somebody else moved it.
+    pub async fn is_at(&self, id: &str, progress: &Progress) -> Result<bool, Error> {
+        let row = self.row(id).await?;
+        Ok(row.is_some_and(|row| row.epoch == progress.epoch && row.position == progress.position))
     }
 
     /// Takes an epoch, if the coupon is still at the one seen.
     pub async fn take_epoch(&self, id: &str, seen: Epoch, next: Epoch) -> Result<Taken, Error> {
-        let row = sqlx::query(TAKE_EPOCH)
-            .bind(id)
-            .bind(count(seen.0))
-            .bind(count(next.0))
-            .fetch_optional(&self.pool)
-            .await?
-            .ok_or(Error::Moved)?;
+        let rows = self.fetch(sqlx::query(TAKE_EPOCH).bind(id).bind(count(seen.0)).bind(count(next.0))).await?;
+        let row = rows.first().ok_or(Error::Moved)?;
         let position = Position { seq: Seq(unsigned(row.try_get("seq")?)), chain: Chain(row.try_get("chain")?) };
         Ok(Taken { epoch: next, position })
     }
@@ -115,39 +114,36 @@ impl Ledger {
         if seq.0 == 0 {
             return Ok(EntryId::default());
         }
-        let epoch: Option<i64> =
-            sqlx::query_scalar(ENTRY).bind(id).bind(count(seq.0)).fetch_optional(&self.pool).await?;
-        Ok(epoch.map_or_else(EntryId::default, |epoch| EntryId { epoch: Epoch(unsigned(epoch)), seq }))
+        let rows = self.fetch(sqlx::query(ENTRY).bind(id).bind(count(seq.0))).await?;
+        let Some(row) = rows.first() else { return Ok(EntryId::default()) };
+        Ok(EntryId { epoch: Epoch(unsigned(row.try_get("epoch")?)), seq })
     }
 
     /// Notes that Redis has this revision.
     pub async fn mark_published(&self, id: &str, revision: i64) -> Result<(), Error> {
-        sqlx::query(MARK_PUBLISHED).bind(id).bind(revision).execute(&self.pool).await?;
-        Ok(())
+        self.execute(sqlx::query(MARK_PUBLISHED).bind(id).bind(revision)).await.map(drop)
     }
 
     /// Makes a row for a coupon opened by hand; an existing one stays as it is.
     pub async fn adopt(&self, id: &str, info: &Info) -> Result<(), Error> {
         let Definition { quantity, mode, waitlist, opens_at, expires_at } = info.definition;
-        sqlx::query(ADOPT)
+        let query = sqlx::query(ADOPT)
             .bind(id)
             .bind(row_status(info, Seq(0)).word())
             .bind(mode.word())
             .bind(count(quantity))
             .bind(count(waitlist))
             .bind(bound(opens_at)?)
-            .bind(bound(expires_at)?)
-            .execute(&self.pool)
-            .await?;
-        Ok(())
+            .bind(bound(expires_at)?);
+        self.execute(query).await.map(drop)
     }
 
     /// Takes Redis's definition and status into the row.
     pub async fn mirror(&self, row: &Row, info: &Info) -> Result<(), Error> {
         // An ended coupon keeps the row's definition: it is the application's word on what comes next.
-        let definition = if crate::plan::is_on_offer(info.status) { info.definition } else { row.definition };
+        let definition = if is_on_offer(info.status) { info.definition } else { row.definition };
         let Definition { quantity, mode, waitlist, opens_at, expires_at } = definition;
-        let done = sqlx::query(MIRROR)
+        let query = sqlx::query(MIRROR)
             .bind(&row.id)
             .bind(row.revision)
             .bind(row_status(info, row.position.seq).word())
@@ -155,22 +151,26 @@ impl Ledger {
             .bind(count(quantity))
             .bind(count(waitlist))
             .bind(bound(opens_at)?)
-            .bind(bound(expires_at)?)
-            .execute(&self.pool)
-            .await?;
-        if done.rows_affected() == 0 { Err(Error::Moved) } else { Ok(()) }
+            .bind(bound(expires_at)?);
+        match self.execute(query).await? {
+            0 => Err(Error::Moved),
+            _ => Ok(()),
+        }
     }
 
     /// Raises the quantity to what Redis has promised, and lets the row be published.
     pub async fn raise_quantity(&self, id: &str, quantity: u64) -> Result<(), Error> {
-        sqlx::query(RAISE_QUANTITY).bind(id).bind(count(quantity)).execute(&self.pool).await?;
-        Ok(())
+        self.execute(sqlx::query(RAISE_QUANTITY).bind(id).bind(count(quantity))).await.map(drop)
     }
 }
 
 /// The row's status for a coupon of Redis: ISSUED only once its last unit is in the ledger.
-pub(crate) fn row_status(info: &Info, ledger: Seq) -> Status {
+fn row_status(info: &Info, ledger: Seq) -> Status {
     if info.status == Status::Issued && ledger < info.granted { Status::Available } else { info.status }
+}
+
+fn read_all(rows: &[PgRow]) -> Result<Vec<Row>, Error> {
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 
 fn read(row: &PgRow) -> Result<Row, sqlx::Error> {
