@@ -68,6 +68,11 @@ pub enum Command {
     Check(Check),
     /// Show every coupon, as both sides see it
     Status(Status),
+    /// Recompute the chain over the rows, and name the first that breaks it; exit code 1 if one does
+    Verify(Verify),
+    /// Grants that PostgreSQL refused as rows: list, show, retry, discard
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
 }
 
 /// Where PostgreSQL is.
@@ -148,6 +153,83 @@ pub struct Status {
     /// One JSON array instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    #[command(flatten)]
+    pub database: Database,
+
+    /// Only this coupon
+    pub coupon: Option<String>,
+
+    /// One JSON array instead of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `dead-letters`.
+#[derive(Debug, Subcommand)]
+pub enum DeadLetters {
+    /// One line for each
+    List {
+        #[command(flatten)]
+        database: Database,
+        /// Only this coupon
+        coupon: Option<String>,
+        /// Those that were given up too
+        #[arg(long)]
+        all: bool,
+        /// One JSON array instead of lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// All there is to one of them, the user too
+    Show {
+        #[command(flatten)]
+        database: Database,
+        /// The coupon's id
+        coupon: String,
+        /// The grant's number
+        seq: u64,
+        /// One JSON array instead of lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a row of it, once what refused it is mended; exit code 1 if it is refused again
+    Retry {
+        #[command(flatten)]
+        database: Database,
+        /// The coupon's id
+        coupon: String,
+        /// The grant's number
+        seq: Option<u64>,
+        /// All of this coupon that were not given up
+        #[arg(long, conflicts_with = "seq")]
+        all: bool,
+    },
+    /// Give it up: it is not listed any more, but its row stays, as the chain runs through it
+    Discard {
+        #[command(flatten)]
+        database: Database,
+        /// The coupon's id
+        coupon: String,
+        /// The grant's number
+        seq: u64,
+    },
+}
+
+impl DeadLetters {
+    /// Where PostgreSQL is.
+    pub const fn database(&self) -> &Database {
+        match self {
+            Self::List { database, .. }
+            | Self::Show { database, .. }
+            | Self::Retry { database, .. }
+            | Self::Discard { database, .. } => database,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,15 +3,21 @@
 //! - `coupon`: the rows of table `coupon`, their definition and epoch
 //! - `batch`: a batch of grants and the move of the position, in one statement
 //! - `isolate`: the same where PostgreSQL refuses a row
+//! - `history`: all grants of a coupon in their order
+//! - `letters`: what becomes of refused rows
 //! - `schema`: the migrations
 
 mod batch;
 mod coupon;
+mod history;
 mod isolate;
+mod letters;
 mod schema;
 
 pub use batch::{Batch, Progress};
 pub use coupon::Row;
+pub use history::Link;
+pub use letters::Letter;
 
 use crate::error::Error;
 use sqlx::pool::PoolConnection;

@@ -9,6 +9,7 @@ mod check;
 mod cli;
 mod compare;
 mod daemon;
+mod dead_letters;
 mod error;
 mod exit;
 mod hear;
@@ -31,6 +32,7 @@ mod secret;
 mod side;
 mod signal;
 mod status;
+mod verify;
 mod visit;
 
 use clap::Parser;
@@ -83,6 +85,14 @@ async fn obey(command: Command) -> Result<Exit, Failure> {
         Command::Status(args) => {
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
             status::show(&open_redis(&args.redis)?, &ledger, &args.redis.key, args.json).await
+        }
+        Command::Verify(args) => {
+            let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
+            verify::verify(&ledger, args.coupon.as_deref(), args.json).await
+        }
+        Command::DeadLetters(command) => {
+            let ledger = open_ledger(command.database(), LOOKING_CONNECTIONS_MAX)?;
+            dead_letters::obey(command, &ledger).await
         }
     }
 }

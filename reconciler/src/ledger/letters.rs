@@ -1,0 +1,102 @@
+//! Dead letters: grants that PostgreSQL refused as rows, and what an operator does about them.
+
+use super::{Ledger, count};
+use coupon_core::coupon::Seq;
+use serde::Serialize;
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+/// A dead letter.
+#[derive(Debug, Clone, Serialize)]
+pub struct Letter {
+    /// The coupon.
+    pub coupon_id: String,
+    /// The grant's number.
+    pub seq: i64,
+    /// The user.
+    pub user_id: String,
+    /// When the request was accepted, as PostgreSQL writes it.
+    pub requested_at: String,
+    /// When it was granted.
+    pub granted_at: String,
+    /// The epoch of its entry.
+    pub epoch: i64,
+    /// The chain at this grant.
+    pub chain: i64,
+    /// The error's SQLSTATE.
+    pub sqlstate: String,
+    /// The error's text.
+    pub reason: String,
+    /// When it was refused.
+    pub created_at: String,
+    /// When it was given up.
+    pub discarded_at: Option<String>,
+}
+
+const LETTERS: &str = "
+    select coupon_id, seq, user_id, requested_at::text, granted_at::text, epoch, chain, sqlstate, reason,
+           created_at::text, discarded_at::text
+    from coupon_dead_letter
+    where ($1::text is null or coupon_id = $1) and ($2::bigint is null or seq = $2) and ($3 or discarded_at is null)
+    order by coupon_id, seq";
+
+/// The row takes the letter's place, and the coupon counts it, in one statement: both or neither. The position does not
+/// move: the letter's number and its link of the chain have been in the ledger all along.
+const RETRY: &str = "
+    with letter as (
+        delete from coupon_dead_letter where coupon_id = $1 and seq = $2
+        returning coupon_id, user_id, seq, requested_at, granted_at, epoch, chain
+    ), counted as (
+        update coupon set granted = granted + 1, updated_at = now() where id in (select coupon_id from letter)
+    )
+    insert into user_coupon (coupon_id, user_id, seq, requested_at, granted_at, epoch, chain)
+    select coupon_id, user_id, seq, requested_at, granted_at, epoch, chain from letter";
+
+const DISCARD: &str =
+    "update coupon_dead_letter set discarded_at = now() where coupon_id = $1 and seq = $2 and discarded_at is null";
+
+impl Ledger {
+    /// Dead letters: of one coupon or of all, one or all of them, those given up too or not.
+    pub async fn letters(
+        &self,
+        coupon: Option<&str>,
+        seq: Option<Seq>,
+        with_discarded: bool,
+    ) -> Result<Vec<Letter>, sqlx::Error> {
+        let rows = sqlx::query(LETTERS)
+            .bind(coupon)
+            .bind(seq.map(|seq| count(seq.0)))
+            .bind(with_discarded)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Makes a row of a dead letter; whether there was one.
+    pub async fn retry_letter(&self, coupon: &str, seq: i64) -> Result<bool, sqlx::Error> {
+        let done = sqlx::query(RETRY).bind(coupon).bind(seq).execute(&self.pool).await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Gives a dead letter up; whether there was one that was not.
+    pub async fn discard_letter(&self, coupon: &str, seq: i64) -> Result<bool, sqlx::Error> {
+        let done = sqlx::query(DISCARD).bind(coupon).bind(seq).execute(&self.pool).await?;
+        Ok(done.rows_affected() > 0)
+    }
+}
+
+fn read(row: &PgRow) -> Result<Letter, sqlx::Error> {
+    Ok(Letter {
+        coupon_id: row.try_get("coupon_id")?,
+        seq: row.try_get("seq")?,
+        user_id: row.try_get("user_id")?,
+        requested_at: row.try_get("requested_at")?,
+        granted_at: row.try_get("granted_at")?,
+        epoch: row.try_get("epoch")?,
+        chain: row.try_get("chain")?,
+        sqlstate: row.try_get("sqlstate")?,
+        reason: row.try_get("reason")?,
+        created_at: row.try_get("created_at")?,
+        discarded_at: row.try_get("discarded_at")?,
+    })
+}

@@ -1,0 +1,170 @@
+//! `verify`: the chain recomputed over the rows, as proof of who was granted in which order.
+
+use crate::exit::{Exit, Failure};
+use crate::ledger::{Ledger, Link, Row};
+use coupon_core::coupon::{Position, Seq};
+use coupon_core::user::UserId;
+use serde::Serialize;
+use std::io::{self, IsTerminal, Write};
+
+/// Coupons read at once.
+const COUPONS_PAGE: u32 = 500;
+
+/// Grants read at once: some megabytes, whatever the coupon's size.
+const GRANTS_PAGE: u32 = 10_000;
+
+/// What was found of one coupon.
+#[derive(Debug, Serialize)]
+struct Finding {
+    id: String,
+    /// Rows in user_coupon.
+    rows: u64,
+    /// Rows in coupon_dead_letter.
+    dead_letters: u64,
+    /// The first thing that breaks the proof; none if it holds.
+    broken: Option<String>,
+}
+
+/// Verifies one coupon, or all.
+pub async fn verify(ledger: &Ledger, id: Option<&str>, json: bool) -> Result<Exit, Failure> {
+    ledger.ping().await.map_err(|error| crate::unreachable("PostgreSQL", &error))?;
+    let failed = |error: &dyn std::error::Error| {
+        Failure::new(Exit::Failed, format!("{error}; `coupon-reconciler check` says what is missing"))
+    };
+    let mut findings = Vec::new();
+    if let Some(id) = id {
+        let row = ledger.row(id).await.map_err(|error| failed(&error))?;
+        let row = row.ok_or_else(|| Failure::new(Exit::Failed, format!("there is no coupon {id} in the ledger")))?;
+        findings.push(walk(ledger, &row).await.map_err(|error| failed(&error))?);
+    } else {
+        let mut after = String::new();
+        loop {
+            let page = ledger.page(&after, COUPONS_PAGE).await.map_err(|error| failed(&error))?;
+            let Some(last) = page.last() else { break };
+            after.clone_from(&last.id);
+            for row in &page {
+                findings.push(walk(ledger, row).await.map_err(|error| failed(&error))?);
+            }
+        }
+    }
+    let written = if json { write_json(&findings) } else { write_lines(&findings) };
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        return Err(Failure::new(Exit::Failed, format!("the findings cannot be written: {error}")));
+    }
+    Ok(if findings.iter().all(|finding| finding.broken.is_none()) { Exit::Ok } else { Exit::Failed })
+}
+
+async fn walk(ledger: &Ledger, row: &Row) -> Result<Finding, sqlx::Error> {
+    let mut finding = Finding { id: row.id.clone(), rows: 0, dead_letters: 0, broken: None };
+    let mut at = Position::default();
+    let is_watched = io::stderr().is_terminal();
+    loop {
+        // Grants that the relay adds meanwhile lie beyond the position that was read before.
+        let left = row.position.seq.0.saturating_sub(at.seq.0);
+        let page = u32::try_from(left.min(u64::from(GRANTS_PAGE))).unwrap_or(GRANTS_PAGE);
+        let links = if page == 0 { Vec::new() } else { ledger.history(&row.id, at.seq, page).await? };
+        if links.is_empty() {
+            break;
+        }
+        for link in &links {
+            match follow(at, link) {
+                Ok(next) => at = next,
+                Err(broken) => {
+                    finding.broken = Some(broken);
+                    return Ok(finding);
+                }
+            }
+            if link.is_dead {
+                finding.dead_letters += 1;
+            } else {
+                finding.rows += 1;
+            }
+        }
+        if is_watched {
+            eprint!("\r{}: {} of {} grants", row.id, at.seq, row.position.seq);
+        }
+    }
+    if is_watched {
+        eprint!("\r\x1b[K");
+    }
+    finding.broken = at_the_end(row, at, finding.rows);
+    Ok(finding)
+}
+
+/// The position with one more grant.
+///
+/// # Errors
+/// What breaks the proof at this grant.
+fn follow(at: Position, link: &Link) -> Result<Position, String> {
+    let expected = at.seq.next();
+    if link.seq == at.seq {
+        return Err(format!("seq {} is both a row and a dead letter", link.seq));
+    }
+    if link.seq != expected {
+        return Err(format!("seq {expected} is missing: {} follows {}", link.seq, at.seq));
+    }
+    let chain = UserId::parse(link.user.as_bytes())
+        .map(|user| at.chain.next(user, link.requested_at))
+        .map_err(|_| format!("seq {expected} has a user id that Redis would not have taken"))?;
+    if chain != link.chain {
+        return Err(format!("seq {expected} breaks the chain: it has {}, and {chain} follows", link.chain));
+    }
+    Ok(Position { seq: expected, chain })
+}
+
+fn at_the_end(row: &Row, at: Position, rows: u64) -> Option<String> {
+    let Row { position, granted, definition, .. } = row;
+    if at != *position {
+        let Seq(last) = at.seq;
+        return Some(format!("the coupon stands at {position}, its grants end at seq {last} chain {}", at.chain));
+    }
+    // A dead letter that was retried meanwhile is counted later than it was read, never earlier.
+    if rows < *granted {
+        return Some(format!("the coupon counts {granted} rows, and there are {rows}"));
+    }
+    (*granted > definition.quantity).then(|| format!("{granted} rows of {} units", definition.quantity))
+}
+
+fn write_json(findings: &[Finding]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, findings)?;
+    writeln!(out)
+}
+
+fn write_lines(findings: &[Finding]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for Finding { id, rows, dead_letters, broken } in findings {
+        match broken {
+            None => writeln!(out, "{id}  ok  {rows} rows, {dead_letters} dead letters")?,
+            Some(broken) => writeln!(out, "{id}  BROKEN  {broken}")?,
+        }
+    }
+    let broken = findings.iter().filter(|finding| finding.broken.is_some()).count();
+    writeln!(out, "{} coupon(s), {broken} broken", findings.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coupon_core::chain::Chain;
+    use coupon_core::coupon::Arrival;
+
+    fn link(seq: u64, chain: i64) -> Link {
+        let requested_at = Arrival(seq);
+        Link { seq: Seq(seq), user: "u".into(), requested_at, granted_at_ms: 1, chain: Chain(chain), is_dead: false }
+    }
+
+    #[test]
+    fn the_first_grant_that_does_not_follow_is_named() -> Result<(), coupon_core::refusal::Refusal> {
+        let user = UserId::parse(b"u")?;
+        let first = Chain::START.next(user, Arrival(1));
+        let start = Position::default();
+        assert_eq!(follow(start, &link(1, first.0)), Ok(Position { seq: Seq(1), chain: first }));
+        for (bad, word) in [(link(2, 0), "missing"), (link(1, 5), "breaks the chain"), (link(0, 0), "both")] {
+            assert!(follow(start, &bad).is_err_and(|why| why.contains(word)), "{bad:?}");
+        }
+        Ok(())
+    }
+}
