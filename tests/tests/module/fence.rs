@@ -112,6 +112,22 @@ fn demoted_and_promoted_again_the_gate_is_shut() {
 }
 
 #[test]
+fn a_primary_that_lost_grants_to_its_own_replica_is_shut_when_it_is_primary_again() {
+    let first = Redis::start();
+    let second = first.replica();
+    let mut client = first.client();
+    sale(&mut client);
+    await_replica(&first, &second);
+    expect(&mut second.client(), &[("REPLICAOF NO ONE", "+OK")]);
+    // What only the first one knows is lost when it follows the second.
+    expect(&mut client, &[("COUPON.ISSUE c", ":1"), (&*format!("REPLICAOF 127.0.0.1 {}", second.port), "+OK")]);
+    eventually_true("the fourth grant is lost", || client.run("HGET c seq").text() == "3");
+    await_replica(&second, &first);
+    expect(&mut client, &[("REPLICAOF NO ONE", "+OK")]);
+    assert_fenced(&first);
+}
+
+#[test]
 fn a_coupon_opened_by_hand_has_no_fence() {
     let mut redis = Options::shipped().line("appendonly yes").line("appendfsync always").start();
     expect(&mut redis.client(), &[("COUPON.OPEN c QUANTITY 9 MODE INSTANT", "+OK"), ("COUPON.REQUEST c 1", "GRANTED")]);
