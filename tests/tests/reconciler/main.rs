@@ -11,3 +11,4 @@ mod replay;
 mod sale;
 mod secrets;
 mod subcommands;
+mod tampering;
