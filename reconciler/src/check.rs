@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ledger::Ledger;
-use crate::redis::{MODULE_NAME, Redis};
+use crate::redis::{MODULE_NAME, Redis, wording};
 use coupon_core::key::KeyPattern;
 
 /// What was found.
@@ -78,11 +78,11 @@ async fn check_permissions(redis: &Redis, keys: &KeyPattern) -> Finding {
     let mut refused = Vec::new();
     for call in calls {
         if let Err(error) = redis.may(call).await {
-            refused.push(format!("{}: {error}", call[0]));
+            refused.push(format!("{}: {}", call[0], wording(&error)));
         }
     }
     if let Err(error) = redis.subscribe().await {
-        refused.push(format!("SUBSCRIBE: {error}"));
+        refused.push(format!("SUBSCRIBE: {}", wording(&error)));
     }
     if refused.is_empty() {
         Fine("permissions are complete".into())

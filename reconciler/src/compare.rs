@@ -54,7 +54,9 @@ impl Comparison<'_> {
                 }
                 (Plan::Adopt, _, Some(info)) => self.adopt(&info).await?,
                 (Plan::Mirror, Some(row), Some(info)) => self.mirror(&row, &info).await?,
-                (Plan::Publish(publication), Some(row), _) => self.publish(&row, publication, row.epoch).await?,
+                (Plan::Publish(publication), Some(row), info) => {
+                    self.publish(&row, info.as_ref(), publication, row.epoch).await?;
+                }
                 (Plan::Resume(publication), Some(row), info) => {
                     self.resume(&row, info.as_ref(), publication, held).await?;
                 }
@@ -101,7 +103,13 @@ impl Comparison<'_> {
     }
 
     /// Tells Redis the row's definition, and notes in the row that it has it.
-    async fn publish(&self, row: &Row, publication: Publication, epoch: Epoch) -> Result<(), Error> {
+    async fn publish(
+        &self,
+        row: &Row,
+        info: Option<&Info>,
+        publication: Publication,
+        epoch: Epoch,
+    ) -> Result<(), Error> {
         match publication {
             Publication::Nothing => {}
             Publication::Open => {
@@ -111,6 +119,16 @@ impl Comparison<'_> {
             Publication::Close => {
                 self.redis.close(self.key).await?;
                 tracing::info!(coupon = self.id, revision = row.revision, "closed");
+            }
+            Publication::Shut => {
+                if info.is_some_and(|info| is_on_offer(info.status)) {
+                    self.redis.close(self.key).await?;
+                    tracing::error!(
+                        coupon = self.id,
+                        "closed: it was opened by hand in the place of one whose grants are in the ledger"
+                    );
+                }
+                return Ok(());
             }
             Publication::Raise => return self.relay.raise_quantity(self.id, self.key).await,
         }
@@ -144,7 +162,7 @@ impl Comparison<'_> {
             }
         };
         // The definition comes first, while the gate is shut: a coupon that Redis lacks is born fenced.
-        self.publish(row, publication, epoch).await?;
+        self.publish(row, info, publication, epoch).await?;
         let entry = self.ledger.entry(self.id, position.seq).await?;
         let progress = Progress { epoch, position, entry };
         // What Redis has beyond the ledger must continue it. RESUME alone would open a coupon at seq 0 although the
@@ -154,7 +172,6 @@ impl Comparison<'_> {
             if !self.ledger.is_at(self.id, &progress).await? {
                 return Err(Error::Moved);
             }
-            self.shut(info).await?;
             return Err(error);
         }
         // From here on the epoch may be in use, until Redis says that it is not.
@@ -163,38 +180,25 @@ impl Comparison<'_> {
         if answer == Resumed::Open {
             tracing::info!(coupon = self.id, epoch = epoch.0, seq = position.seq.0, "resumed: the gate is open");
             pause::reach(Point::AfterResume).await;
+            if publication == Publication::Shut {
+                // It continues the ledger after all, and lacks the definition.
+                self.ledger.unpublish(self.id).await?;
+            }
             return Ok(());
         }
         *held = Some(epoch);
-        self.shut(info).await?;
         let ledger = position;
         Err(Error::Held(match answer {
             Resumed::Behind(redis) => format!(
-                "Redis has lost grants: it holds {redis}, the ledger {ledger}. The coupon stays fenced, so that no unit \
+                "Redis has lost grants: it holds {redis}, the ledger {ledger}. The coupon stays shut, so that no unit \
                  is issued twice; bring back Redis's data of that time (AOF or RDB) to go on"
             ),
             Resumed::Diverged(redis) => format!(
-                "Redis holds another history: {redis}, the ledger {ledger}. The coupon stays fenced, so that no unit is \
+                "Redis holds another history: {redis}, the ledger {ledger}. The coupon stays shut, so that no unit is \
                  issued twice; bring back Redis's data that continues the ledger (AOF or RDB) to go on"
             ),
             Resumed::Undecided(text) => text,
             Resumed::Open => String::new(),
         }))
-    }
-
-    /// A coupon of epoch 0 has no fence. If the ledger holds grants that Redis lacks, it was opened by hand in the
-    /// place of one that was lost, and would issue the same units again.
-    async fn shut(&self, info: Option<&Info>) -> Result<(), Error> {
-        if let Some(info) = info
-            && info.epoch.0 == 0
-            && is_on_offer(info.status)
-        {
-            self.redis.close(self.key).await?;
-            tracing::error!(
-                coupon = self.id,
-                "closed: it was opened by hand in the place of one whose grants are in the ledger"
-            );
-        }
-        Ok(())
     }
 }

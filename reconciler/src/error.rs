@@ -9,7 +9,7 @@ pub enum Error {
     #[error("PostgreSQL: {0}")]
     Ledger(#[from] sqlx::Error),
     /// Redis, or the way to it.
-    #[error("Redis: {0}")]
+    #[error("Redis: {}", crate::redis::wording(.0))]
     Redis(#[from] redis::RedisError),
     /// PostgreSQL did not answer in time.
     #[error("a statement was not answered in time")]
@@ -35,7 +35,7 @@ impl Error {
     pub fn cause(&self) -> String {
         match self {
             Self::Ledger(error) => error.to_string(),
-            Self::Redis(error) => error.to_string(),
+            Self::Redis(error) => crate::redis::wording(error),
             error => error.to_string(),
         }
     }

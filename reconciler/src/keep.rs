@@ -70,7 +70,7 @@ impl Daemon {
                 Ok(Some(info)) if !info.fenced => {}
                 Ok(None) | Ok(Some(_)) => self.pass.make(),
                 Err(error) if matches!(policy::remedy(&error), Remedy::Reconnect(_)) => {
-                    return Err(Away::because(error));
+                    return Err(Away::because(error.cause()));
                 }
                 Err(_) => self.pass.make(),
             }

@@ -30,6 +30,9 @@ pub enum Publication {
     Open,
     /// COUPON.CLOSE.
     Close,
+    /// A coupon without a fence stands in the place of one whose grants are in the ledger, and would issue their units
+    /// again: it is closed, and told the row's definition only once it is known to continue the ledger.
+    Shut,
     /// The row offers less than Redis has granted: first the row's quantity is raised.
     Raise,
 }
@@ -67,6 +70,9 @@ pub fn plan(row: Option<&Row>, info: Option<&Info>) -> Plan {
 
 fn publication(row: &Row, info: &Info) -> Publication {
     let on_offer = is_on_offer(info.status);
+    if info.epoch.0 == 0 && row.position.seq.0 > 0 {
+        return Publication::Shut;
+    }
     if !is_on_offer(row.status) {
         return if on_offer { Publication::Close } else { Publication::Nothing };
     }
@@ -167,9 +173,16 @@ mod tests {
         let changed = Info { fenced: true, definition: Definition { quantity: 9, ..DEFINITION }, ..info(Available) };
         assert_eq!(step(&row(Available), &changed), Plan::Resume(Publication::Open));
         assert_eq!(step(&row(Expired), &fenced), Plan::Resume(Publication::Close));
-        for epoch in [0, 2] {
-            let other = Info { epoch: Epoch(epoch), ..info(Available) };
-            assert_eq!(step(&row(Available), &other), Plan::Resume(Publication::Nothing));
+        let other = Info { epoch: Epoch(2), ..info(Available) };
+        assert_eq!(step(&row(Available), &other), Plan::Resume(Publication::Nothing));
+    }
+
+    #[test]
+    fn a_coupon_opened_by_hand_in_the_place_of_a_lost_one_is_shut() {
+        for status in [Available, Expired] {
+            let hand = Info { epoch: Epoch(0), granted: Seq(0), ..info(status) };
+            assert_eq!(step(&row(Available), &hand), Plan::Resume(Publication::Shut));
+            assert_eq!(step(&newer(Available), &hand), Plan::Resume(Publication::Shut));
         }
     }
 
@@ -177,11 +190,12 @@ mod tests {
     fn a_coupon_opened_by_hand_gets_a_row_then_an_epoch() {
         let hand = Info { epoch: Epoch(0), ..info(Available) };
         assert_eq!(plan(None, Some(&hand)), Plan::Adopt);
-        let adopted = Row { epoch: Epoch(0), ..row(Available) };
+        let nothing = Position::default();
+        let adopted = Row { epoch: Epoch(0), position: nothing, ..row(Available) };
         assert_eq!(step(&adopted, &hand), Plan::Resume(Publication::Nothing));
         let changed = Info { definition: Definition { quantity: 9, ..DEFINITION }, ..hand };
         assert_eq!(step(&adopted, &changed), Plan::Mirror);
-        let inserted = Row { epoch: Epoch(0), ..newer(Available) };
+        let inserted = Row { epoch: Epoch(0), position: nothing, ..newer(Available) };
         assert_eq!(step(&inserted, &changed), Plan::Resume(Publication::Open));
         assert_eq!(plan(None, Some(&info(Available))), Plan::Foreign);
     }

@@ -246,6 +246,14 @@ impl Redis {
 /// The module's name in `MODULE LIST`.
 pub const MODULE_NAME: &str = "coupon";
 
+/// An error as the server worded it, with its code in front.
+pub fn wording(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        _ => error.to_string(),
+    }
+}
+
 /// Whether the module is missing.
 pub fn is_unknown_command(error: &RedisError) -> bool {
     error.code() == Some("ERR") && error.detail().is_some_and(|text| text.starts_with("unknown command"))

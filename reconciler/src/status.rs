@@ -2,7 +2,7 @@
 
 use crate::exit::{Exit, Failure};
 use crate::ledger::{Ledger, Row};
-use crate::redis::{Info, Redis};
+use crate::redis::{Info, Redis, wording};
 use coupon_core::key::KeyPattern;
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -69,7 +69,7 @@ async fn lines(redis: &Redis, ledger: &Ledger, keys: &KeyPattern) -> Result<Vec<
         for (row, info) in rows.into_iter().zip(infos) {
             let (seen, error) = match info {
                 Ok(info) => (info.map(|info| see(&row, &info)), None),
-                Err(error) => (None, Some(error.to_string())),
+                Err(error) => (None, Some(wording(&error))),
             };
             lines.push(Line {
                 status: row.status.word(),

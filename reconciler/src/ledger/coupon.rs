@@ -66,6 +66,8 @@ const ENTRY: &str = "select epoch from user_coupon where coupon_id = $1 and seq 
 const MARK_PUBLISHED: &str =
     "update coupon set published_revision = case when revision = $2 then $2 else 0 end where id = $1";
 
+const UNPUBLISH: &str = "update coupon set published_revision = 0 where id = $1";
+
 const ADOPT: &str = "insert into coupon (id, name, status, mode, quantity, waitlist, opens_at, expires_at, revision, published_revision) values ($1, $1, $2::text::coupon_status, $3::text::coupon_mode, $4, $5, $6, $7, 1, 1) on conflict do nothing";
 
 /// Only where the row is still the one that was compared.
@@ -122,6 +124,11 @@ impl Ledger {
     /// Notes that Redis has this revision.
     pub async fn mark_published(&self, id: &str, revision: i64) -> Result<(), Error> {
         self.execute(sqlx::query(MARK_PUBLISHED).bind(id).bind(revision)).await.map(drop)
+    }
+
+    /// Notes that Redis lacks the definition.
+    pub async fn unpublish(&self, id: &str) -> Result<(), Error> {
+        self.execute(sqlx::query(UNPUBLISH).bind(id)).await.map(drop)
     }
 
     /// Makes a row for a coupon opened by hand; an existing one stays as it is.
