@@ -41,18 +41,18 @@ async fn check_redis(redis: &Redis, keys: &KeyPattern) -> Vec<Finding> {
     let mut findings = Vec::new();
     let version = match redis.server_info("server", "redis_version").await {
         Ok(version) => version.unwrap_or_else(|| "unknown".to_owned()),
-        Err(error) => return vec![Fail(format!("cannot be reached: {error}"))],
+        Err(error) => return vec![Fail(format!("cannot be reached: {}", wording(&error)))],
     };
     findings.push(Fine(format!("reachable, version {version}")));
     findings.push(match redis.is_primary().await {
         Ok(true) => Fine("takes writes".into()),
         Ok(false) => Fail("is a replica; point --redis-url at the primary".into()),
-        Err(error) => Fail(format!("ROLE is refused: {error}; allow it for the reconciler's user")),
+        Err(error) => Fail(format!("ROLE is refused: {}; allow it for the reconciler's user", wording(&error))),
     });
     findings.push(match redis.module_version().await {
         Ok(Some(version)) => judge_version(version, own_version()),
         Ok(None) => Fail("the coupon module is not loaded; start Redis with --loadmodule libcoupon.so".into()),
-        Err(error) => Warn(format!("MODULE LIST is refused, so the module's version is not known: {error}")),
+        Err(error) => Warn(format!("MODULE LIST is refused, so the module's version is not known: {}", wording(&error))),
     });
     findings.push(check_permissions(redis, keys).await);
     findings.extend(check_settings(redis).await);
