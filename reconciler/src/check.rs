@@ -52,7 +52,9 @@ async fn check_redis(redis: &Redis, keys: &KeyPattern) -> Vec<Finding> {
     findings.push(match redis.module_version().await {
         Ok(Some(version)) => judge_version(version, own_version()),
         Ok(None) => Fail("the coupon module is not loaded; start Redis with --loadmodule libcoupon.so".into()),
-        Err(error) => Warn(format!("MODULE LIST is refused, so the module's version is not known: {}", wording(&error))),
+        Err(error) => {
+            Warn(format!("MODULE LIST is refused, so the module's version is not known: {}", wording(&error)))
+        }
     });
     findings.push(check_permissions(redis, keys).await);
     findings.extend(check_settings(redis).await);
