@@ -8,12 +8,15 @@ scripts/build.sh
 . scripts/place.sh
 . scripts/process.sh
 
-# Whether the stack of `make run` answers; then its URLs are in the environment.
+# Whether the stack of `make run` is there; then its URLs are in the environment.
 join_running_stack() {
+  local STACK_PID=''
+  unset REDIS_URL DATABASE_URL
   [ -r "$stack_file" ] || return 1
-  # shellcheck disable=SC1090 # written by start_stack
+  # shellcheck disable=SC1090 # written by claim_place and start_stack
   . "$stack_file"
   is_alive "$STACK_PID" || return 1
+  [ -n "${DATABASE_URL:-}" ] || fail "the stack of 'make run' (pid $STACK_PID) is still starting" 'try again when it says Running'
   export REDIS_URL DATABASE_URL
 }
 
@@ -28,27 +31,24 @@ if join_running_stack; then
   exit
 fi
 
-make_data_dir
-# A place inside, that PostgreSQL's own user can enter too.
-DATA_DIR=$(mktemp -d "$data/drop.XXXXXX")
-chmod 755 "$DATA_DIR"
+DATA_DIR=$data/drop
 . scripts/stack.sh
-redis_port=$(port_pick 16379)
-listen=127.0.0.1:$(port_pick 19187)
-postgres_port=$(port_pick 15532)
-choose_postgres_dir
-
+claim_place
 throw_away() {
   local status=$?
   stop_stack
   rm -rf "$data"
-  case $postgres_dir in
-    /var/lib/redis-coupon/*) rm -rf "$(dirname "$postgres_dir")" ;;
-  esac
+  if [ "$postgres_dir" != "$data/postgres" ]; then
+    rm -rf "$(dirname "$postgres_dir")"
+  fi
   exit "$status"
 }
 trap throw_away EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+
+redis_port=$(port_pick 16379)
+listen=127.0.0.1:$(port_pick 19187)
+postgres_port=$(port_pick 15532)
 start_stack
 hold_sale

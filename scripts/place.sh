@@ -21,7 +21,7 @@ bench=$target/release/coupon-bench
 
 data=$(absolute "${DATA_DIR:-.data}")
 
-# Written by whoever runs a stack, read by whoever wants to use it. It holds a password.
+# Who uses the folder, and once the stack is up how it is reached; it holds a password.
 stack_file=$data/stack.env
 
 make_data_dir() {

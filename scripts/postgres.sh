@@ -38,7 +38,7 @@ choose_postgres_dir() {
   fi
   # Whether that user can come as far as there.
   if ! as_postgres test -x "$data"; then
-    postgres_dir=/var/lib/redis-coupon/$(basename "$data")-$(printf '%s' "$data" | cksum | cut -d ' ' -f 1)/postgres
+    postgres_dir=/var/lib/redis-coupon/$(basename "$(dirname "$data")")-$(printf '%s' "$data" | cksum | cut -d ' ' -f 1)/postgres
   fi
 }
 

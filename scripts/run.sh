@@ -8,9 +8,11 @@ scripts/build.sh
 redis_port=${REDIS_PORT:-6379}
 listen=${LISTEN:-127.0.0.1:9187}
 
-make_data_dir
-choose_postgres_dir
-clear_the_place
+claim_place
+trap stop_stack EXIT
+# Being told to stop is not a failure.
+trap 'printf "\n"; say Stopping; exit 0' INT TERM HUP
+
 port_require "$redis_port" Redis 'make run REDIS_PORT=6380'
 port_require "${listen##*:}" "the reconciler's health and metrics" 'make run LISTEN=127.0.0.1:9188'
 if [ -n "${PG_PORT:-}" ]; then
@@ -22,9 +24,6 @@ else
   printf '%s\n' "$postgres_port" >"$data/postgres.port"
 fi
 
-trap stop_stack EXIT
-# Being told to stop is not a failure.
-trap 'printf "\n"; say Stopping; exit 0' INT TERM HUP
 start_stack
 
 # An application would do no more than this to offer a coupon.
@@ -47,6 +46,10 @@ port_option=''
 if [ "$redis_port" != 6379 ]; then
   port_option=" -p $redis_port"
 fi
+places=$data
+if [ "$postgres_dir" != "$data/postgres" ]; then
+  places="$data and $postgres_dir"
+fi
 say 'Running. In another terminal, type:'
 cat <<END
 
@@ -59,7 +62,7 @@ cat <<END
   Redis        $redis_url
   PostgreSQL   $postgres_url
   Reconciler   http://$listen/readyz  http://$listen/metrics
-  Data         $data
+  Data         $places
 
 END
 say "Ctrl-C stops all and keeps the data. The reconciler's log ($reconciler_log):"

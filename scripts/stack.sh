@@ -11,18 +11,22 @@
 . scripts/postgres.sh
 . scripts/reconciler.sh
 
-# Ends what a run that was killed has left, and refuses to start a second stack on the same data.
-clear_the_place() {
+# Takes the data folder for this script: refuses while another one uses it, and ends what one that was killed has left.
+# From here on the caller has to call stop_stack when it ends.
+claim_place() {
   local id
+  make_data_dir
+  choose_postgres_dir
   id=$(sed -n 's/^STACK_PID=//p' "$stack_file" 2>/dev/null) || true
   if [ -n "$id" ] && [[ $(command_of "$id") == *scripts/* ]]; then
     fail "a stack is running with the data in $data already (pid $id)" \
       'stop it with Ctrl-C in its terminal, or give this one a place of its own with DATA_DIR='
   fi
-  rm -f "$stack_file"
   stop_leftover_reconciler
   stop_leftover_redis
   stop_leftover_postgres
+  rm -f "$stack_file"
+  (umask 077 && printf 'STACK_PID=%s\n' "$$" >"$stack_file")
 }
 
 start_stack() {
@@ -35,10 +39,7 @@ start_stack() {
   start_postgres
   say 'Starting the reconciler'
   start_reconciler
-  (
-    umask 077
-    printf 'STACK_PID=%s\nREDIS_URL=%q\nDATABASE_URL=%q\n' "$$" "$redis_url" "$postgres_url" >"$stack_file"
-  )
+  printf 'REDIS_URL=%q\nDATABASE_URL=%q\n' "$redis_url" "$postgres_url" >>"$stack_file"
 }
 
 # Prints the name of a part that has ended, and its log; nothing while all are alive.
@@ -62,7 +63,7 @@ require_alive() {
   fi
 }
 
-# The reconciler first, so that it can finish its batch; its sources after it.
+# The reconciler first, so that it can finish its batch; its sources after it. What never started is passed over.
 stop_stack() {
   # A second Ctrl-C must not leave servers behind.
   trap '' INT TERM HUP
