@@ -34,6 +34,15 @@ pub fn reconciler_with_pause_points() -> PathBuf {
     )
 }
 
+/// The module built with deliberate faults.
+///
+/// # Panics
+/// If it was not built.
+#[must_use]
+pub fn module_with_faults() -> PathBuf {
+    built("COUPON_MODULE_FAULTS", "debug/libcoupon.so", "cargo build -p coupon-module --features faults")
+}
+
 /// The workspace's root directory.
 ///
 /// # Panics

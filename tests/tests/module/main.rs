@@ -6,6 +6,7 @@ mod cluster;
 mod command_table;
 mod copies;
 mod fairness;
+mod faults;
 mod fence;
 mod hostile;
 mod info;

@@ -1,0 +1,44 @@
+//! The tests are tested: each deliberate fault of the module is noticed by the test that is there for it.
+
+use coupon_tests::artifact;
+use std::process::{Command, Output};
+
+/// The faults of `module/src/fault.rs`, and who has to notice.
+const TABLE: &[(&str, &str)] = &[
+    ("fence-skipped", "fence::restart_shuts_the_gate_and_resume_opens_it"),
+    ("token-kept", "fence::a_primary_that_lost_grants_to_its_own_replica_is_shut_when_it_is_primary_again"),
+    ("star-ids", "copies::a_replica_equals_its_primary_whenever_it_came"),
+    ("zadd-not-replicated", "replication_stream::a_queued_request_replicates_its_place"),
+    ("hset-not-replicated", "copies::the_aof_brings_back_everything_after_a_kill"),
+    ("xadd-not-replicated", "replication_stream::an_instant_grant_replicates_as_one_group"),
+    ("stock-ignored", "fairness::in_instant_mode"),
+    ("duplicate-let-in", "request::second_request_keeps_the_first_rank"),
+    ("arrival-by-clock-alone", "request::clock_behind_the_newest_arrival_reorders_nobody"),
+    ("trim-unpersisted", "ack::what_is_acknowledged_is_persisted_and_trimmed"),
+    ("ack-blind", "ack::what_redis_has_not_granted_cannot_be_acknowledged"),
+    ("remaining-not-restored", "restore::what_was_lost_comes_back_in_order_and_nothing_is_issued_twice"),
+    ("persisted-early", "status::a_user_goes_from_none_to_persisted"),
+    ("tripwire-cut", "tripwire::a_set_that_is_gone_before_the_first_grant_is_no_fresh_start"),
+];
+
+/// Runs one test of this very binary against the module that can be told to do wrong.
+fn play(test: &str, fault: &str) -> Output {
+    Command::new(std::env::current_exe().expect("a process knows its own path"))
+        .args(["--exact", test])
+        .env("COUPON_MODULE", artifact::module_with_faults())
+        .env("COUPON_FAULT", fault)
+        .output()
+        .expect("a test can be started")
+}
+
+#[test]
+fn each_deliberate_fault_is_noticed() {
+    for (fault, test) in TABLE {
+        let healthy = play(test, "none");
+        let said = String::from_utf8_lossy(&healthy.stdout);
+        assert!(healthy.status.success(), "without a fault {test} fails:\n{said}");
+        assert!(said.contains("1 passed"), "there is no test {test}");
+        let faulty = play(test, fault);
+        assert!(!faulty.status.success(), "{test} does not notice the fault {fault}");
+    }
+}
