@@ -21,9 +21,7 @@ cargo clippy --workspace --all-targets -- -D warnings
 say 'Unit tests'
 cargo test --workspace --exclude coupon-tests --lib --bins --tests --no-fail-fast
 # After the unit tests, which build a reconciler without pause points under the same name.
-say 'Building the reconciler with pause points, at which the tests kill it'
-cargo build -p coupon-reconciler --features pause-points
-say 'Building the module with deliberate faults, which the tests have to notice'
-cargo build -p coupon-module --features faults
+say 'Building for the tests: pause points at which the reconciler is killed, a module with deliberate faults'
+cargo build -p coupon-reconciler -p coupon-module --features coupon-reconciler/pause-points,coupon-module/faults
 say 'End-to-end tests'
 cargo test -p coupon-tests --lib --tests --no-fail-fast
