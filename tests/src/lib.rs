@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod port;
 pub mod postgres_server;
 pub mod process;
+pub mod proxy;
 pub mod reconciler;
 pub mod redis_server;
 pub mod refusal;

@@ -91,7 +91,13 @@ impl Postgres {
     /// The URL for clients, with a password in it.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("postgres://{ACCOUNT}:{PASSWORD}@127.0.0.1:{}/{DATABASE}", self.port)
+        self.url_at(self.port)
+    }
+
+    /// The URL for clients who come another way, through this port.
+    #[must_use]
+    pub fn url_at(&self, port: u16) -> String {
+        format!("postgres://{ACCOUNT}:{PASSWORD}@127.0.0.1:{port}/{DATABASE}")
     }
 
     /// Runs SQL and hands out the result's rows, one line each, columns separated by `|`.

@@ -47,6 +47,13 @@ impl Options {
         self
     }
 
+    /// Another way to PostgreSQL than the direct one.
+    #[must_use]
+    pub fn database_url(mut self, url: String) -> Self {
+        self.database_url = url;
+        self
+    }
+
     /// More arguments; clap lets a later one win only where the daemon says so, so do not repeat one.
     #[must_use]
     pub fn args(mut self, args: &[&str]) -> Self {

@@ -6,8 +6,10 @@
 
 pub mod kill;
 pub mod load;
+pub mod outage;
 pub mod power_cut;
 pub mod run;
+pub mod stack;
 
 use std::collections::BTreeMap;
 
@@ -35,6 +37,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "power-cut",
         about: "the AOF cut at any byte after the last fsync, appendfsync always: nothing acknowledged is lost",
         round: power_cut::round,
+    },
+    Scenario {
+        name: "outage",
+        about: "Redis, PostgreSQL and the reconciler killed, stopped, paused and cut off, in any order",
+        round: outage::round,
     },
 ];
 

@@ -1,0 +1,231 @@
+//! The whole system under load, and what its users were told.
+
+use super::load::Told;
+use crate::deadline::{DEADLINE, eventually_true, within};
+use crate::ledger;
+use crate::postgres_server::Postgres;
+use crate::resp::{Client, Value};
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+
+/// The coupon's id in the ledger.
+pub const ID: &str = "torture";
+
+/// Connections that send requests.
+const CLIENTS: usize = 3;
+
+/// Requests of one client under way at once.
+const PIPELINE: usize = 4;
+
+/// Load that goes on whatever happens to the servers.
+pub struct Load {
+    /// Where clients find Redis at the moment.
+    pub redis_port: AtomicU16,
+    /// Replies to REQUEST, refusals too.
+    pub answers: AtomicU64,
+    told: Mutex<Told>,
+    persisted: Mutex<HashSet<String>>,
+    is_over: AtomicBool,
+}
+
+impl Load {
+    /// Load on the server at this port.
+    #[must_use]
+    pub fn new(redis_port: u16) -> Self {
+        Self {
+            redis_port: AtomicU16::new(redis_port),
+            answers: AtomicU64::new(0),
+            told: Mutex::default(),
+            persisted: Mutex::default(),
+            is_over: AtomicBool::new(false),
+        }
+    }
+
+    /// Runs `faults` while clients request, and one of them looks how others stand.
+    ///
+    /// # Panics
+    /// If a client is told what cannot be.
+    pub fn during(&self, faults: impl FnOnce()) {
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || self.request(number))).collect();
+            let watcher = scope.spawn(|| self.watch());
+            // Also when a fault shows a broken promise, so that its panic is not waited for in vain.
+            let over = Over(&self.is_over);
+            faults();
+            drop(over);
+            for client in clients {
+                client.join().expect("a client was told what cannot be");
+            }
+            watcher.join().expect("a user's state went back");
+        });
+    }
+
+    /// Waits for so many more answers.
+    ///
+    /// # Panics
+    /// If they do not come.
+    pub fn await_answers(&self, more: u64) {
+        let goal = self.answers.load(Ordering::Acquire) + more;
+        eventually_true("clients get answers", || self.answers.load(Ordering::Acquire) >= goal);
+    }
+
+    fn request(&self, number: usize) {
+        let mut batch = 0_u64;
+        while !self.is_over.load(Ordering::Acquire) {
+            let Ok(mut client) = Client::connect(self.redis_port.load(Ordering::Acquire)) else {
+                std::thread::yield_now();
+                continue;
+            };
+            // Until the connection breaks; then again, with other users, as the last ones' outcome is unknown.
+            let _ = self.request_on(&mut client, number, &mut batch);
+        }
+    }
+
+    fn request_on(&self, client: &mut Client, number: usize, batch: &mut u64) -> io::Result<()> {
+        while !self.is_over.load(Ordering::Acquire) {
+            *batch += 1;
+            let users: Vec<String> = (0..PIPELINE).map(|place| format!("u{number}-{batch}-{place}")).collect();
+            let key = key();
+            for user in &users {
+                client.queue(&["COUPON.REQUEST", &key, user]);
+            }
+            client.flush()?;
+            for user in &users {
+                let reply = client.read()?;
+                match &reply {
+                    // Not there yet, or a server that is just starting or a replica: no outcome.
+                    Value::Error(error) if !error.starts_with("TRYAGAIN ") => {
+                        let known = ["NOCOUPON ", "LOADING ", "READONLY ", "MASTERDOWN "];
+                        assert!(known.iter().any(|code| error.starts_with(code)), "REQUEST answered {error}");
+                    }
+                    reply => self.told.lock().expect("not poisoned").hear(user, reply),
+                }
+                self.answers.fetch_add(1, Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for users' states. PERSISTED is noted, and never taken back.
+    fn watch(&self) {
+        while !self.is_over.load(Ordering::Acquire) {
+            let users: Vec<String> = {
+                let told = self.told.lock().expect("not poisoned");
+                told.outcomes
+                    .iter()
+                    .filter(|(_, outcome)| *outcome != "SOLDOUT")
+                    .map(|(user, _)| user.clone())
+                    .take(200)
+                    .collect()
+            };
+            let Ok(mut client) = Client::connect(self.redis_port.load(Ordering::Acquire)) else { continue };
+            for user in users {
+                match client.try_call(&["COUPON.STATUS", &key(), &user]) {
+                    Ok(Value::Bulk(state)) if state == b"PERSISTED" => {
+                        self.persisted.lock().expect("not poisoned").insert(user);
+                    }
+                    Ok(_) => {}
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+
+    /// Forgets what a server that lost writes may have to take back: all but what is PERSISTED.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn forget_unpersisted(&self) {
+        let mut told = self.told.lock().expect("not poisoned");
+        let persisted = self.persisted.lock().expect("not poisoned");
+        told.outcomes.retain(|user, _| persisted.contains(user));
+        told.issued = 0;
+    }
+
+    /// Waits until both sides are level, and checks every promise against what was told.
+    ///
+    /// # Panics
+    /// If one is broken.
+    pub fn check(&self, postgres: &Postgres) {
+        let port = self.redis_port.load(Ordering::Acquire);
+        await_level(port, postgres);
+        ledger::assert_whole(postgres, ID);
+        let rows = ledger::rows(postgres, ID);
+        let quantity: usize = ledger::coupon(postgres, ID, "quantity").parse().expect("a number");
+        assert!(rows.len() <= quantity, "more rows than units: {} of {quantity}", rows.len());
+        let ordered = rows.windows(2).all(|pair| pair[0].requested_at_us < pair[1].requested_at_us);
+        assert!(ordered, "rows are not in the order of arrival");
+        let granted: HashMap<&str, u64> = rows.iter().map(|row| (row.user.as_str(), row.seq)).collect();
+        assert_eq!(granted.len(), rows.len(), "a user has two rows");
+
+        let mut client = Client::connect(port).expect("Redis answers");
+        let line = client.call(&["ZRANGE", &format!("{}:issued", key()), "0", "-1"]);
+        let line: HashSet<&str> = line.array().iter().map(Value::text).collect();
+        for (place, row) in rows.iter().enumerate() {
+            assert!(line.contains(row.user.as_str()), "row {} has a user whom Redis does not know", place + 1);
+        }
+        for (user, outcome) in &self.told.lock().expect("not poisoned").outcomes {
+            let is_kept = match outcome.as_str() {
+                "GRANTED" => granted.contains_key(user.as_str()),
+                "QUEUED" => line.contains(user.as_str()),
+                _ => !line.contains(user.as_str()),
+            };
+            assert!(is_kept, "an acknowledged outcome is lost: {user} was told {outcome}");
+        }
+        for user in &*self.persisted.lock().expect("not poisoned") {
+            assert!(granted.contains_key(user.as_str()), "{user} was told PERSISTED and has no row");
+        }
+    }
+}
+
+/// Ends the load when it goes out of scope.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// The coupon's key.
+#[must_use]
+pub fn key() -> String {
+    format!("coupon:{{{ID}}}")
+}
+
+/// A coupon of a random kind, as an application inserts it; its quantity.
+///
+/// # Panics
+/// If PostgreSQL refuses it.
+pub fn insert(postgres: &Postgres, random: &mut fastrand::Rng) {
+    let mode = if random.bool() { "INSTANT" } else { "QUEUE" };
+    let (quantity, waitlist) = (random.u32(50..4000), random.u32(0..300));
+    postgres.run(&format!(
+        "insert into coupon (id, name, quantity, status, mode, waitlist) values ('{ID}', '{ID}', {quantity}, 'AVAILABLE', '{mode}', {waitlist})"
+    ));
+}
+
+/// Waits until Redis is open at the ledger's epoch, everybody who can be granted is, and every grant is a row.
+///
+/// # Panics
+/// If that does not come.
+pub fn await_level(redis_port: u16, postgres: &Postgres) {
+    let mut seen = String::new();
+    let level = within(DEADLINE * 2, || {
+        let mut client = Client::connect(redis_port).ok()?;
+        let info = client.try_call(&["COUPON.INFO", &key()]).ok()?;
+        seen = info.to_string();
+        if info.is_error() {
+            return None;
+        }
+        let [granted, persisted, fenced, waiting, remaining] =
+            ["granted", "persisted", "fenced", "waiting", "remaining"].map(|name| info.field(name).int());
+        let is_served = waiting == 0 || remaining == 0;
+        let row = postgres.try_run(&format!("select granted, epoch from coupon where id = '{ID}'")).ok()?;
+        let is_same = row.trim_end() == format!("{granted}|{}", info.field("epoch").int());
+        (fenced == 0 && granted == persisted && is_served && is_same).then_some(())
+    });
+    assert!(level.is_some(), "both sides do not come level: {seen}");
+}
