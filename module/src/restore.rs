@@ -94,8 +94,7 @@ fn place_all(sale: &mut Sale<'_>, cut: &Coupon, restore: &Restore<'_>) -> Result
         let bytes = member.user.bytes();
         !batch.contains(bytes) && !UserId::parse(bytes).is_ok_and(|user| covers(member.score, user))
     });
-    let score = first_waiting.map(|member| member.score);
-    restore.grants.iter().map(|granted| Restore::place(granted, score)).collect()
+    restore.places(first_waiting.map(|member| member.score))
 }
 
 fn fields(coupon: &Coupon) -> Vec<(Field, Text)> {

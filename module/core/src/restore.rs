@@ -132,20 +132,29 @@ impl<'a> Restore<'a> {
         Ok(Coupon { epoch: self.epoch, fence: Some(SHUT), position: self.after, granted_to, ..coupon.clone() })
     }
 
-    /// Where a grant stands in the sorted set: at its arrival, but before the first who waits.
+    /// Where the grants stand in the sorted set: at their arrivals, but before the first who waits, and in their order.
     ///
     /// # Errors
     /// [`Refusal::Usage`] if there is no place left, as somebody waits with a score that is no arrival time.
-    pub fn place(granted: &Granted<'_>, first_waiting: Option<f64>) -> Result<Arrival, Refusal> {
-        let Some(score) = first_waiting else { return Ok(granted.requested_at) };
-        match Arrival::from_score(score.ceil()).map(|first| first.0.checked_sub(1)) {
-            Some(Some(before)) => Ok(Arrival(granted.requested_at.0.min(before))),
-            // Infinity and the like stand behind everybody.
-            None if score > 0.0 => Ok(granted.requested_at),
-            _ => Err(Refusal::usage(
-                "somebody waits in the :issued key with a score of 0 or less, so there is no place before; ZREM that member",
-            )),
-        }
+    pub fn places(&self, first_waiting: Option<f64>) -> Result<Vec<Arrival>, Refusal> {
+        // Infinity and the like stand behind everybody.
+        let first_waiting = first_waiting.filter(|score| *score <= ARRIVAL_US_MAX as f64);
+        let first_waiting = match first_waiting.map(|score| Arrival::from_score(score.ceil())) {
+            None => Arrival(u64::MAX),
+            Some(Some(arrival)) => arrival,
+            Some(None) => Arrival(0),
+        };
+        let latest = |behind: usize| first_waiting.0.checked_sub(u64::try_from(behind).unwrap_or(u64::MAX));
+        // The last one stands one microsecond before the first who waits, the one before it two, and so on.
+        (1..=self.grants.len())
+            .rev()
+            .zip(&self.grants)
+            .map(|(behind, granted)| {
+                latest(behind).map(|latest| Arrival(granted.requested_at.0.min(latest))).ok_or_else(|| {
+                    Refusal::usage("somebody waits in the :issued key with a score that is no arrival time, so there is no place before; ZREM that member")
+                })
+            })
+            .collect()
     }
 }
 
@@ -223,22 +232,23 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_stands_before_all_who_wait() -> Result<(), Refusal> {
-        let restore = parse("EPOCH 4 AFTER 0 CHAIN 0 GRANTS 1 a 11 1")?;
-        for (waiting, place) in [
-            (None, 11),
-            (Some(20.0), 11),
-            (Some(12.0), 11),
-            (Some(11.0), 10),
-            (Some(10.5), 10),
-            (Some(5.0), 4),
-            (Some(f64::INFINITY), 11),
+    fn grants_stand_before_all_who_wait_and_in_their_order() -> Result<(), Refusal> {
+        let restore = parse("EPOCH 4 AFTER 0 CHAIN 0 GRANTS 2 a 11 1 b 15 1")?;
+        for (waiting, places) in [
+            (None, [11, 15]),
+            (Some(20.0), [11, 15]),
+            (Some(16.0), [11, 15]),
+            (Some(15.0), [11, 14]),
+            (Some(14.5), [11, 14]),
+            (Some(11.0), [9, 10]),
+            (Some(2.0), [0, 1]),
+            (Some(f64::INFINITY), [11, 15]),
         ] {
-            for granted in &restore.grants {
-                assert_eq!(Restore::place(granted, waiting), Ok(Arrival(place)), "{waiting:?}");
-            }
+            assert_eq!(restore.places(waiting), Ok(places.map(Arrival).to_vec()), "{waiting:?}");
         }
-        assert!(restore.grants.iter().all(|granted| Restore::place(granted, Some(0.0)).is_err()));
+        for waiting in [1.0, 0.0, -5.0] {
+            assert!(restore.places(Some(waiting)).is_err(), "{waiting}");
+        }
         Ok(())
     }
 

@@ -1,0 +1,322 @@
+//! What a coupon is, in the plainest way: a list of users, and how many of them are granted.
+
+/// Grants of the ledger to restore: user and arrival.
+pub type Ledger = Vec<(u8, u64)>;
+
+/// When requests are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    Always,
+    Early,
+    Over,
+}
+
+impl Window {
+    /// Options of OPEN, with instants long gone or far away.
+    pub const fn options(self) -> &'static str {
+        match self {
+            Self::Always => " OPENS 0 EXPIRES 0",
+            Self::Early => " OPENS 99999999999999 EXPIRES 0",
+            Self::Over => " OPENS 0 EXPIRES 1000",
+        }
+    }
+}
+
+/// A coupon.
+#[derive(Debug, Clone)]
+pub struct Coupon {
+    status: &'static str,
+    mode: &'static str,
+    quantity: u64,
+    waitlist: u64,
+    window: Window,
+    epoch: u64,
+    is_open: bool,
+    /// Who is granted, in the order of grants, with the arrival where it is the ledger's.
+    granted: Vec<(u8, Option<u64>)>,
+    /// Who waits, in order.
+    waiting: Vec<u8>,
+    persisted: usize,
+    /// Number of the first entry in the stream.
+    first_entry: usize,
+    /// Whether the ledger's users were put before others who arrived earlier: then their order among themselves is the
+    /// ledger's business.
+    is_mixed: bool,
+}
+
+fn error(code: &str) -> Vec<String> {
+    vec![format!("-{code}")]
+}
+
+fn ok() -> Vec<String> {
+    vec!["+OK".into()]
+}
+
+impl Coupon {
+    pub fn open(
+        slot: &mut Option<Self>,
+        quantity: u64,
+        mode: Option<&'static str>,
+        waitlist: Option<u64>,
+        window: Option<Window>,
+        epoch: Option<u64>,
+    ) -> Vec<String> {
+        let mut coupon = slot.clone().unwrap_or(Self {
+            status: "AVAILABLE",
+            mode: "QUEUE",
+            quantity,
+            waitlist: 0,
+            window: Window::Always,
+            epoch: epoch.unwrap_or(0),
+            is_open: false,
+            granted: Vec::new(),
+            waiting: Vec::new(),
+            persisted: 0,
+            first_entry: 0,
+            is_mixed: false,
+        });
+        if epoch.is_some_and(|epoch| epoch < coupon.epoch) {
+            return error("STALEEPOCH");
+        }
+        if quantity < coupon.granted.len() as u64 {
+            return error("ERR");
+        }
+        coupon.quantity = quantity;
+        coupon.mode = mode.unwrap_or(coupon.mode);
+        coupon.waitlist = waitlist.unwrap_or(coupon.waitlist);
+        coupon.window = window.unwrap_or(coupon.window);
+        coupon.status = if coupon.remaining() == 0 {
+            "ISSUED"
+        } else if coupon.status == "EXPIRED" && coupon.window == Window::Over {
+            "EXPIRED"
+        } else {
+            "AVAILABLE"
+        };
+        *slot = Some(coupon);
+        ok()
+    }
+
+    /// After a restart or a failover.
+    pub fn fenced(mut self) -> Self {
+        self.is_open = false;
+        self
+    }
+
+    fn is_fenced(&self) -> bool {
+        self.epoch > 0 && !self.is_open
+    }
+
+    fn requested(&self) -> u64 {
+        (self.granted.len() + self.waiting.len()) as u64
+    }
+
+    fn take(&mut self, user: u8) {
+        self.granted.push((user, None));
+        if self.status == "AVAILABLE" && self.remaining() == 0 {
+            self.status = "ISSUED";
+        }
+    }
+
+    pub fn request(&mut self, user: u8) -> Vec<String> {
+        let reply = |word: &str, rank: usize| vec![word.to_owned(), rank.to_string()];
+        if self.is_fenced() {
+            return error("TRYAGAIN");
+        }
+        if let Some(place) = self.line().iter().position(|other| *other == user) {
+            return reply("DUPLICATE", place + 1);
+        }
+        if self.status == "EXPIRED" || self.window == Window::Over {
+            return reply("CLOSED", 0);
+        }
+        if self.window == Window::Early {
+            return reply("NOTOPEN", 0);
+        }
+        if self.requested() >= self.quantity + self.waitlist {
+            return reply("SOLDOUT", 0);
+        }
+        if self.mode == "INSTANT" && self.status == "AVAILABLE" && self.waiting.is_empty() && self.remaining() > 0 {
+            self.take(user);
+            return reply("GRANTED", self.granted.len());
+        }
+        self.waiting.push(user);
+        reply("QUEUED", self.line().len())
+    }
+
+    pub fn issue(&mut self, count: Option<u64>) -> Vec<String> {
+        if self.is_fenced() {
+            return error("TRYAGAIN");
+        }
+        if self.status != "AVAILABLE" || self.window == Window::Early {
+            return vec!["0".into()];
+        }
+        let mut granted = 0;
+        while granted < count.unwrap_or(u64::MAX) && self.remaining() > 0 && !self.waiting.is_empty() {
+            let user = self.waiting.remove(0);
+            self.take(user);
+            granted += 1;
+        }
+        if self.status == "AVAILABLE" && self.window == Window::Over && self.waiting.is_empty() {
+            self.status = "EXPIRED";
+        }
+        vec![granted.to_string()]
+    }
+
+    pub fn status(&self, user: u8) -> Vec<String> {
+        let Some(place) = self.line().iter().position(|other| *other == user) else {
+            return ["NONE", "0", "0"].map(String::from).to_vec();
+        };
+        let (word, ahead) = if place < self.persisted {
+            ("PERSISTED", 0)
+        } else if place < self.granted.len() {
+            ("GRANTED", 0)
+        } else {
+            ("WAITING", place - self.granted.len())
+        };
+        vec![word.into(), (place + 1).to_string(), ahead.to_string()]
+    }
+
+    pub fn info(&self) -> Vec<String> {
+        let (opens_at, expires_at) = match self.window {
+            Window::Always => (0, 0),
+            Window::Early => (99_999_999_999_999_u64, 0),
+            Window::Over => (0, 1000),
+        };
+        let number = |n: usize| n.to_string();
+        let fields: [(&str, String); 13] = [
+            ("status", self.status.into()),
+            ("mode", self.mode.into()),
+            ("quantity", self.quantity.to_string()),
+            ("remaining", self.remaining().to_string()),
+            ("requested", self.requested().to_string()),
+            ("waiting", number(self.waiting.len())),
+            ("granted", number(self.granted.len())),
+            ("persisted", number(self.persisted)),
+            ("waitlist", self.waitlist.to_string()),
+            ("opens_at", opens_at.to_string()),
+            ("expires_at", expires_at.to_string()),
+            ("epoch", self.epoch.to_string()),
+            ("fenced", u8::from(self.is_fenced()).to_string()),
+        ];
+        fields.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+    }
+
+    pub fn close(&mut self) -> Vec<String> {
+        self.status = "EXPIRED";
+        ok()
+    }
+
+    /// Whether the chain at this number can still be known: at the start, at the end, or from an entry.
+    fn is_known(&self, seq: u64) -> bool {
+        seq == 0 || seq == self.granted.len() as u64 || seq > self.first_entry as u64
+    }
+
+    pub fn resume(&mut self, epoch: u64, seq: u64, is_true: bool) -> Vec<String> {
+        if epoch < self.epoch {
+            return error("STALEEPOCH");
+        }
+        if seq > self.granted.len() as u64 {
+            return error("BEHIND");
+        }
+        if !is_true || !self.is_known(seq) {
+            return error("DIVERGED");
+        }
+        self.epoch = epoch;
+        self.is_open = true;
+        ok()
+    }
+
+    pub fn ack(&mut self, epoch: u64, seq: u64) -> Vec<String> {
+        if self.is_fenced() {
+            return error("TRYAGAIN");
+        }
+        if epoch != self.epoch {
+            return error("STALEEPOCH");
+        }
+        if seq > self.granted.len() as u64 {
+            return error("BEHIND");
+        }
+        let seq = usize::try_from(seq).unwrap_or(usize::MAX);
+        if seq > self.persisted {
+            self.persisted = seq;
+            self.first_entry = seq - 1;
+        }
+        ok()
+    }
+
+    /// Whether a user stands twice in a batch.
+    pub fn repeats(ledger: &Ledger) -> bool {
+        ledger.iter().enumerate().any(|(place, (user, _))| ledger[..place].iter().any(|(other, _)| other == user))
+    }
+
+    pub fn restore(&mut self, epoch: u64, after: u64, is_true: bool, ledger: &Ledger) -> Vec<String> {
+        if Self::repeats(ledger) {
+            return error("ERR");
+        }
+        if epoch < self.epoch {
+            return error("STALEEPOCH");
+        }
+        if after > self.granted.len() as u64 {
+            return error("BEHIND");
+        }
+        if !is_true || !self.is_known(after) {
+            return error("DIVERGED");
+        }
+        let after = usize::try_from(after).unwrap_or(usize::MAX);
+        if self.granted[..after].iter().any(|(user, _)| ledger.iter().any(|(other, _)| other == user)) {
+            return error("ERR");
+        }
+        self.is_mixed |= !self.waiting.is_empty() || after < self.granted.len();
+        let dropped: Vec<u8> = self.granted.drain(after..).map(|(user, _)| user).collect();
+        self.waiting.splice(0..0, dropped);
+        self.waiting.retain(|user| ledger.iter().all(|(other, _)| other != user));
+        self.granted.extend(ledger.iter().map(|(user, arrival)| (*user, Some(*arrival))));
+        self.epoch = epoch;
+        self.is_open = false;
+        self.persisted = self.granted.len();
+        self.first_entry = self.persisted - 1;
+        self.status = match self.status {
+            "AVAILABLE" | "ISSUED" if self.remaining() == 0 => "ISSUED",
+            "ISSUED" => "AVAILABLE",
+            status => status,
+        };
+        ok()
+    }
+
+    /// Everybody who is in, in order.
+    pub fn line(&self) -> Vec<u8> {
+        self.granted.iter().map(|(user, _)| *user).chain(self.waiting.iter().copied()).collect()
+    }
+
+    pub const fn is_mixed(&self) -> bool {
+        self.is_mixed
+    }
+
+    /// The grants, with the arrival that the ledger gave, or else the score.
+    pub fn grants_with_arrivals(&self, issued: &[(String, f64)]) -> Vec<(u8, u64)> {
+        let score = |user: u8| {
+            issued.iter().find(|(name, _)| *name == format!("u{user}")).map_or(0, |(_, score)| *score as u64)
+        };
+        self.granted.iter().map(|(user, arrival)| (*user, arrival.unwrap_or_else(|| score(*user)))).collect()
+    }
+
+    /// Users of the stream's entries.
+    pub fn entries(&self) -> Vec<u8> {
+        self.granted.iter().skip(self.first_entry).map(|(user, _)| *user).collect()
+    }
+
+    pub fn granted(&self) -> usize {
+        self.granted.len()
+    }
+
+    pub const fn persisted(&self) -> usize {
+        self.persisted
+    }
+
+    pub fn remaining(&self) -> u64 {
+        self.quantity.saturating_sub(self.granted.len() as u64)
+    }
+
+    pub const fn status_word(&self) -> &'static str {
+        self.status
+    }
+}
