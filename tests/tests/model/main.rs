@@ -120,6 +120,8 @@ impl Pair {
     /// The replica has everything, and takes over.
     fn failover(&mut self) {
         let mut client = self.primary.client();
+        // WAIT is for what this connection has written.
+        client.run("SET marker 1");
         eventually_true("the replica has everything", || client.run("WAIT 1 1000").int() == 1);
         self.await_replica();
         self.replica.client().run("REPLICAOF NO ONE");
