@@ -22,17 +22,33 @@ stop_leftover_redis() {
   rm -f "$redis_dir/port"
 }
 
-start_redis() {
-  local answer
-  mkdir -p "$redis_dir"
-  : >>"$redis_log"
+# Cuts an AOF that a power cut has left in the middle of a transaction back to its last whole one; see redis.conf.
+repair_aof() {
+  say 'Cutting the AOF back to its last whole transaction'
+  redis-check-aof --fix "$redis_dir/appendonlydir/appendonly.aof.manifest" <<<y >>"$redis_log" 2>&1
+}
+
+launch_redis() {
   start_apart "$redis_log" redis-server "$PWD/redis.conf" --port "$redis_port" --dir "$redis_dir" --daemonize no \
     --loadmodule "$module"
   redis_pid=$started
+}
+
+start_redis() {
+  local answer is_repaired=''
+  mkdir -p "$redis_dir"
+  : >>"$redis_log"
+  launch_redis
   printf '%s\n' "$redis_port" >"$redis_dir/port"
   until answer=$(redis_ask ping 2>&1) && [ "$answer" = PONG ]; do
     # A large data set takes its time to load, so there is no deadline as long as the process lives.
     if ! is_alive "$redis_pid"; then
+      if [ -z "$is_repaired" ] && tail -n 20 "$redis_log" | grep -q 'Unexpected end of file reading the append only file'; then
+        is_repaired=yes
+        repair_aof
+        launch_redis
+        continue
+      fi
       show_tail "$redis_log"
       fail 'Redis did not start' "its log is $redis_log"
     fi

@@ -6,7 +6,9 @@ use crate::port;
 use crate::process::{Process, Program, read_log};
 use crate::resp::{Client, Value};
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// How often another port is tried when somebody else was quicker.
@@ -201,7 +203,32 @@ impl Redis {
     /// # Panics
     /// If it does not answer.
     pub fn start_again(&mut self) {
-        self.launch().unwrap_or_else(|log| panic!("redis-server does not start again:\n{log}"));
+        let launched = self.launch().or_else(|log| {
+            // As scripts/redis.sh does: the file ends in the middle of a transaction.
+            if log.contains("Unexpected end of file reading the append only file") {
+                self.repair_aof();
+                return self.launch();
+            }
+            Err(log)
+        });
+        launched.unwrap_or_else(|log| panic!("redis-server does not start again:\n{log}"));
+    }
+
+    /// Cuts an AOF back to its last whole transaction.
+    fn repair_aof(&self) {
+        let tool =
+            artifact::on_path("redis-check-aof").expect("redis-check-aof is missing: apt-get install redis-tools");
+        let manifest = self.directory().join("appendonlydir/appendonly.aof.manifest");
+        let mut process = Command::new(tool)
+            .arg("--fix")
+            .arg(manifest)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-check-aof starts");
+        // It asks before it cuts.
+        process.stdin.take().expect("its input").write_all(b"y\n").expect("redis-check-aof asks");
+        assert!(process.wait().expect("redis-check-aof ends").success(), "redis-check-aof --fix failed");
     }
 
     /// Starts a stopped server again without the module.
