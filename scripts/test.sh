@@ -24,4 +24,4 @@ cargo test --workspace --exclude coupon-tests --lib --bins --tests --no-fail-fas
 say 'Building for the tests: pause points at which the reconciler is killed, a module with deliberate faults'
 cargo build -p coupon-reconciler -p coupon-module --features coupon-reconciler/pause-points,coupon-module/faults
 say 'End-to-end tests'
-cargo test -p coupon-tests --lib --tests --no-fail-fast
+cargo test -p coupon-tests --tests --no-fail-fast
