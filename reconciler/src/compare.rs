@@ -1,12 +1,14 @@
-//! Bringing a coupon's row and its state in Redis together: publish, adopt, mirror, resume.
+//! Bringing a coupon's row and its state in Redis together: publish, adopt, mirror, resume, restore.
 
 use crate::error::Error;
 use crate::ledger::{Ledger, Progress, Row};
 use crate::pause::{self, Point};
-use crate::plan::{Plan, Publication, is_on_offer, plan};
+use crate::plan::{Plan, Publication, plan};
 use crate::redis::{Info, Redis, Resumed};
 use crate::relay::{Line, Relay, follow};
+use crate::restore::Restoration;
 use coupon_core::coupon::{Epoch, Position};
+use tokio_util::sync::CancellationToken;
 
 /// Steps of one comparison. A coupon that needs more is being moved by others at the same time.
 const STEPS_MAX: u32 = 8;
@@ -29,6 +31,8 @@ pub struct Comparison<'a> {
     pub ledger: &'a Ledger,
     /// For raising a quantity.
     pub relay: &'a Relay<'a>,
+    /// Cancelled when it has to end.
+    pub stop: &'a CancellationToken,
     /// The coupon.
     pub id: &'a str,
     /// Its key.
@@ -39,8 +43,9 @@ impl Comparison<'_> {
     /// Steps until both sides agree.
     ///
     /// `held` is an epoch that was taken and under which no Redis was resumed: it is used again, instead of counting
-    /// epochs up with every retry.
+    /// epochs up with every retry. One under which a RESUME may have succeeded is never held.
     pub async fn run(&self, held: &mut Option<Epoch>) -> Result<Compared, Error> {
+        let mut restored = false;
         for _ in 0..STEPS_MAX {
             let row = self.ledger.row(self.id).await?;
             let info = self.info().await?;
@@ -54,11 +59,9 @@ impl Comparison<'_> {
                 }
                 (Plan::Adopt, _, Some(info)) => self.adopt(&info).await?,
                 (Plan::Mirror, Some(row), Some(info)) => self.mirror(&row, &info).await?,
-                (Plan::Publish(publication), Some(row), info) => {
-                    self.publish(&row, info.as_ref(), publication, row.epoch).await?;
-                }
+                (Plan::Publish(publication), Some(row), _) => self.publish(&row, publication, row.epoch).await?,
                 (Plan::Resume(publication), Some(row), info) => {
-                    self.resume(&row, info.as_ref(), publication, held).await?;
+                    self.resume(&row, info.as_ref(), publication, held, &mut restored).await?;
                 }
                 (Plan::Foreign, _, _) => {
                     return Err(Error::Held(
@@ -76,9 +79,9 @@ impl Comparison<'_> {
 
     async fn info(&self) -> Result<Option<Info>, Error> {
         match self.redis.info(self.key).await {
-            // A companion key is gone. Nothing here can bring it back, and Redis keeps the gate shut by itself.
+            // Redis keeps the gate shut by itself.
             Err(error) if error.code() == Some("TRYAGAIN") => {
-                Err(Error::Held(error.detail().unwrap_or_default().to_owned()))
+                Err(Error::Held(self.advise_restore(error.detail().unwrap_or_default())))
             }
             info => Ok(info?),
         }
@@ -103,13 +106,7 @@ impl Comparison<'_> {
     }
 
     /// Tells Redis the row's definition, and notes in the row that it has it.
-    async fn publish(
-        &self,
-        row: &Row,
-        info: Option<&Info>,
-        publication: Publication,
-        epoch: Epoch,
-    ) -> Result<(), Error> {
+    async fn publish(&self, row: &Row, publication: Publication, epoch: Epoch) -> Result<(), Error> {
         match publication {
             Publication::Nothing => {}
             Publication::Open => {
@@ -120,16 +117,6 @@ impl Comparison<'_> {
                 self.redis.close(self.key).await?;
                 tracing::info!(coupon = self.id, revision = row.revision, "closed");
             }
-            Publication::Shut => {
-                if info.is_some_and(|info| is_on_offer(info.status)) {
-                    self.redis.close(self.key).await?;
-                    tracing::error!(
-                        coupon = self.id,
-                        "closed: it was opened by hand in the place of one whose grants are in the ledger"
-                    );
-                }
-                return Ok(());
-            }
             Publication::Raise => return self.relay.raise_quantity(self.id, self.key).await,
         }
         pause::reach(Point::AfterPublish).await;
@@ -139,66 +126,122 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// Takes the next epoch, and asks Redis to open the gate under it at the ledger's position.
+    /// Takes the next epoch, and asks Redis to open the gate under it at the ledger's position. Where Redis holds
+    /// another history, the ledger's is restored instead, and the next step asks again.
     async fn resume(
         &self,
         row: &Row,
         info: Option<&Info>,
         publication: Publication,
         held: &mut Option<Epoch>,
+        restored: &mut bool,
     ) -> Result<(), Error> {
-        if publication == Publication::Raise {
-            return self.relay.raise_quantity(self.id, self.key).await;
-        }
         let (epoch, position) = match *held {
             Some(epoch) if epoch == row.epoch && info.is_none_or(|info| info.epoch <= epoch) => (epoch, row.position),
-            _ => {
-                let newest = info.map_or(row.epoch, |info| info.epoch.max(row.epoch));
-                let next = Epoch(newest.0.saturating_add(1));
-                let taken = self.ledger.take_epoch(self.id, row.epoch, next).await?;
-                pause::reach(Point::AfterTakeEpoch).await;
-                *held = Some(taken.epoch);
-                (taken.epoch, taken.position)
-            }
+            _ => self.take_epoch(row, info, held).await?,
         };
-        // The definition comes first, while the gate is shut: a coupon that Redis lacks is born fenced.
-        self.publish(row, info, publication, epoch).await?;
         let entry = self.ledger.entry(self.id, position.seq).await?;
         let progress = Progress { epoch, position, entry };
-        // What Redis has beyond the ledger must continue it. RESUME alone would open a coupon at seq 0 although the
-        // grants from 1 on are trimmed, as happens when PostgreSQL was restored from an old backup.
-        let next = self.redis.read(self.key, entry, 1).await?;
-        if let Err(error) = follow(progress, next) {
-            if !self.ledger.is_at(self.id, &progress).await? {
-                return Err(Error::Moved);
-            }
-            return Err(error);
+        let footing = self.footing(&progress).await?;
+        if footing == Footing::Level && publication == Publication::Raise {
+            return self.relay.raise_quantity(self.id, self.key).await;
+        }
+        // The definition comes first, while the gate is shut: a coupon that Redis lacks is born fenced. But one of another
+        // history may not take it, as it may have granted more than the row offers.
+        let is_published = footing == Footing::Level || info.is_none() || publication == Publication::Close;
+        if is_published {
+            self.publish(row, publication, epoch).await?;
         }
         // From here on the epoch may be in use, until Redis says that it is not.
         *held = None;
+        pause::reach(Point::BeforeResume).await;
         let answer = self.redis.resume(self.key, epoch, position).await?;
         if answer == Resumed::Open {
             tracing::info!(coupon = self.id, epoch = epoch.0, seq = position.seq.0, "resumed: the gate is open");
             pause::reach(Point::AfterResume).await;
-            if publication == Publication::Shut {
-                // It continues the ledger after all, and lacks the definition.
+            if !is_published && publication != Publication::Nothing {
                 self.ledger.unpublish(self.id).await?;
             }
             return Ok(());
         }
         *held = Some(epoch);
-        let ledger = position;
-        Err(Error::Held(match answer {
-            Resumed::Behind(redis) => format!(
-                "Redis has lost grants: it holds {redis}, the ledger {ledger}. The coupon stays shut, so that no unit \
-                 is issued twice; bring back Redis's data of that time (AOF or RDB) to go on"
-            ),
-            Resumed::Diverged(redis) => format!(
-                "Redis holds another history: {redis}, the ledger {ledger}. The coupon stays shut, so that no unit is \
-                 issued twice; bring back Redis's data that continues the ledger (AOF or RDB) to go on"
-            ),
-            Resumed::Undecided(text) => text,
-            Resumed::Open => String::new(),
-        }))
+        match answer {
+            Resumed::Behind(redis) | Resumed::Diverged(redis) => {
+                if std::mem::replace(restored, true) {
+                    return Err(Error::Held(format!(
+                        "Redis was restored and still stands at {redis} instead of {position}; is somebody else writing \
+                         to the coupon's keys? The coupon stays shut, and is restored again after a while"
+                    )));
+                }
+                tracing::warn!(coupon = self.id, redis = %redis, ledger = %position, "Redis does not hold the ledger's history");
+                self.restore(epoch, position).await
+            }
+            Resumed::Undecided(text) => Err(Error::Held(self.advise_restore(&text))),
+            Resumed::Open => Ok(()),
+        }
     }
+
+    /// The next epoch, and the ledger's position under it.
+    async fn take_epoch(
+        &self,
+        row: &Row,
+        info: Option<&Info>,
+        held: &mut Option<Epoch>,
+    ) -> Result<(Epoch, Position), Error> {
+        let newest = info.map_or(row.epoch, |info| info.epoch.max(row.epoch));
+        let next = Epoch(newest.0.saturating_add(1));
+        let taken = self.ledger.take_epoch(self.id, row.epoch, next).await?;
+        pause::reach(Point::AfterTakeEpoch).await;
+        *held = Some(taken.epoch);
+        Ok((taken.epoch, taken.position))
+    }
+
+    async fn restore(&self, epoch: Epoch, ledger_at: Position) -> Result<(), Error> {
+        let Self { redis, ledger, id, key, stop, .. } = *self;
+        let metrics = self.relay.metrics;
+        Restoration { redis, ledger, metrics, stop, id, key, epoch, ledger_at }.run().await
+    }
+
+    /// What the stream says about the place where the ledger ends.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] if the stream holds the ledger's newest grant, and what comes behind it does not follow.
+    async fn footing(&self, progress: &Progress) -> Result<Footing, Error> {
+        let Position { seq, chain } = progress.position;
+        // RESUME alone would open a coupon although what follows the ledger is missing, as when somebody cut the stream.
+        let grants = self.redis.read_from(self.key, progress.entry, 2).await?;
+        let is_level = seq.0 == 0 || grants.iter().any(|grant| grant.id.seq == seq && grant.chain == chain);
+        let next = grants.into_iter().find(|grant| grant.id.seq > seq);
+        match follow(*progress, next.into_iter().collect()) {
+            Ok(Some(_)) => Ok(Footing::Level),
+            Ok(None) => Ok(if is_level { Footing::Level } else { Footing::Unknown }),
+            // Another reconciler was here, and what it acknowledged is trimmed: that is no gap.
+            Err(_) if !self.ledger.is_at(self.id, progress).await? => Err(Error::Moved),
+            Err(broken) => {
+                if is_level {
+                    Err(broken)
+                } else {
+                    Ok(Footing::Unknown)
+                }
+            }
+        }
+    }
+
+    /// A companion key is missing. It may be on its way here with its slot, so nothing is done unasked.
+    fn advise_restore(&self, why: &str) -> String {
+        format!(
+            "{why}. Nothing is restored by itself, as the key may be on its way; if it is lost, \
+             `coupon-reconciler restore {}` brings back what the ledger holds",
+            self.id
+        )
+    }
+}
+
+/// How Redis stands to the end of the ledger, before it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Footing {
+    /// It holds the ledger's newest grant, or the ledger has none.
+    Level,
+    /// Only RESUME can tell.
+    Unknown,
 }

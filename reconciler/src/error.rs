@@ -25,6 +25,9 @@ pub enum Error {
     /// The coupon has to wait for an operator; the sentence says why and what to do.
     #[error("{0}")]
     Held(String),
+    /// The daemon is about to end; what is left to do is found again by the next one.
+    #[error("the reconciler is stopping")]
+    Stopping,
     /// Somebody else moved the coupon meanwhile: compare again.
     #[error("the coupon moved meanwhile")]
     Moved,

@@ -5,6 +5,7 @@
 //! - `isolate`: the same where PostgreSQL refuses a row
 //! - `history`: all grants of a coupon in their order
 //! - `letters`: what becomes of refused rows
+//! - `orphan`: grants of another history
 //! - `schema`: the migrations
 
 mod batch;
@@ -12,6 +13,7 @@ mod coupon;
 mod history;
 mod isolate;
 mod letters;
+mod orphan;
 mod schema;
 
 pub use batch::{Batch, Progress};

@@ -27,6 +27,7 @@ mod plan;
 mod policy;
 mod redis;
 mod relay;
+mod restore;
 mod run;
 mod secret;
 mod side;

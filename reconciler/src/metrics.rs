@@ -33,6 +33,8 @@ names! {
     ISSUED = "counter" "coupon_issued_total" "Units granted to waiting users by this process.";
     RETRIES = "counter" "coupon_retries_total" "Errors after which something was tried again.";
     DEAD_LETTERS = "counter" "coupon_dead_letters_total" "Grants that PostgreSQL refused, now in coupon_dead_letter.";
+    RESTORED = "counter" "coupon_restored_total" "Grants of the ledger that were brought back to Redis.";
+    ORPHANS = "counter" "coupon_orphans_total" "Grants of Redis in another history than the ledger's, now in coupon_orphan.";
     FENCED = "gauge" "coupon_fenced" "Coupons that stay shut, or are not relayed, until an operator acts.";
     KNOWN = "gauge" "coupon_known" "Coupons that the reconciler keeps in memory.";
 }
@@ -63,6 +65,10 @@ pub struct Metrics {
     pub issued: Counter,
     /// Errors after which something was tried again.
     pub retries: Counter,
+    /// Grants of the ledger that were brought back to Redis.
+    pub restored: Counter,
+    /// Grants that are not of the ledger's history.
+    pub orphans: Counter,
 }
 
 /// What is measured when somebody asks.
@@ -102,6 +108,8 @@ impl Metrics {
         page.plain(&ISSUED, self.issued.get());
         page.plain(&RETRIES, self.retries.get());
         page.plain(&DEAD_LETTERS, self.dead_letters.get());
+        page.plain(&RESTORED, self.restored.get());
+        page.plain(&ORPHANS, self.orphans.get());
         page.plain(&FENCED, gauges.fenced);
         page.plain(&KNOWN, gauges.known);
         page.text

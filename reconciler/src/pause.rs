@@ -39,6 +39,10 @@ points! {
     AfterAck = "after-ack",
     /// The next epoch is taken in PostgreSQL, and Redis does not know.
     AfterTakeEpoch = "after-take-epoch",
+    /// The gate is about to be opened under the new epoch.
+    BeforeResume = "before-resume",
+    /// A batch of the ledger's grants is back in Redis, and the gate is shut.
+    AfterRestoreBatch = "after-restore-batch",
     /// The gate is open under the new epoch.
     AfterResume = "after-resume",
     /// The definition is in Redis, and its row does not say so.

@@ -30,9 +30,6 @@ pub enum Publication {
     Open,
     /// COUPON.CLOSE.
     Close,
-    /// A coupon without a fence stands in the place of one whose grants are in the ledger, and would issue their units
-    /// again: it is closed, and told the row's definition only once it is known to continue the ledger.
-    Shut,
     /// The row offers less than Redis has granted: first the row's quantity is raised.
     Raise,
 }
@@ -58,7 +55,9 @@ pub fn plan(row: Option<&Row>, info: Option<&Info>) -> Plan {
         // Adopted, and changed by hand before it had an epoch.
         return Plan::Mirror;
     }
-    if info.fenced || info.epoch != row.epoch || by_hand {
+    // More acknowledged than the ledger holds: PostgreSQL was brought back to an older state.
+    let is_older = info.persisted > row.position.seq;
+    if info.fenced || info.epoch != row.epoch || by_hand || is_older {
         // After a fence the row counts: what Redis has may be older.
         return Plan::Resume(publication(row, info));
     }
@@ -70,9 +69,6 @@ pub fn plan(row: Option<&Row>, info: Option<&Info>) -> Plan {
 
 fn publication(row: &Row, info: &Info) -> Publication {
     let on_offer = is_on_offer(info.status);
-    if info.epoch.0 == 0 && row.position.seq.0 > 0 {
-        return Publication::Shut;
-    }
     if !is_on_offer(row.status) {
         return if on_offer { Publication::Close } else { Publication::Nothing };
     }
@@ -178,12 +174,18 @@ mod tests {
     }
 
     #[test]
-    fn a_coupon_opened_by_hand_in_the_place_of_a_lost_one_is_shut() {
-        for status in [Available, Expired] {
-            let hand = Info { epoch: Epoch(0), granted: Seq(0), ..info(status) };
-            assert_eq!(step(&row(Available), &hand), Plan::Resume(Publication::Shut));
-            assert_eq!(step(&newer(Available), &hand), Plan::Resume(Publication::Shut));
+    fn a_coupon_opened_by_hand_in_the_place_of_a_lost_one_is_compared() {
+        for (status, publication) in [(Available, Publication::Nothing), (Expired, Publication::Open)] {
+            let hand = Info { epoch: Epoch(0), granted: Seq(0), persisted: Seq(0), ..info(status) };
+            assert_eq!(step(&row(Available), &hand), Plan::Resume(publication));
+            assert_eq!(step(&newer(Available), &hand), Plan::Resume(publication));
         }
+    }
+
+    #[test]
+    fn an_older_ledger_is_compared() {
+        let further = Info { granted: Seq(4), persisted: Seq(3), ..info(Available) };
+        assert_eq!(step(&row(Available), &further), Plan::Resume(Publication::Nothing));
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub fn remedy(error: &Error) -> Remedy {
         Error::Ledger(error) => ledger_remedy(error),
         Error::Redis(error) => redis_remedy(error),
         Error::Unanswered => Remedy::Reconnect(Side::PostgreSql),
-        Error::Moved => Remedy::Compare,
+        Error::Moved | Error::Stopping => Remedy::Compare,
         Error::Broken { .. } => Remedy::Stop(
             "nothing was written; Redis has another past than the ledger, or its :grants key was changed by hand",
         ),

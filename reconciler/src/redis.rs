@@ -2,18 +2,20 @@
 //!
 //! One connection serves all: commands of many coupons share it as a pipeline. Nothing that blocks is ever sent on it.
 
+use crate::ledger::Link;
 use crate::policy::{self, Remedy};
 use ::redis::aio::MultiplexedConnection;
 use ::redis::io::tcp::TcpSettings;
 use ::redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, RedisResult, Value,
-    cmd, from_redis_value,
+    cmd, from_redis_value, pipe,
 };
-use coupon_core::coupon::{Definition, Epoch, Position, Seq};
+use coupon_core::coupon::{Arrival, Definition, Epoch, Field, Position, Seq};
 use coupon_core::grant::{EntryId, Grant};
 use coupon_core::message;
+use coupon_core::user::UserId;
 use coupon_core::words::{Mode, Status};
-use coupon_core::{ledger, open};
+use coupon_core::{ledger, open, restore};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -26,6 +28,9 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Keys looked at by one SCAN call.
 const SCAN_COUNT: u32 = 1000;
+
+/// Tries to shut a coupon that is being granted from. One takes two round trips, in which nothing may be granted.
+const SHUT_TRIES_MAX: u32 = 1000;
 
 /// Redis, connected when needed.
 pub struct Redis {
@@ -81,11 +86,15 @@ impl Redis {
         if let Some(connection) = &*slot {
             return Ok(connection.clone());
         }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
+        let config = Self::connection_config();
         let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         Ok(slot.insert(connection).clone())
+    }
+
+    fn connection_config() -> AsyncConnectionConfig {
+        AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
     }
 
     /// Forgets the connection; the next command makes a new one.
@@ -161,6 +170,48 @@ impl Redis {
         }
     }
 
+    /// Puts the ledger's grants after a position, in the place of what Redis has there; the gate is shut by it.
+    pub async fn restore(&self, key: &str, epoch: Epoch, after: Position, links: &[Link]) -> RedisResult<()> {
+        use ledger::option;
+        let mut command = cmd("COUPON.RESTORE");
+        command.arg(key).arg(option::EPOCH).arg(epoch.0);
+        command.arg(restore::option::AFTER).arg(after.seq.0).arg(option::CHAIN).arg(after.chain.0);
+        command.arg(restore::option::GRANTS).arg(links.len());
+        for link in links {
+            command.arg(&link.user).arg(link.requested_at.0).arg(link.granted_at_ms);
+        }
+        self.call(&command).await
+    }
+
+    /// Shuts the gate of a coupon under an epoch and leaves everything else, as the first thing that COUPON.RESTORE
+    /// does: what is granted can be read then without more being granted meanwhile. False if the coupon is gone, or
+    /// lives under a later epoch, or never stood still.
+    pub async fn shut(&self, key: &str, epoch: Epoch) -> RedisResult<bool> {
+        let (epoch_field, fence_field) = (Field::Epoch.name(), Field::Fence.name());
+        // WATCH belongs to a connection, and the shared one is everybody's.
+        let config = Self::connection_config();
+        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        for _ in 0..SHUT_TRIES_MAX {
+            let ((), status, stored): ((), Option<String>, Option<u64>) = pipe()
+                .cmd("WATCH")
+                .arg(key)
+                .hget(key, Field::Status.name())
+                .hget(key, epoch_field)
+                .query_async(&mut connection)
+                .await?;
+            if status.is_none() || stored.unwrap_or(0) > epoch.0 {
+                return Ok(false);
+            }
+            let shut = [(epoch_field, epoch.0), (fence_field, restore::SHUT.0)];
+            let done: Option<()> =
+                pipe().atomic().hset_multiple(key, &shut).ignore().query_async(&mut connection).await?;
+            if done.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Grants to the next waiting users; how many.
     pub async fn issue(&self, key: &str) -> RedisResult<u64> {
         self.call(cmd("COUPON.ISSUE").arg(key)).await
@@ -174,11 +225,49 @@ impl Redis {
 
     /// The grants after an entry, at most so many.
     pub async fn read(&self, key: &str, after: EntryId, count: u32) -> RedisResult<Vec<Grant>> {
-        let stream = format!("{key}{}", coupon_core::key::GRANTS);
         let mut command = cmd("XREAD");
-        command.arg("COUNT").arg(count).arg("STREAMS").arg(stream).arg(after.to_string());
+        command.arg("COUNT").arg(count).arg("STREAMS").arg(grants_key(key)).arg(after.to_string());
         let reply: Value = self.call(&command).await?;
         grants(&reply).ok_or_else(|| unexpected("the stream holds an entry that is no grant"))
+    }
+
+    /// The grants from an entry on, at most so many.
+    pub async fn read_from(&self, key: &str, from: EntryId, count: u32) -> RedisResult<Vec<Grant>> {
+        let mut command = cmd("XRANGE");
+        command.arg(grants_key(key)).arg(from.to_string()).arg("+").arg("COUNT").arg(count);
+        let reply: Value = self.call(&command).await?;
+        entries(&reply).ok_or_else(|| unexpected("the stream holds an entry that is no grant"))
+    }
+
+    /// The grants before an entry, or the newest, at most so many and the newest first. Entries that are no grants are
+    /// passed over; the last ID of the page comes with them, none at the end.
+    pub async fn read_back(
+        &self,
+        key: &str,
+        before: Option<String>,
+        count: u32,
+    ) -> RedisResult<(Vec<Grant>, Option<String>)> {
+        let newest = before.map_or_else(|| "+".to_owned(), |id| format!("({id}"));
+        let mut command = cmd("XREVRANGE");
+        command.arg(grants_key(key)).arg(newest).arg("-").arg("COUNT").arg(count);
+        let Value::Array(entries) = self.call(&command).await? else {
+            return Err(unexpected("XREVRANGE gave no array"));
+        };
+        Ok((entries.iter().filter_map(grant).collect(), entries.last().and_then(entry_id)))
+    }
+
+    /// Accepted users with their arrivals, by rank from 0, at most so many. None for a member that is no user, or has a
+    /// score that is no arrival: only a hand can have put it there.
+    pub async fn accepted(&self, key: &str, from: u64, count: u64) -> RedisResult<Vec<Option<(String, Arrival)>>> {
+        let to = from.saturating_add(count).saturating_sub(1);
+        let mut command = cmd("ZRANGE");
+        command.arg(issued_key(key)).arg(from).arg(to).arg("WITHSCORES");
+        let members: Vec<(Vec<u8>, f64)> = self.call(&command).await?;
+        let user = |(member, score): (Vec<u8>, f64)| {
+            let user = UserId::parse(&member).ok()?.as_str().to_owned();
+            Some((user, Arrival::from_score(score)?))
+        };
+        Ok(members.into_iter().map(user).collect())
     }
 
     /// One step over the keys that can be coupons: the next cursor, 0 at the end, and the keys.
@@ -243,6 +332,14 @@ impl Redis {
     }
 }
 
+fn grants_key(key: &str) -> String {
+    format!("{key}{}", coupon_core::key::GRANTS)
+}
+
+fn issued_key(key: &str) -> String {
+    format!("{key}{}", coupon_core::key::ISSUED)
+}
+
 /// The module's name in `MODULE LIST`.
 pub const MODULE_NAME: &str = "coupon";
 
@@ -303,8 +400,20 @@ fn grants(reply: &Value) -> Option<Vec<Grant>> {
         _ => return None,
     };
     let [Value::Array(stream)] = streams.as_slice() else { return None };
-    let [_, Value::Array(entries)] = stream.as_slice() else { return None };
+    let [_, page] = stream.as_slice() else { return None };
+    entries(page)
+}
+
+/// Reads the entries of a stream, as XRANGE gives them.
+fn entries(reply: &Value) -> Option<Vec<Grant>> {
+    let Value::Array(entries) = reply else { return None };
     entries.iter().map(grant).collect()
+}
+
+fn entry_id(entry: &Value) -> Option<String> {
+    let Value::Array(parts) = entry else { return None };
+    let Some(Value::BulkString(id)) = parts.first() else { return None };
+    String::from_utf8(id.clone()).ok()
 }
 
 fn grant(entry: &Value) -> Option<Grant> {

@@ -97,7 +97,7 @@ async fn walk(ledger: &Ledger, row: &Row) -> Result<Finding, sqlx::Error> {
 ///
 /// # Errors
 /// What breaks the proof at this grant.
-fn follow(at: Position, link: &Link) -> Result<Position, String> {
+pub fn follow(at: Position, link: &Link) -> Result<Position, String> {
     let expected = at.seq.next();
     if link.seq == at.seq {
         return Err(format!("seq {} is both a row and a dead letter", link.seq));

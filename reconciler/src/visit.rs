@@ -42,7 +42,8 @@ impl Daemon {
         let relay =
             Relay { redis: &self.redis, ledger: &self.ledger, metrics: &self.metrics, batch_max: self.batch_max };
         if ticket.compare || ticket.memory.line.is_none() {
-            let comparison = Comparison { redis: &self.redis, ledger: &self.ledger, relay: &relay, id, key: &key };
+            let (redis, ledger, stop) = (&self.redis, &self.ledger, &self.stop);
+            let comparison = Comparison { redis, ledger, relay: &relay, stop, id, key: &key };
             // Until it succeeds there is no place to go on from.
             ticket.memory.line = None;
             let compared = comparison.run(&mut ticket.memory.held).await?;

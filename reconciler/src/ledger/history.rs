@@ -1,10 +1,12 @@
 //! The history of a coupon as the ledger holds it: rows and dead letters together, in the order of their grants.
 
 use super::{Ledger, count};
+use crate::error::Error;
 use coupon_core::chain::Chain;
 use coupon_core::coupon::{Arrival, Seq};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
+use std::collections::HashMap;
 
 /// A grant of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +40,23 @@ const HISTORY: &str = "
     order by seq, is_dead
     limit $3";
 
+const CHAINS: &str = "
+    select seq, chain from user_coupon where coupon_id = $1 and seq = any($2)
+    union all
+    select seq, chain from coupon_dead_letter where coupon_id = $1 and seq = any($2)";
+
 impl Ledger {
+    /// The chain at these grants, as far as the ledger holds them.
+    pub async fn chains(&self, id: &str, seqs: impl Iterator<Item = Seq>) -> Result<HashMap<Seq, Chain>, Error> {
+        let seqs: Vec<i64> = seqs.map(|seq| count(seq.0)).collect();
+        let rows = self.fetch(sqlx::query(CHAINS).bind(id).bind(&seqs)).await?;
+        let link = |row: &PgRow| {
+            let seq = u64::try_from(row.try_get::<i64, _>("seq")?).unwrap_or(0);
+            Ok((Seq(seq), Chain(row.try_get("chain")?)))
+        };
+        Ok(rows.iter().map(link).collect::<Result<_, sqlx::Error>>()?)
+    }
+
     /// The grants after a number, at most so many.
     pub async fn history(&self, id: &str, after: Seq, limit: u32) -> Result<Vec<Link>, sqlx::Error> {
         let rows =
@@ -47,7 +65,7 @@ impl Ledger {
     }
 }
 
-fn read(row: &PgRow) -> Result<Link, sqlx::Error> {
+pub(super) fn read(row: &PgRow) -> Result<Link, sqlx::Error> {
     let number = |column: &str| row.try_get::<i64, _>(column).map(|n| u64::try_from(n).unwrap_or(0));
     Ok(Link {
         seq: Seq(number("seq")?),

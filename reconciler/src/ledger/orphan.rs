@@ -1,0 +1,41 @@
+//! Table `coupon_orphan`: grants that a Redis made in a history which is not the ledger's.
+
+use super::Ledger;
+use super::batch::Columns;
+use crate::error::Error;
+use coupon_core::coupon::Seq;
+use coupon_core::grant::Grant;
+use sqlx::Row as _;
+
+/// Whoever is in the ledger has a unit, whatever number the other history gave; and what is named stays named once.
+const NAME: &str = "
+    insert into coupon_orphan (coupon_id, user_id, seq, requested_at, granted_at, epoch, chain, reason)
+    select $1, g.user_id, g.seq, g.requested_at, g.granted_at, g.epoch, g.chain, $8
+    from unnest($2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::bigint[], $7::bigint[])
+        as g (user_id, seq, requested_at, granted_at, epoch, chain)
+    where not exists (select 1 from user_coupon r where r.coupon_id = $1 and r.user_id = g.user_id)
+      and not exists (select 1 from coupon_dead_letter d where d.coupon_id = $1 and d.user_id = g.user_id)
+    on conflict do nothing
+    returning seq";
+
+impl Ledger {
+    /// Names those of these grants whose users the ledger lacks; the numbers of those not named before.
+    pub async fn name_orphans(&self, id: &str, grants: &[Grant], reason: &str) -> Result<Vec<Seq>, Error> {
+        if grants.is_empty() {
+            return Ok(Vec::new());
+        }
+        let columns = Columns::of(grants)?;
+        let statement = sqlx::query(NAME)
+            .bind(id)
+            .bind(&columns.users)
+            .bind(&columns.seqs)
+            .bind(&columns.requested_at)
+            .bind(&columns.granted_at)
+            .bind(&columns.epochs)
+            .bind(&columns.chains)
+            .bind(reason);
+        let rows = self.fetch(statement).await?;
+        let seqs = rows.iter().map(|row| Ok(Seq(u64::try_from(row.try_get::<i64, _>("seq")?).unwrap_or(0))));
+        Ok(seqs.collect::<Result<_, sqlx::Error>>()?)
+    }
+}

@@ -1,0 +1,150 @@
+//! Restoring: a Redis that lost grants, or made others, gets the ledger's history back.
+//!
+//! 1. The gate is shut, if it is not: nothing is granted while this goes on.
+//! 2. Both histories are followed back to where they part ([`fork`]), and what Redis granted beyond is named in table
+//!    `coupon_orphan`, before anything is dropped.
+//! 3. The ledger's grants from there on are sent in batches ([`Restoration::send`]). Each batch says after which grant,
+//!    by number and chain, it belongs, so repeating one is harmless and none fits where it does not belong.
+//!
+//! The gate stays shut until a RESUME finds Redis level. Killed in between, the next one begins at what is there.
+
+mod fork;
+
+use crate::error::Error;
+use crate::ledger::{Ledger, Link};
+use crate::metrics::Metrics;
+use crate::pause::{self, Point};
+use crate::redis::Redis;
+use crate::verify;
+use coupon_core::coupon::{Epoch, Position, Seq};
+use coupon_core::limit::RESTORE_MAX;
+use redis::RedisError;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Grants read from the ledger at once, while those of the page before are sent.
+const PAGE: u64 = 10 * RESTORE_MAX;
+
+/// Between two words on how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A coupon to restore, under an epoch that was taken and at which nobody was resumed.
+pub struct Restoration<'a> {
+    /// Redis.
+    pub redis: &'a Redis,
+    /// PostgreSQL.
+    pub ledger: &'a Ledger,
+    /// What is counted.
+    pub metrics: &'a Metrics,
+    /// Cancelled when it has to end.
+    pub stop: &'a CancellationToken,
+    /// The coupon.
+    pub id: &'a str,
+    /// Its key.
+    pub key: &'a str,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The ledger's position under it.
+    pub ledger_at: Position,
+}
+
+impl Restoration<'_> {
+    /// Names what Redis holds beyond the ledger's history, and puts the ledger's in its place.
+    pub async fn run(&self) -> Result<(), Error> {
+        let granted = self.stand_still().await?;
+        let common = self.fork(granted).await?;
+        match self.send(common).await {
+            // It was common by what the stream says; what Redis needs to go on from there is missing.
+            Err(Error::Redis(refusal)) if common.seq.0 > 0 && is_refusal(&refusal) => {
+                tracing::warn!(
+                    coupon = self.id,
+                    after = common.seq.0,
+                    "cannot be restored from there, so it is from the start: {}",
+                    crate::redis::wording(&refusal)
+                );
+                self.send(Position::default()).await
+            }
+            sent => sent,
+        }
+    }
+
+    /// Shuts the gate if it is open, so that all that follows is read from a coupon that stands still; its newest grant.
+    async fn stand_still(&self) -> Result<Seq, Error> {
+        let info = self.redis.info(self.key).await?.ok_or(Error::Moved)?;
+        if info.fenced {
+            return Ok(info.granted);
+        }
+        if !self.redis.shut(self.key, self.epoch).await? {
+            return Err(Error::Moved);
+        }
+        Ok(self.redis.info(self.key).await?.ok_or(Error::Moved)?.granted)
+    }
+
+    /// Sends the ledger's grants after a position.
+    pub async fn send(&self, mut after: Position) -> Result<(), Error> {
+        let total = self.ledger_at.seq.0.saturating_sub(after.seq.0);
+        tracing::warn!(coupon = self.id, after = after.seq.0, grants = total, "restoring the ledger's grants in Redis");
+        let begun = Instant::now();
+        let mut said = begun;
+        let mut page = self.page(after.seq).await?;
+        while let Some(last) = page.last() {
+            let next = last.seq;
+            let (sent, read) = tokio::join!(self.send_page(&mut after, &page), self.page(next));
+            sent?;
+            page = read?;
+            if said.elapsed() >= PROGRESS_INTERVAL && !page.is_empty() {
+                said = Instant::now();
+                let done = total.saturating_sub(self.ledger_at.seq.0.saturating_sub(after.seq.0));
+                let percent = done.saturating_mul(100) / total.max(1);
+                tracing::info!(coupon = self.id, done, of = total, percent, "restoring");
+            }
+        }
+        if after != self.ledger_at {
+            return Err(
+                self.broken_ledger(&format!("its grants end at {after}, and the coupon stands at {}", self.ledger_at))
+            );
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        tracing::info!(coupon = self.id, grants = total, seconds, "restored: Redis holds the ledger's history");
+        Ok(())
+    }
+
+    async fn page(&self, after: Seq) -> Result<Vec<Link>, Error> {
+        let left = self.ledger_at.seq.0.saturating_sub(after.0).min(PAGE);
+        if left == 0 {
+            return Ok(Vec::new());
+        }
+        Ok(self.ledger.history(self.id, after, u32::try_from(left).unwrap_or(u32::MAX)).await?)
+    }
+
+    async fn send_page(&self, after: &mut Position, page: &[Link]) -> Result<(), Error> {
+        for batch in page.chunks(usize::try_from(RESTORE_MAX).unwrap_or(usize::MAX)) {
+            if self.stop.is_cancelled() {
+                return Err(Error::Stopping);
+            }
+            let mut to = *after;
+            for link in batch {
+                to = verify::follow(to, link).map_err(|broken| self.broken_ledger(&broken))?;
+            }
+            self.redis.restore(self.key, self.epoch, *after, batch).await?;
+            *after = to;
+            self.metrics.restored.add(batch.len() as u64);
+            pause::reach(Point::AfterRestoreBatch).await;
+        }
+        Ok(())
+    }
+
+    /// What the ledger holds is no history that Redis could go on from.
+    fn broken_ledger(&self, why: &str) -> Error {
+        Error::Held(format!(
+            "the ledger itself is broken, so Redis cannot be restored from it and stays shut: {why}; \
+             `coupon-reconciler verify {}` names the row, bring it back from a backup",
+            self.id
+        ))
+    }
+}
+
+/// Whether Redis answered that the batch does not fit, where the answer from the start may be another.
+fn is_refusal(error: &RedisError) -> bool {
+    matches!(error.code(), Some("BEHIND" | "DIVERGED" | "TRYAGAIN" | "ERR"))
+}
