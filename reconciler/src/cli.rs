@@ -70,6 +70,8 @@ pub enum Command {
     Status(Status),
     /// Recompute the chain over the rows, and name the first that breaks it; exit code 1 if one does
     Verify(Verify),
+    /// Bring the ledger's grants of one coupon back to Redis, and open it; the daemon does so by itself where that is safe
+    Restore(Restore),
     /// Grants that PostgreSQL refused as rows: list, show, retry, discard
     #[command(subcommand)]
     DeadLetters(DeadLetters),
@@ -167,6 +169,27 @@ pub struct Verify {
     /// One JSON array instead of lines
     #[arg(long)]
     pub json: bool,
+}
+
+/// `restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    #[command(flatten)]
+    pub redis: Redis,
+
+    #[command(flatten)]
+    pub database: Database,
+
+    /// The coupon's id
+    pub coupon: String,
+
+    /// All grants, also where Redis holds the same history: mends a sorted set or a stream that was changed by hand
+    #[arg(long)]
+    pub from_start: bool,
+
+    /// Also where the line of those who wait is lost
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// `dead-letters`.

@@ -6,8 +6,10 @@ use crate::pause::{self, Point};
 use crate::plan::{Plan, Publication, plan};
 use crate::redis::{Info, Redis, Resumed};
 use crate::relay::{Line, Relay, follow};
-use crate::restore::Restoration;
+use crate::restore::{Rebuild, Restoration};
 use coupon_core::coupon::{Epoch, Position};
+use coupon_core::grant::Grant;
+use coupon_core::key::{GRANTS, ISSUED};
 use tokio_util::sync::CancellationToken;
 
 /// Steps of one comparison. A coupon that needs more is being moved by others at the same time.
@@ -50,13 +52,17 @@ impl Comparison<'_> {
             let row = self.ledger.row(self.id).await?;
             let info = self.info().await?;
             match (plan(row.as_ref(), info.as_ref()), row, info) {
-                (Plan::Rest, row, info) => {
-                    let line = match (&row, &info) {
-                        (Some(row), Some(info)) => Some(self.line(row.epoch, row.position, info).await?),
-                        _ => None,
-                    };
-                    return Ok(Compared { row, info, line });
+                (Plan::Rest, Some(row), Some(info)) => {
+                    let line = self.line(row.epoch, row.position, &info).await?;
+                    // Whether what was acknowledged and is no row can still be relayed.
+                    let is_older = info.persisted > row.position.seq
+                        && matches!(self.footing(&line.progress).await?, Footing::Older(_));
+                    if !is_older {
+                        return Ok(Compared { row: Some(row), info: Some(info), line: Some(line) });
+                    }
+                    self.resume(&row, Some(&info), Publication::Nothing, held, &mut restored).await?;
                 }
+                (Plan::Rest, row, info) => return Ok(Compared { row, info, line: None }),
                 (Plan::Adopt, _, Some(info)) => self.adopt(&info).await?,
                 (Plan::Mirror, Some(row), Some(info)) => self.mirror(&row, &info).await?,
                 (Plan::Publish(publication), Some(row), _) => self.publish(&row, publication, row.epoch).await?,
@@ -142,7 +148,13 @@ impl Comparison<'_> {
         };
         let entry = self.ledger.entry(self.id, position.seq).await?;
         let progress = Progress { epoch, position, entry };
+        if info.is_none() && self.rebuild().salvage(progress).await? != progress {
+            return Ok(());
+        }
         let footing = self.footing(&progress).await?;
+        if let Footing::Older(entry) = footing {
+            return self.rebuild_or_restore(progress, entry, held).await;
+        }
         if footing == Footing::Level && publication == Publication::Raise {
             return self.relay.raise_quantity(self.id, self.key).await;
         }
@@ -174,7 +186,7 @@ impl Comparison<'_> {
                     )));
                 }
                 tracing::warn!(coupon = self.id, redis = %redis, ledger = %position, "Redis does not hold the ledger's history");
-                self.restore(epoch, position).await
+                self.restoration(epoch, position).run().await
             }
             Resumed::Undecided(text) => Err(Error::Held(self.advise_restore(&text))),
             Resumed::Open => Ok(()),
@@ -196,10 +208,13 @@ impl Comparison<'_> {
         Ok((taken.epoch, taken.position))
     }
 
-    async fn restore(&self, epoch: Epoch, ledger_at: Position) -> Result<(), Error> {
+    const fn restoration(&self, epoch: Epoch, ledger_at: Position) -> Restoration<'_> {
         let Self { redis, ledger, id, key, stop, .. } = *self;
-        let metrics = self.relay.metrics;
-        Restoration { redis, ledger, metrics, stop, id, key, epoch, ledger_at }.run().await
+        Restoration { redis, ledger, metrics: self.relay.metrics, stop, id, key, epoch, ledger_at }
+    }
+
+    const fn rebuild(&self) -> Rebuild<'_> {
+        Rebuild { relay: self.relay, id: self.id, key: self.key }
     }
 
     /// What the stream says about the place where the ledger ends.
@@ -210,21 +225,59 @@ impl Comparison<'_> {
         let Position { seq, chain } = progress.position;
         // RESUME alone would open a coupon although what follows the ledger is missing, as when somebody cut the stream.
         let grants = self.redis.read_from(self.key, progress.entry, 2).await?;
+        let is_here = grants.iter().any(|grant| grant.id.seq == seq);
         let is_level = seq.0 == 0 || grants.iter().any(|grant| grant.id.seq == seq && grant.chain == chain);
         let next = grants.into_iter().find(|grant| grant.id.seq > seq);
-        match follow(*progress, next.into_iter().collect()) {
+        match follow(*progress, next.iter().cloned().collect()) {
             Ok(Some(_)) => Ok(Footing::Level),
             Ok(None) => Ok(if is_level { Footing::Level } else { Footing::Unknown }),
             // Another reconciler was here, and what it acknowledged is trimmed: that is no gap.
             Err(_) if !self.ledger.is_at(self.id, progress).await? => Err(Error::Moved),
-            Err(broken) => {
-                if is_level {
-                    Err(broken)
-                } else {
-                    Ok(Footing::Unknown)
-                }
-            }
+            Err(broken) => match next {
+                // The entries between were trimmed: they were rows once.
+                Some(next) if !is_here && next.id.seq > seq.next() => Ok(Footing::Older(next)),
+                _ if is_level => Err(broken),
+                _ => Ok(Footing::Unknown),
+            },
         }
+    }
+
+    /// The ledger ends before the oldest grant that Redis holds the entry of: rows are missing that Redis was told of.
+    async fn rebuild_or_restore(
+        &self,
+        progress: Progress,
+        entry: Grant,
+        held: &mut Option<Epoch>,
+    ) -> Result<(), Error> {
+        let Progress { epoch, position, .. } = progress;
+        let (first, last) = (position.seq.next(), entry.id.seq);
+        tracing::warn!(
+            coupon = self.id,
+            "the ledger lacks seq {first} to {last}, which Redis was told are rows: was PostgreSQL restored from a backup?"
+        );
+        if let Some(proof) = self.rebuild().prove(position, entry).await? {
+            self.rebuild().write(progress, &proof).await?;
+            tracing::warn!(
+                coupon = self.id,
+                "seq {first} to {last} are rows again, from the users in Redis, as their chain proves; granted_at is when they asked"
+            );
+            return Ok(());
+        }
+        tracing::error!(
+            coupon = self.id,
+            "the users in Redis do not prove which grants are missing; the ledger's history counts"
+        );
+        *held = Some(epoch);
+        if position.seq.0 > 0 {
+            return self.restoration(epoch, position).run().await;
+        }
+        self.restoration(epoch, position).name_orphans().await?;
+        Err(Error::Held(format!(
+            "the ledger holds no grant of this coupon, and the users in Redis do not prove those that it lacks; they are in \
+             coupon_orphan, and the coupon is shut. To begin anew, DEL {key}, {key}{ISSUED} and {key}{GRANTS}; to go on, \
+             restore a newer backup of PostgreSQL",
+            key = self.key
+        )))
     }
 
     /// A companion key is missing. It may be on its way here with its slot, so nothing is done unasked.
@@ -238,10 +291,13 @@ impl Comparison<'_> {
 }
 
 /// How Redis stands to the end of the ledger, before it is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Footing {
     /// It holds the ledger's newest grant, or the ledger has none.
     Level,
     /// Only RESUME can tell.
     Unknown,
+    /// What would follow the ledger is trimmed, and this is the oldest entry beyond: PostgreSQL was brought back to an older
+    /// state.
+    Older(Grant),
 }

@@ -91,6 +91,11 @@ async fn obey(command: Command) -> Result<Exit, Failure> {
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
             verify::verify(&ledger, args.coupon.as_deref(), args.json).await
         }
+        Command::Restore(args) => {
+            // The next page is read while one is being sent.
+            let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX + 1)?;
+            restore::obey(&args, &open_redis(&args.redis)?, &ledger).await
+        }
         Command::DeadLetters(command) => {
             let ledger = open_ledger(command.database(), LOOKING_CONNECTIONS_MAX)?;
             dead_letters::obey(command, &ledger).await

@@ -106,7 +106,8 @@ impl Daemon {
             self.catalog.mark(id, Reason::Doubt);
         } else if let (Some(row), Some(info)) = (row, info) {
             self.catalog.observe(id, row, info);
-            if info.persisted < row.position.seq {
+            // Acknowledged and not in the ledger: either it has moved since the row was read, or it is an older one.
+            if info.persisted != row.position.seq {
                 self.catalog.mark(id, Reason::Doubt);
             } else if info.granted > row.position.seq {
                 self.catalog.mark(id, Reason::Grants);

@@ -55,9 +55,7 @@ pub fn plan(row: Option<&Row>, info: Option<&Info>) -> Plan {
         // Adopted, and changed by hand before it had an epoch.
         return Plan::Mirror;
     }
-    // More acknowledged than the ledger holds: PostgreSQL was brought back to an older state.
-    let is_older = info.persisted > row.position.seq;
-    if info.fenced || info.epoch != row.epoch || by_hand || is_older {
+    if info.fenced || info.epoch != row.epoch || by_hand {
         // After a fence the row counts: what Redis has may be older.
         return Plan::Resume(publication(row, info));
     }
@@ -180,12 +178,6 @@ mod tests {
             assert_eq!(step(&row(Available), &hand), Plan::Resume(publication));
             assert_eq!(step(&newer(Available), &hand), Plan::Resume(publication));
         }
-    }
-
-    #[test]
-    fn an_older_ledger_is_compared() {
-        let further = Info { granted: Seq(4), persisted: Seq(3), ..info(Available) };
-        assert_eq!(step(&row(Available), &further), Plan::Resume(Publication::Nothing));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use crate::policy::{self, Remedy};
 use ::redis::aio::MultiplexedConnection;
 use ::redis::io::tcp::TcpSettings;
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, RedisResult, Value,
-    cmd, from_redis_value, pipe,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError,
+    RedisResult, Value, cmd, from_redis_value, pipe,
 };
 use coupon_core::coupon::{Arrival, Definition, Epoch, Field, Position, Seq};
 use coupon_core::grant::{EntryId, Grant};
@@ -59,6 +59,9 @@ pub struct Info {
     pub fenced: bool,
 }
 
+/// Status, epoch and seq as the fields of a hash.
+type Stored = (Option<String>, Option<u64>, Option<u64>);
+
 /// The answer to COUPON.RESUME, where it is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resumed {
@@ -105,6 +108,11 @@ impl Redis {
     async fn call<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         let mut connection = self.connection().await?;
         command.query_async(&mut connection).await
+    }
+
+    async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> RedisResult<T> {
+        let mut connection = self.connection().await?;
+        pipeline.query_async(&mut connection).await
     }
 
     /// A connection of its own for messages, subscribed to all of the module's channels.
@@ -184,32 +192,45 @@ impl Redis {
     }
 
     /// Shuts the gate of a coupon under an epoch and leaves everything else, as the first thing that COUPON.RESTORE
-    /// does: what is granted can be read then without more being granted meanwhile. False if the coupon is gone, or
-    /// lives under a later epoch, or never stood still.
-    pub async fn shut(&self, key: &str, epoch: Epoch) -> RedisResult<bool> {
+    /// does: what is granted can be read then without more being granted meanwhile. Its newest grant; none if the coupon
+    /// is gone, or lives under a later epoch, or never stood still.
+    pub async fn shut(&self, key: &str, epoch: Epoch) -> RedisResult<Option<Seq>> {
         let (epoch_field, fence_field) = (Field::Epoch.name(), Field::Fence.name());
         // WATCH belongs to a connection, and the shared one is everybody's.
         let config = Self::connection_config();
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         for _ in 0..SHUT_TRIES_MAX {
-            let ((), status, stored): ((), Option<String>, Option<u64>) = pipe()
+            let ((status, stored, seq),): (Stored,) = pipe()
                 .cmd("WATCH")
                 .arg(key)
-                .hget(key, Field::Status.name())
-                .hget(key, epoch_field)
+                .ignore()
+                .hmget(key, &[Field::Status.name(), epoch_field, Field::Seq.name()])
                 .query_async(&mut connection)
                 .await?;
             if status.is_none() || stored.unwrap_or(0) > epoch.0 {
-                return Ok(false);
+                return Ok(None);
             }
             let shut = [(epoch_field, epoch.0), (fence_field, restore::SHUT.0)];
             let done: Option<()> =
                 pipe().atomic().hset_multiple(key, &shut).ignore().query_async(&mut connection).await?;
             if done.is_some() {
-                return Ok(true);
+                return Ok(Some(Seq(seq.unwrap_or(0))));
             }
         }
-        Ok(false)
+        Ok(None)
+    }
+
+    /// The epoch stored in a coupon's hash, also where the coupon cannot answer for itself.
+    pub async fn epoch(&self, key: &str) -> RedisResult<Epoch> {
+        let stored: Option<u64> = self.call(cmd("HGET").arg(key).arg(Field::Epoch.name())).await?;
+        Ok(Epoch(stored.unwrap_or(0)))
+    }
+
+    /// Whether users were accepted, by what the coupon's hash says, and none of them is left in the line.
+    pub async fn has_lost_its_line(&self, key: &str) -> RedisResult<bool> {
+        let (first_at, accepted): (Option<u64>, u64) =
+            self.pipeline(pipe().hget(key, Field::FirstAt.name()).zcard(issued_key(key))).await?;
+        Ok(first_at.is_some() && accepted == 0)
     }
 
     /// Grants to the next waiting users; how many.

@@ -97,7 +97,8 @@ impl Relay<'_> {
         Ok(())
     }
 
-    async fn commit(&self, id: &str, key: &str, batch: &Batch) -> Result<(), Error> {
+    /// Makes rows of a batch, dead letters of what PostgreSQL refuses.
+    pub async fn commit(&self, id: &str, key: &str, batch: &Batch) -> Result<(), Error> {
         pause::reach(Point::BeforeCommit).await;
         let dead = match self.ledger.commit(id, batch).await {
             Ok(()) => 0,

@@ -8,7 +8,12 @@
 //!
 //! The gate stays shut until a RESUME finds Redis level. Killed in between, the next one begins at what is there.
 
+mod command;
 mod fork;
+mod rebuild;
+
+pub use command::obey;
+pub use rebuild::Rebuild;
 
 use crate::error::Error;
 use crate::ledger::{Ledger, Link};
@@ -51,8 +56,7 @@ pub struct Restoration<'a> {
 impl Restoration<'_> {
     /// Names what Redis holds beyond the ledger's history, and puts the ledger's in its place.
     pub async fn run(&self) -> Result<(), Error> {
-        let granted = self.stand_still().await?;
-        let common = self.fork(granted).await?;
+        let common = self.name_orphans().await?;
         match self.send(common).await {
             // It was common by what the stream says; what Redis needs to go on from there is missing.
             Err(Error::Redis(refusal)) if common.seq.0 > 0 && is_refusal(&refusal) => {
@@ -68,16 +72,22 @@ impl Restoration<'_> {
         }
     }
 
-    /// Shuts the gate if it is open, so that all that follows is read from a coupon that stands still; its newest grant.
-    async fn stand_still(&self) -> Result<Seq, Error> {
-        let info = self.redis.info(self.key).await?.ok_or(Error::Moved)?;
-        if info.fenced {
-            return Ok(info.granted);
-        }
-        if !self.redis.shut(self.key, self.epoch).await? {
-            return Err(Error::Moved);
-        }
-        Ok(self.redis.info(self.key).await?.ok_or(Error::Moved)?.granted)
+    /// The same from the first grant on, whatever Redis holds.
+    pub async fn run_from_start(&self) -> Result<(), Error> {
+        self.name_orphans().await?;
+        self.send(Position::default()).await
+    }
+
+    /// Shuts the gate if it is open, so that all that follows is read from a coupon that stands still; then names what
+    /// lies beyond the last grant that both sides share, and returns that.
+    pub async fn name_orphans(&self) -> Result<Position, Error> {
+        let granted = match self.redis.info(self.key).await {
+            Ok(Some(info)) if info.fenced => info.granted,
+            Ok(None) => return Err(Error::Moved),
+            // Open, or without one of its companion keys.
+            _ => self.redis.shut(self.key, self.epoch).await?.ok_or(Error::Moved)?,
+        };
+        self.fork(granted).await
     }
 
     /// Sends the ledger's grants after a position.
