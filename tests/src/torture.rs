@@ -4,6 +4,7 @@
 //! break what must hold. A broken promise is a panic that names it. The round's seed decides all that chance decides,
 //! so that a failing round can be played again (up to what the machine's own timing decides).
 
+pub mod failover;
 pub mod kill;
 pub mod load;
 pub mod outage;
@@ -42,6 +43,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "outage",
         about: "Redis, PostgreSQL and the reconciler killed, stopped, paused and cut off, in any order",
         round: outage::round,
+    },
+    Scenario {
+        name: "failover",
+        about: "a replica that is behind becomes primary, the old one may go on, and may come back",
+        round: failover::round,
     },
 ];
 

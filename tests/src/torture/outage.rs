@@ -32,7 +32,7 @@ pub fn round(random: &mut fastrand::Rng) -> Survived {
     let mut reconciler: Reconciler = start(&redis, &postgres).await_ready();
     stack::insert(&postgres, random);
 
-    let load = Load::new(redis.port);
+    let load = Load::new(redis.port, "u");
     load.during(|| {
         for _ in 0..FAULTS {
             load.await_answers(random.u64(1..300));

@@ -8,7 +8,7 @@ use crate::resp::{Client, Value};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The coupon's id in the ledger.
 pub const ID: &str = "torture";
@@ -21,8 +21,8 @@ const PIPELINE: usize = 4;
 
 /// Load that goes on whatever happens to the servers.
 pub struct Load {
-    /// Where clients find Redis at the moment.
-    pub redis_port: AtomicU16,
+    prefix: String,
+    redis_port: u16,
     /// Replies to REQUEST, refusals too.
     pub answers: AtomicU64,
     told: Mutex<Told>,
@@ -31,11 +31,12 @@ pub struct Load {
 }
 
 impl Load {
-    /// Load on the server at this port.
+    /// Load on the server at this port; `prefix` tells its users from others.
     #[must_use]
-    pub fn new(redis_port: u16) -> Self {
+    pub fn new(redis_port: u16, prefix: &str) -> Self {
         Self {
-            redis_port: AtomicU16::new(redis_port),
+            prefix: prefix.to_owned(),
+            redis_port,
             answers: AtomicU64::new(0),
             told: Mutex::default(),
             persisted: Mutex::default(),
@@ -74,7 +75,7 @@ impl Load {
     fn request(&self, number: usize) {
         let mut batch = 0_u64;
         while !self.is_over.load(Ordering::Acquire) {
-            let Ok(mut client) = Client::connect(self.redis_port.load(Ordering::Acquire)) else {
+            let Ok(mut client) = Client::connect(self.redis_port) else {
                 std::thread::yield_now();
                 continue;
             };
@@ -86,7 +87,8 @@ impl Load {
     fn request_on(&self, client: &mut Client, number: usize, batch: &mut u64) -> io::Result<()> {
         while !self.is_over.load(Ordering::Acquire) {
             *batch += 1;
-            let users: Vec<String> = (0..PIPELINE).map(|place| format!("u{number}-{batch}-{place}")).collect();
+            let users: Vec<String> =
+                (0..PIPELINE).map(|place| format!("{}-{number}-{batch}-{place}", self.prefix)).collect();
             let key = key();
             for user in &users {
                 client.queue(&["COUPON.REQUEST", &key, user]);
@@ -120,7 +122,7 @@ impl Load {
                     .take(200)
                     .collect()
             };
-            let Ok(mut client) = Client::connect(self.redis_port.load(Ordering::Acquire)) else { continue };
+            let Ok(mut client) = Client::connect(self.redis_port) else { continue };
             for user in users {
                 match client.try_call(&["COUPON.STATUS", &key(), &user]) {
                     Ok(Value::Bulk(state)) if state == b"PERSISTED" => {
@@ -149,13 +151,23 @@ impl Load {
     /// # Panics
     /// If one is broken.
     pub fn check(&self, postgres: &Postgres) {
-        let port = self.redis_port.load(Ordering::Acquire);
+        self.check_on(self.redis_port, postgres, Order::Total);
+    }
+
+    /// As [`Load::check`], where another server has become the primary.
+    ///
+    /// # Panics
+    /// If a promise is broken.
+    pub fn check_on(&self, port: u16, postgres: &Postgres, order: Order) {
         await_level(port, postgres);
         ledger::assert_whole(postgres, ID);
         let rows = ledger::rows(postgres, ID);
         let quantity: usize = ledger::coupon(postgres, ID, "quantity").parse().expect("a number");
         assert!(rows.len() <= quantity, "more rows than units: {} of {quantity}", rows.len());
-        let ordered = rows.windows(2).all(|pair| pair[0].requested_at_us < pair[1].requested_at_us);
+        let ordered = rows.windows(2).all(|pair| {
+            let is_other = order == Order::PerEpoch && pair[0].epoch != pair[1].epoch;
+            is_other || pair[0].requested_at_us < pair[1].requested_at_us
+        });
         assert!(ordered, "rows are not in the order of arrival");
         let granted: HashMap<&str, u64> = rows.iter().map(|row| (row.user.as_str(), row.seq)).collect();
         assert_eq!(granted.len(), rows.len(), "a user has two rows");
@@ -178,6 +190,16 @@ impl Load {
             assert!(granted.contains_key(user.as_str()), "{user} was told PERSISTED and has no row");
         }
     }
+}
+
+/// In which order rows have to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// All by arrival.
+    Total,
+    /// Those of one epoch by arrival: two servers have let users in at the same time, so whoever waited with the one may
+    /// have arrived before whoever was granted by the other.
+    PerEpoch,
 }
 
 /// Ends the load when it goes out of scope.
