@@ -7,6 +7,7 @@
 pub mod failover;
 pub mod kill;
 pub mod load;
+pub mod operator;
 pub mod outage;
 pub mod power_cut;
 pub mod run;
@@ -48,6 +49,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "failover",
         about: "a replica that is behind becomes primary, the old one may go on, and may come back",
         round: failover::round,
+    },
+    Scenario {
+        name: "operator",
+        about: "keys deleted, renamed and expired, FLUSHALL, a lost AOF, an old backup put back",
+        round: operator::round,
     },
 ];
 

@@ -7,7 +7,10 @@ use crate::redis_server::Options;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Kills of one server in a round.
+/// Servers of a round, each with a coupon of its own, so that there is always something left to grant.
+const SERVERS: u64 = 8;
+
+/// Kills of one server.
 const KILLS: u64 = 25;
 
 /// Connections that send requests.
@@ -18,6 +21,15 @@ const CLIENTS: usize = 4;
 /// # Panics
 /// If a promise is broken.
 pub fn round(random: &mut fastrand::Rng) -> Survived {
+    for _ in 0..SERVERS {
+        kill_one(random);
+    }
+    let mut survived = Survived::new();
+    count(&mut survived, "kill -9 of redis-server (always)", SERVERS * KILLS);
+    survived
+}
+
+fn kill_one(random: &mut fastrand::Rng) {
     let mut redis = Options::shipped().line("appendfsync always").start();
     let kind = load::open(&redis, random);
     let told = Mutex::new(Told::default());
@@ -42,7 +54,4 @@ pub fn round(random: &mut fastrand::Rng) -> Survived {
         told.lock().expect("not poisoned").check(&mut client);
         kind.resume(&mut client, kill + 1);
     }
-    let mut survived = Survived::new();
-    count(&mut survived, "kill -9 of redis-server (always)", KILLS);
-    survived
 }

@@ -15,7 +15,10 @@ use crate::redis_server::{Options, Redis};
 use std::fs::{self, File};
 use std::path::PathBuf;
 
-/// Cuts in a round.
+/// Servers of a round, each with a coupon of its own, so that there is always something left to grant.
+const SERVERS: u64 = 3;
+
+/// Power cuts of one server.
 const CUTS: u64 = 10;
 
 /// Requests of which the answers are awaited, and of which they are not.
@@ -26,6 +29,15 @@ const REQUESTS: usize = 100;
 /// # Panics
 /// If a promise is broken.
 pub fn round(random: &mut fastrand::Rng) -> Survived {
+    for _ in 0..SERVERS {
+        cut_one(random);
+    }
+    let mut survived = Survived::new();
+    count(&mut survived, "power cut (always)", SERVERS * CUTS);
+    survived
+}
+
+fn cut_one(random: &mut fastrand::Rng) {
     let mut redis = Options::shipped().line("appendfsync always").line("auto-aof-rewrite-percentage 0").start();
     let kind = load::open(&redis, random);
     let mut told = Told::default();
@@ -61,9 +73,6 @@ pub fn round(random: &mut fastrand::Rng) -> Survived {
         kind.resume(&mut client, cut + 1);
         // Users of whom nothing was heard ask again; if they are in already they are told so.
     }
-    let mut survived = Survived::new();
-    count(&mut survived, "power cut (always)", CUTS);
-    survived
 }
 
 /// The file that Redis appends to: the newest increment.
