@@ -13,6 +13,11 @@ find_compiler() {
   printf 'int main(void) { return 0; }\n' | cc -x c -o /dev/null - 2>/dev/null
 }
 
+# The program, not the shell's own: the tests end servers with it, and a minimal Debian lacks it.
+find_kill() {
+  type -P kill >/dev/null
+}
+
 # bindgen reads Redis's header through libclang, which needs its own stddef.h beside it.
 find_libclang() {
   if [ -n "${LIBCLANG_PATH:-}" ]; then

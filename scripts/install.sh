@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing and nothing else: a C compiler, libclang, redis-server, PostgreSQL. With all there it
+# Installs what is missing and nothing else: a C compiler, libclang, kill, redis-server, PostgreSQL. With all there it
 # asks no network and no password.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,6 +13,7 @@ command -v cargo >/dev/null || fail "Rust is not installed (no cargo found)" \
 list_missing() {
   find_compiler || echo compiler
   find_libclang || echo libclang
+  find_kill || echo kill
   find_redis || echo redis
   find_postgres >/dev/null || echo postgres
 }
@@ -23,6 +24,7 @@ packages_for() {
     case $manager-$part in
       apt-compiler) printf 'gcc libc6-dev ' ;;
       apt-libclang) printf 'libclang-dev ' ;;
+      apt-kill) printf 'procps ' ;;
       apt-redis) printf 'redis-server redis-tools ' ;;
       apt-postgres) printf 'postgresql postgresql-client ' ;;
       brew-compiler | brew-libclang) printf 'llvm ' ;;
@@ -79,7 +81,7 @@ elif command -v brew >/dev/null; then
   manager=brew
 else
   fail "missing: ${missing//$'\n'/, }" \
-    "neither apt-get nor brew is here; install a C compiler, libclang with its headers, redis >= $REDIS_MAJOR_MIN.0 and a PostgreSQL server >= $POSTGRES_MAJOR_MIN by hand"
+    "neither apt-get nor brew is here; install a C compiler, libclang with its headers, procps, redis >= $REDIS_MAJOR_MIN.0 and a PostgreSQL server >= $POSTGRES_MAJOR_MIN by hand"
 fi
 packages=$(printf '%s\n' "$missing" | packages_for "$manager")
 say "Installing by $manager: $packages"
