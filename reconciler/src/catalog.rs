@@ -197,6 +197,25 @@ impl Catalog {
         Some(Ticket { id, compare, memory: entry.memory.clone() })
     }
 
+    /// Takes a coupon that nobody visits or is about to, for what is done to many at once; it ends as a visit does.
+    pub fn begin(&self, id: &str) -> Option<Ticket> {
+        let mut inner = self.lock();
+        let (id, entry) = inner.entry(id);
+        if entry.stage != Stage::Idle {
+            return None;
+        }
+        entry.stage = Stage::Running;
+        entry.again = false;
+        entry.level = false;
+        let compare = std::mem::take(&mut entry.compare);
+        Some(Ticket { id, compare, memory: entry.memory.clone() })
+    }
+
+    /// Forgets all but these; a visit that is under way ends.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
+        self.lock().coupons.retain(|id, entry| entry.stage == Stage::Running || keep(id));
+    }
+
     /// Ends a visit.
     pub fn finish(self: &Arc<Self>, ticket: Ticket, next: Next) {
         let mut inner = self.lock();

@@ -65,13 +65,26 @@ async fn check_redis(redis: &Redis, keys: &KeyPattern) -> Vec<Finding> {
 async fn check_permissions(redis: &Redis, keys: &KeyPattern) -> Finding {
     let key = keys.key("coupon-reconciler-check");
     let grants = format!("{key}{}", coupon_core::key::GRANTS);
-    let calls: [&[&str]; 10] = [
+    let issued = format!("{key}{}", coupon_core::key::ISSUED);
+    let calls: &[&[&str]] = &[
         &["COUPON.INFO", &key],
         &["COUPON.CLOSE", &key],
         &["COUPON.OPEN", &key, "QUANTITY", "0"],
         &["COUPON.ISSUE", &key, "COUNT", "0"],
         &["COUPON.RESUME", &key, "EPOCH", "0", "SEQ", "0", "CHAIN", "0"],
         &["COUPON.ACK", &key, "EPOCH", "0", "SEQ", "0"],
+        &["COUPON.RESTORE", &key, "EPOCH", "0"],
+        &["XRANGE", &grants, "-", "+", "COUNT", "1"],
+        &["XREVRANGE", &grants, "+", "-", "COUNT", "1"],
+        &["ZRANGE", &issued, "0", "0"],
+        &["ZCARD", &issued],
+        &["HGET", &key, "epoch"],
+        &["HMGET", &key, "epoch"],
+        // Without fields it is refused for that.
+        &["HSET", &key],
+        &["WATCH", &key],
+        // Outside MULTI it is refused for that.
+        &["EXEC"],
         &["XREAD", "COUNT", "1", "STREAMS", &grants, "0-0"],
         &["SCAN", "0", "COUNT", "1"],
         &["TIME"],
@@ -145,6 +158,14 @@ const PRIVILEGES: &[(&str, &str)] = &[
     ("user_coupon", "INSERT"),
     ("coupon_dead_letter", "SELECT"),
     ("coupon_dead_letter", "INSERT"),
+    ("coupon_orphan", "SELECT"),
+    ("coupon_orphan", "INSERT"),
+    ("coupon_instance", "SELECT"),
+    ("coupon_instance", "INSERT"),
+    ("coupon_instance", "UPDATE"),
+    ("coupon_instance", "DELETE"),
+    ("coupon_lease", "SELECT"),
+    ("coupon_lease", "UPDATE"),
     ("_sqlx_migrations", "SELECT"),
 ];
 

@@ -14,7 +14,9 @@ Makes every grant of the coupon module durable in PostgreSQL.
 
 It runs beside Redis, publishes the rows of table coupon to Redis, gives coupons opened by hand a row, issues to waiting \
 users at an interval, and relays every grant into table user_coupon: once, in order, without a gap. It may be started \
-before Redis and PostgreSQL, and waits for both; killed at any moment, it goes on where it was.";
+before Redis and PostgreSQL, and waits for both; killed at any moment, it goes on where it was. A Redis that lost grants, or \
+made others, gets those of the ledger back before it may grant again. Several of them share the coupons: one that is \
+killed is replaced within two seconds.";
 
 const AFTER_LONG_HELP: &str = "\
 Examples:
@@ -22,6 +24,7 @@ Examples:
   coupon-reconciler check   --database-url postgres://app@localhost/shop
   coupon-reconciler run     --database-url postgres://app@localhost/shop --issue-interval 500ms
   coupon-reconciler status  --database-url postgres://app@localhost/shop --json
+  coupon-reconciler restore --database-url postgres://app@localhost/shop 42
 
   An application puts a coupon on offer with one row:
     insert into coupon (id, name, quantity, status) values ('42', 'Summer', 1000, 'AVAILABLE');
@@ -29,7 +32,7 @@ Examples:
     redis-cli COUPON.OPEN 'coupon:{42}' QUANTITY 1000
 
 Environment:
-  REDIS_URL, DATABASE_URL, COUPON_KEY, LISTEN, LOG   as the flags of the same meaning
+  REDIS_URL, DATABASE_URL, COUPON_KEY, LISTEN, INSTANCE, LOG   as the flags of the same meaning
   PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE     what the database URL leaves out
 
 Exit codes:
@@ -127,6 +130,10 @@ pub struct Run {
     /// Where /livez, /readyz and /metrics are served
     #[arg(long, env = "LISTEN", default_value = "127.0.0.1:9187", value_name = "ADDRESS")]
     pub listen: SocketAddr,
+
+    /// The name of this process among several; by default the host, the process's number and chance
+    #[arg(long, env = "INSTANCE", value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub instance: Option<String>,
 
     /// Leave the schema as it is, for a role that may not change it; `migrate` is run by another then
     #[arg(long)]

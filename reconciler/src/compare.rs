@@ -1,6 +1,7 @@
 //! Bringing a coupon's row and its state in Redis together: publish, adopt, mirror, resume, restore.
 
 use crate::error::Error;
+use crate::fault::Fault;
 use crate::ledger::{Ledger, Progress, Row};
 use crate::pause::{self, Point};
 use crate::plan::{Plan, Publication, plan};
@@ -132,6 +133,21 @@ impl Comparison<'_> {
         Ok(())
     }
 
+    /// Opens the gate under an epoch that was just taken, if Redis is seen to be level and its definition is the row's.
+    pub async fn reopen(&self, progress: Progress, info: &Info) -> Result<Line, Error> {
+        if self.footing(&progress).await? != Footing::Level {
+            return Err(Error::Moved);
+        }
+        pause::reach(Point::BeforeResume).await;
+        match self.redis.resume(self.key, progress.epoch, progress.position).await? {
+            Resumed::Open => {
+                pause::reach(Point::AfterResume).await;
+                Ok(Line { progress, acked: info.persisted })
+            }
+            _ => Err(Error::Moved),
+        }
+    }
+
     /// Takes the next epoch, and asks Redis to open the gate under it at the ledger's position. Where Redis holds
     /// another history, the ledger's is restored instead, and the next step asks again.
     async fn resume(
@@ -178,6 +194,10 @@ impl Comparison<'_> {
         }
         *held = Some(epoch);
         match answer {
+            Resumed::Behind(redis) | Resumed::Diverged(redis) if Fault::ResumeUnlevel.is_on() => {
+                self.redis.resume(self.key, epoch, redis).await?;
+                Ok(())
+            }
             Resumed::Behind(redis) | Resumed::Diverged(redis) => {
                 if std::mem::replace(restored, true) {
                     return Err(Error::Held(format!(

@@ -7,14 +7,17 @@
 //! issue ─────────────┤                     └ relay: stream to ledger
 //! keepers ───────────┘
 //! ```
+//!
+//! Where several run, leases say which coupons each works on ([`crate::lease`]).
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Reason};
 use crate::error::Error;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::pass::PassRequest;
 use crate::policy::{self, Remedy, Side};
 use crate::redis::Redis;
+use crate::shards::Shards;
 use crate::side::{Away, Sides};
 use coupon_core::key::KeyPattern;
 use std::sync::Arc;
@@ -27,8 +30,9 @@ use tokio_util::sync::CancellationToken;
 /// those who wait together.
 pub const WORKERS: u32 = 8;
 
-/// Connections to PostgreSQL: one per worker, and some for the full pass, the keeper and a look from outside.
-pub const CONNECTIONS_MAX: u32 = WORKERS + 3;
+/// Connections to PostgreSQL: one per worker, and some for the full pass, the keeper, the leases, a page that is read ahead
+/// and a look from outside.
+pub const CONNECTIONS_MAX: u32 = WORKERS + 5;
 
 /// What the daemon is told.
 #[derive(Debug, Clone)]
@@ -43,6 +47,8 @@ pub struct Settings {
     pub batch_max: u32,
     /// Whether the schema is migrated at the start.
     pub migrates: bool,
+    /// The name of this process among several.
+    pub instance: String,
 }
 
 /// What all its tasks share.
@@ -61,6 +67,10 @@ pub struct Daemon {
     pub keys: KeyPattern,
     /// Who wants a full pass.
     pub pass: PassRequest,
+    /// The coupons that are this process's to work on.
+    pub shards: Shards,
+    /// The name of this process among several.
+    pub instance: String,
     /// Cancelled when it has to end.
     pub stop: CancellationToken,
     /// Redis's clock less the local one.
@@ -82,6 +92,8 @@ impl Daemon {
             metrics: Metrics::default(),
             keys: settings.keys.clone(),
             pass: PassRequest::default(),
+            shards: Shards::default(),
+            instance: settings.instance.clone(),
             stop,
             clock_offset_ms: AtomicI64::new(0),
             migrates: settings.migrates,
@@ -100,6 +112,7 @@ impl Daemon {
             tokio::join!(
                 self.keep_redis(),
                 self.keep_postgresql(),
+                self.share_coupons(),
                 self.hear_redis(),
                 self.hear_postgresql(),
                 self.pass_at(settings.full_pass_interval),
@@ -111,6 +124,14 @@ impl Daemon {
             () = self.stop.cancelled() => {}
         }
         while workers.join_next().await.is_some() {}
+        self.leave().await;
+    }
+
+    /// Notes that a coupon needs a visit, if it is one of this process's.
+    pub fn mark(&self, id: &str, reason: Reason) {
+        if self.shards.hold(id) {
+            self.catalog.mark(id, reason);
+        }
     }
 
     /// The coupon of a key, if the key can be one.

@@ -45,9 +45,9 @@ impl Daemon {
     fn heed(&self, channel: &str, key: &[u8]) {
         let Some(id) = self.id_of(key) else { return };
         match channel {
-            message::GRANTED => self.catalog.mark(id, Reason::Grants),
-            message::WAITING => self.catalog.expect_waiting(id),
-            message::OPENED => self.catalog.mark(id, Reason::News),
+            message::GRANTED => self.mark(id, Reason::Grants),
+            message::WAITING if self.shards.hold(id) => self.catalog.expect_waiting(id),
+            message::OPENED => self.mark(id, Reason::News),
             _ => {}
         }
     }
@@ -64,7 +64,7 @@ impl Daemon {
                     loop {
                         tokio::select! {
                             notification = listener.try_recv() => match notification {
-                                Ok(Some(notification)) => self.catalog.mark(notification.payload(), Reason::News),
+                                Ok(Some(notification)) => self.mark(notification.payload(), Reason::News),
                                 // Notifications may be lost until it listens anew.
                                 Ok(None) | Err(_) => {
                                     self.sides.postgresql.left(Away::because("the connection for notifications ended"));

@@ -1,6 +1,7 @@
 //! Health and metrics over HTTP: /livez, /readyz, /metrics.
 
 use crate::daemon::Daemon;
+use crate::shards;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -42,6 +43,7 @@ async fn readyz(State(daemon): State<Arc<Daemon>>) -> impl IntoResponse {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{side}: {}", why.as_deref().unwrap_or("ok"));
     }
+    let _ = writeln!(text, "shards: {} of {}", daemon.shards.len(), shards::COUNT);
     (status, text)
 }
 

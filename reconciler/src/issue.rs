@@ -24,6 +24,9 @@ impl Daemon {
     }
 
     async fn issue(&self, due: Due) {
+        if !self.shards.hold(&due.id) {
+            return;
+        }
         let key = self.keys.key(&due.id);
         match self.issue_all(&due, &key).await {
             Ok(()) if due.edge => self.catalog.mark(&due.id, Reason::Doubt),

@@ -29,6 +29,7 @@ impl Daemon {
             postgresql_up: self.sides.postgresql.is_up(),
             fenced: totals.stopped,
             known: totals.known,
+            shards: self.shards.len(),
             ..Gauges::default()
         };
         if gauges.redis_up {

@@ -4,6 +4,7 @@
 //! - `batch`: a batch of grants and the move of the position, in one statement
 //! - `isolate`: the same where PostgreSQL refuses a row
 //! - `history`: all grants of a coupon in their order
+//! - `lease`: which reconciler works on which coupons
 //! - `letters`: what becomes of refused rows
 //! - `orphan`: grants of another history
 //! - `schema`: the migrations
@@ -12,13 +13,15 @@ mod batch;
 mod coupon;
 mod history;
 mod isolate;
+mod lease;
 mod letters;
 mod orphan;
 mod schema;
 
 pub use batch::{Batch, Progress};
-pub use coupon::Row;
+pub use coupon::{Bid, Row, Standing};
 pub use history::Link;
+pub use lease::Lease;
 pub use letters::Letter;
 
 use crate::error::Error;

@@ -36,6 +36,7 @@ names! {
     RESTORED = "counter" "coupon_restored_total" "Grants of the ledger that were brought back to Redis.";
     ORPHANS = "counter" "coupon_orphans_total" "Grants of Redis in another history than the ledger's, now in coupon_orphan.";
     FENCED = "gauge" "coupon_fenced" "Coupons that stay shut, or are not relayed, until an operator acts.";
+    SHARDS = "gauge" "coupon_shards" "Shards that this process holds, of 64.";
     KNOWN = "gauge" "coupon_known" "Coupons that the reconciler keeps in memory.";
 }
 
@@ -84,6 +85,8 @@ pub struct Gauges {
     pub oldest_unpersisted_seconds: f64,
     /// Coupons that need an operator.
     pub fenced: usize,
+    /// Shards that this process holds.
+    pub shards: u32,
     /// Coupons in memory.
     pub known: usize,
 }
@@ -111,6 +114,7 @@ impl Metrics {
         page.plain(&RESTORED, self.restored.get());
         page.plain(&ORPHANS, self.orphans.get());
         page.plain(&FENCED, gauges.fenced);
+        page.plain(&SHARDS, gauges.shards);
         page.plain(&KNOWN, gauges.known);
         page.text
     }

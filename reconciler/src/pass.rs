@@ -4,7 +4,7 @@ use crate::catalog::Reason;
 use crate::daemon::Daemon;
 use crate::error::Error;
 use crate::ledger::Row;
-use crate::plan::{Plan, plan};
+use crate::plan::{Plan, Publication, plan};
 use crate::policy::{self, Remedy};
 use crate::redis::Info;
 use futures_util::future::join_all;
@@ -63,6 +63,7 @@ impl Daemon {
             let rows = self.ledger.page_to_reconcile(&after, PAGE).await?;
             let Some(last) = rows.last() else { break };
             after.clone_from(&last.id);
+            let rows: Vec<Row> = rows.into_iter().filter(|row| self.shards.hold(&row.id)).collect();
             let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
             self.compare_page(&ids, rows).await?;
             seen.extend(ids);
@@ -73,7 +74,8 @@ impl Daemon {
         let glob = self.keys.glob();
         for scans in 0.. {
             let (next, keys) = self.redis.scan(*cursor, &glob).await?;
-            let ids = keys.iter().filter_map(|key| self.id_of(key)).filter(|id| !seen.contains(*id));
+            let ids = keys.iter().filter_map(|key| self.id_of(key));
+            let ids = ids.filter(|id| self.shards.hold(id) && !seen.contains(*id));
             let ids: Vec<String> = ids.map(str::to_owned).collect();
             for ids in ids.chunks(PAGE as usize) {
                 let rows = self.ledger.rows(ids).await?;
@@ -90,15 +92,21 @@ impl Daemon {
     async fn compare_page(&self, ids: &[String], rows: Vec<Row>) -> Result<(), Error> {
         let infos = join_all(ids.iter().map(|id| async { self.redis.info(&self.keys.key(id)).await })).await;
         let rows: HashMap<String, Row> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+        let mut fenced = Vec::new();
         for (id, info) in ids.iter().zip(infos) {
             match info.map_err(Error::Redis) {
-                Ok(info) => self.compare_one(id, rows.get(id), info.as_ref()),
+                Ok(info) => match (rows.get(id), info) {
+                    (Some(row), Some(info)) if plan(Some(row), Some(&info)) == Plan::Resume(Publication::Nothing) => {
+                        fenced.push((row.clone(), info));
+                    }
+                    (row, info) => self.compare_one(id, row, info.as_ref()),
+                },
                 Err(error) if matches!(policy::remedy(&error), Remedy::Reconnect(_)) => return Err(error),
                 // Something is wrong with this coupon alone: its visit says what.
                 Err(_) => self.catalog.mark(id, Reason::Doubt),
             }
         }
-        Ok(())
+        self.reopen(fenced).await
     }
 
     fn compare_one(&self, id: &str, row: Option<&Row>, info: Option<&Info>) {

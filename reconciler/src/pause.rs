@@ -57,6 +57,9 @@ points! {
 #[expect(clippy::unused_async, reason = "the same shape as with the feature")]
 pub async fn reach(_: Point) {}
 
+#[cfg(feature = "pause-points")]
+static HELD: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
 /// Waits here, if a test asked for it.
 #[cfg(feature = "pause-points")]
 pub async fn reach(point: Point) {
@@ -79,9 +82,23 @@ pub async fn reach(point: Point) {
         tracing::error!(%error, "the pause file could not be written; going on");
         return;
     }
+    HELD.store(true, Ordering::SeqCst);
     while file.exists() {
         tokio::time::sleep(LOOK_EVERY).await;
     }
+    HELD.store(false, Ordering::SeqCst);
+}
+
+/// Whether the daemon is held at a point.
+#[cfg(feature = "pause-points")]
+pub fn is_held() -> bool {
+    HELD.load(std::sync::atomic::Ordering::SeqCst)
+}
+
+/// Whether the daemon is held at a point: never.
+#[cfg(not(feature = "pause-points"))]
+pub const fn is_held() -> bool {
+    false
 }
 
 /// A point that no daemon knows would never be reached.

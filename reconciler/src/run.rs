@@ -3,7 +3,7 @@
 use crate::daemon::{Daemon, Settings};
 use crate::exit::{Exit, Failure};
 use crate::ledger::Ledger;
-use crate::{cli, http, secret, signal};
+use crate::{cli, http, lease, secret, signal};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -38,6 +38,7 @@ pub async fn run(args: cli::Run, ledger: Ledger) -> Result<Exit, Failure> {
         full_pass_interval: args.full_pass_interval,
         batch_max: args.batch_max,
         migrates: !args.no_migrate,
+        instance: args.instance.unwrap_or_else(lease::instance_name),
     };
     let stop = CancellationToken::new();
     signal::listen(stop.clone())

@@ -38,6 +38,9 @@ impl Daemon {
     }
 
     async fn visit(&self, ticket: &mut Ticket) -> Result<Next, Error> {
+        if !self.shards.hold(&ticket.id) {
+            return Ok(Next::Forget);
+        }
         let (id, key) = (&*ticket.id, self.keys.key(&ticket.id));
         let relay =
             Relay { redis: &self.redis, ledger: &self.ledger, metrics: &self.metrics, batch_max: self.batch_max };

@@ -1,7 +1,10 @@
 //! A batch of grants becomes rows, and the position moves over them, in one statement: both or neither.
 
+use super::isolate::insert;
 use super::{Ledger, count, instant};
 use crate::error::Error;
+use crate::fault::Fault;
+use crate::pause::{self, Point};
 use coupon_core::coupon::{Epoch, Position};
 use coupon_core::grant::{EntryId, Grant};
 use time::OffsetDateTime;
@@ -86,8 +89,22 @@ impl Ledger {
     /// [`Error::Moved`] if the ledger no longer stands where the batch begins: then nothing was written. After an
     /// error of the connection it is unknown whether it was; the position tells.
     pub async fn commit(&self, id: &str, batch: &Batch) -> Result<(), Error> {
-        let columns = Columns::of(&batch.grants)?;
-        let from = batch.from;
+        let mut from = batch.from;
+        if Fault::NoCompareAndSet.is_on()
+            && let Some(row) = self.row(id).await?
+        {
+            from = Progress { epoch: row.epoch, position: row.position, ..from };
+        }
+        if Fault::PositionApart.is_on() {
+            self.commit_statement(id, batch, from, &[]).await?;
+            pause::reach(Point::AfterCommit).await;
+            return insert(&mut *self.pool.acquire().await?, id, &batch.grants).await;
+        }
+        self.commit_statement(id, batch, from, &batch.grants).await
+    }
+
+    async fn commit_statement(&self, id: &str, batch: &Batch, from: Progress, grants: &[Grant]) -> Result<(), Error> {
+        let columns = Columns::of(grants)?;
         let statement = sqlx::query(COMMIT)
             .bind(id)
             .bind(count(from.epoch.0))
@@ -103,7 +120,7 @@ impl Ledger {
             .bind(&columns.epochs)
             .bind(&columns.chains);
         match self.execute(statement).await? {
-            0 => Err(Error::Moved),
+            0 if !grants.is_empty() => Err(Error::Moved),
             _ => Ok(()),
         }
     }

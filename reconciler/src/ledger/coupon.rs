@@ -10,6 +10,7 @@ use coupon_core::grant::EntryId;
 use coupon_core::words::{Mode, Status};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
+use std::collections::HashMap;
 use time::OffsetDateTime;
 
 /// A row of table `coupon`.
@@ -49,6 +50,20 @@ pub struct Taken {
     pub position: Position,
 }
 
+/// A wish for an epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bid {
+    /// The coupon.
+    pub id: String,
+    /// The epoch that was seen.
+    pub seen: Epoch,
+    /// The epoch that is wanted.
+    pub next: Epoch,
+}
+
+/// Epochs taken of many coupons: where the ledger stands with each, under its new epoch.
+pub type Standing = HashMap<String, Progress>;
+
 const ROW: &str = "select id, status::text, mode::text, quantity, waitlist, opens_at, expires_at, granted, epoch, seq, chain, revision, published_revision from coupon where id = $1";
 const PAGE: &str = "select id, status::text, mode::text, quantity, waitlist, opens_at, expires_at, granted, epoch, seq, chain, revision, published_revision from coupon where (status in ('AVAILABLE', 'ISSUED') or revision <> published_revision) and id > $1 order by id limit $2";
 const ROWS: &str = "select id, status::text, mode::text, quantity, waitlist, opens_at, expires_at, granted, epoch, seq, chain, revision, published_revision from coupon where id = any($1)";
@@ -57,6 +72,15 @@ const ALL: &str = "select id, status::text, mode::text, quantity, waitlist, open
 /// Taken by compare-and-set: of two reconcilers that saw the same epoch, one gets the next.
 const TAKE_EPOCH: &str =
     "update coupon set epoch = $3, updated_at = now() where id = $1 and epoch = $2 returning seq, chain";
+
+/// The same for many coupons, with the epoch of the newest grant's entry.
+const TAKE_EPOCHS: &str = "
+    update coupon c set epoch = bid.next, updated_at = now()
+    from unnest($1::text[], $2::bigint[], $3::bigint[]) as bid (id, seen, next)
+    where c.id = bid.id and c.epoch = bid.seen
+    returning c.id, c.epoch, c.seq, c.chain, coalesce(
+        (select r.epoch from user_coupon r where r.coupon_id = c.id and r.seq = c.seq),
+        (select d.epoch from coupon_dead_letter d where d.coupon_id = c.id and d.seq = c.seq)) as entry_epoch";
 
 /// The entry's ID of the newest grant. None if that row was moved elsewhere.
 const ENTRY: &str = "select epoch from user_coupon where coupon_id = $1 and seq = $2 union all select epoch from coupon_dead_letter where coupon_id = $1 and seq = $2 limit 1";
@@ -109,6 +133,26 @@ impl Ledger {
         let row = rows.first().ok_or(Error::Moved)?;
         let position = Position { seq: Seq(unsigned(row.try_get("seq")?)), chain: Chain(row.try_get("chain")?) };
         Ok(Taken { epoch: next, position })
+    }
+
+    /// Takes epochs of many coupons. Those that are missing in the answer have moved.
+    pub async fn take_epochs(&self, bids: &[Bid]) -> Result<Standing, Error> {
+        let ids: Vec<&str> = bids.iter().map(|bid| &*bid.id).collect();
+        let seen: Vec<i64> = bids.iter().map(|bid| count(bid.seen.0)).collect();
+        let next: Vec<i64> = bids.iter().map(|bid| count(bid.next.0)).collect();
+        let rows = self.fetch(sqlx::query(TAKE_EPOCHS).bind(&ids).bind(&seen).bind(&next)).await?;
+        let standing = |row: &PgRow| {
+            let seq = Seq(unsigned(row.try_get("seq")?));
+            let entry_epoch: Option<i64> = row.try_get("entry_epoch")?;
+            let progress = Progress {
+                epoch: Epoch(unsigned(row.try_get("epoch")?)),
+                position: Position { seq, chain: Chain(row.try_get("chain")?) },
+                entry: entry_epoch
+                    .map_or_else(EntryId::default, |epoch| EntryId { epoch: Epoch(unsigned(epoch)), seq }),
+            };
+            Ok((row.try_get("id")?, progress))
+        };
+        Ok(rows.iter().map(standing).collect::<Result<_, sqlx::Error>>()?)
     }
 
     /// The stream entry of a grant; the start of the stream if it is not known, which only makes the first read longer.

@@ -5,7 +5,7 @@ use super::{Batch, Ledger, count, instant};
 use crate::error::Error;
 use crate::policy::{self, Remedy};
 use coupon_core::grant::Grant;
-use sqlx::{Acquire, Postgres, Transaction};
+use sqlx::{Acquire, PgConnection, Postgres, Transaction};
 
 /// The same compare-and-set as that of a whole batch, held by the row's lock until the end of the transaction.
 const LOCK: &str = "select 1 from coupon where id = $1 and epoch = $2 and seq = $3 and chain = $4 for update";
@@ -90,7 +90,8 @@ async fn insert_or_bury(transaction: &mut Transaction<'_, Postgres>, id: &str, g
     Ok(dead)
 }
 
-async fn insert(transaction: &mut Transaction<'_, Postgres>, id: &str, grants: &[Grant]) -> Result<(), Error> {
+/// The rows alone; only beside a move of the position in the same transaction is that right.
+pub(super) async fn insert(connection: &mut PgConnection, id: &str, grants: &[Grant]) -> Result<(), Error> {
     let columns = Columns::of(grants)?;
     sqlx::query(INSERT)
         .bind(id)
@@ -100,7 +101,7 @@ async fn insert(transaction: &mut Transaction<'_, Postgres>, id: &str, grants: &
         .bind(&columns.granted_at)
         .bind(&columns.epochs)
         .bind(&columns.chains)
-        .execute(&mut **transaction)
+        .execute(connection)
         .await?;
     Ok(())
 }

@@ -1,0 +1,97 @@
+//! Holding leases: several reconcilers share the coupons, and one that is killed is replaced within two seconds.
+//!
+//! Leases only keep two from doing the same work. That nothing is written twice is the compare-and-set of the position,
+//! whoever thinks to hold what.
+
+use crate::daemon::Daemon;
+use crate::error::Error;
+use crate::shards;
+use crate::{pause, policy};
+use std::time::Duration;
+
+/// How long a lease holds without being renewed.
+const TERM: Duration = Duration::from_secs(2);
+
+/// Between two renewals: three may fail before a lease is lost.
+const RENEW_INTERVAL: Duration = Duration::from_millis(500);
+
+/// After the end of another's lease, so that it has ended by PostgreSQL's clock too.
+const GRACE: Duration = Duration::from_millis(5);
+
+/// For giving all back at the end; otherwise the others wait out the term.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Daemon {
+    /// Renews, claims and gives back, over and over.
+    pub async fn share_coupons(&self) {
+        let mut said = None;
+        loop {
+            self.sides.postgresql.present().await;
+            // A test that holds this process at a point wants all of it to stand still.
+            if pause::is_held() {
+                tokio::time::sleep(RENEW_INTERVAL).await;
+                continue;
+            }
+            let wait = match self.take_turn().await {
+                Ok(wait) => {
+                    said = None;
+                    wait
+                }
+                Err(error) => {
+                    let problem = error.to_string();
+                    if said.as_ref() != Some(&problem) {
+                        self.doubt(&error).await;
+                        said = Some(problem);
+                    }
+                    RENEW_INTERVAL
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// One turn; how long until the next.
+    async fn take_turn(&self) -> Result<Duration, Error> {
+        self.ledger.renew_leases(&self.instance, TERM).await?;
+        let seen = self.ledger.leases(&self.instance).await?;
+        let turn = shards::turn(&self.instance, seen.instances, &seen.leases);
+        let claimed = self.ledger.claim_leases(&self.instance, &turn.claim).await?;
+        let kept = seen.leases.iter().filter(|lease| lease.holder.as_deref() == Some(&*self.instance));
+        let kept = kept.map(|lease| lease.shard).filter(|shard| !turn.give_back.contains(shard));
+        // No more work is begun on what is given back, before another may begin with it.
+        let change = self.shards.set(kept.chain(claimed));
+        self.ledger.give_back_leases(&self.instance, &turn.give_back).await?;
+        if change.lost > 0 {
+            self.catalog.retain(|id| self.shards.hold(id));
+        }
+        if change.gained > 0 {
+            self.pass.make();
+        }
+        if change.gained + change.lost > 0 {
+            let (shards, instances) = (self.shards.len(), seen.instances);
+            tracing::info!(shards, of = shards::COUNT, instances, "shares the coupons");
+        }
+        // One that is killed is missed when its time is over, not at the next beat.
+        Ok(seen.next_end.map_or(RENEW_INTERVAL, |end| RENEW_INTERVAL.min(end + GRACE)))
+    }
+
+    /// Gives all shards back, so that another need not wait.
+    pub async fn leave(&self) {
+        if !self.sides.postgresql.is_up() {
+            return;
+        }
+        let left = tokio::time::timeout(LEAVE_TIMEOUT, self.ledger.leave_leases(&self.instance)).await;
+        if let Ok(Err(error)) = left
+            && !matches!(policy::remedy(&error), policy::Remedy::Reconnect(_))
+        {
+            tracing::warn!(%error, "the leases are not given back; another reconciler takes them in two seconds");
+        }
+    }
+}
+
+/// A name that no other process has: this machine's, the process's number, and chance.
+pub fn instance_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
+    let host = host.unwrap_or_else(|_| "host".to_owned());
+    format!("{}-{}-{:08x}", host.trim(), std::process::id(), fastrand::u32(..))
+}

@@ -1,0 +1,107 @@
+//! Tables `coupon_instance` and `coupon_lease`: which reconcilers run, and who works on which shard.
+//!
+//! A lease holds as long as its holder's row says, by PostgreSQL's clock, so one row is written to renew all of them.
+
+use super::Ledger;
+use crate::error::Error;
+use sqlx::Row as _;
+use std::time::Duration;
+
+/// One shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Its number.
+    pub shard: u8,
+    /// Who holds or held it.
+    pub holder: Option<String>,
+    /// Whether that one is alive.
+    pub is_held: bool,
+}
+
+/// All shards, and who is alive.
+#[derive(Debug)]
+pub struct Leases {
+    /// The shards in their order.
+    pub leases: Vec<Lease>,
+    /// Instances that are alive.
+    pub instances: usize,
+    /// When the next of the others is gone if it does not renew.
+    pub next_end: Option<Duration>,
+}
+
+const RENEW: &str = "
+    with gone as (delete from coupon_instance where until < clock_timestamp() - interval '1 minute' and name <> $1)
+    insert into coupon_instance (name, until) values ($1, clock_timestamp() + $2 * interval '1 millisecond')
+    on conflict (name) do update set until = excluded.until";
+
+const LEASES: &str = "
+    select l.shard, l.instance, coalesce(i.until > clock_timestamp(), false) as is_held,
+           (select count(*) from coupon_instance where until > clock_timestamp()) as instances,
+           (select (extract(epoch from min(until) - clock_timestamp()) * 1000)::bigint
+            from coupon_instance where until > clock_timestamp() and name <> $1) as next_end_ms
+    from coupon_lease l left join coupon_instance i on i.name = l.instance
+    order by l.shard";
+
+/// Compare-and-set on the holder that was seen: of two who claim a shard, one gets it.
+const CLAIM: &str = "
+    update coupon_lease l set instance = $1
+    from unnest($2::smallint[], $3::text[]) as seen (shard, instance)
+    where l.shard = seen.shard and l.instance is not distinct from seen.instance
+    returning l.shard";
+
+const GIVE_BACK: &str = "update coupon_lease set instance = null where instance = $1 and shard = any($2)";
+
+const LEAVE: &str = "
+    with gone as (delete from coupon_instance where name = $1)
+    update coupon_lease set instance = null where instance = $1";
+
+impl Ledger {
+    /// Says that an instance is alive, and will be for so long.
+    pub async fn renew_leases(&self, name: &str, term: Duration) -> Result<(), Error> {
+        let term_ms = i64::try_from(term.as_millis()).unwrap_or(i64::MAX);
+        self.execute(sqlx::query(RENEW).bind(name).bind(term_ms)).await.map(drop)
+    }
+
+    /// Who holds what.
+    pub async fn leases(&self, name: &str) -> Result<Leases, Error> {
+        let rows = self.fetch(sqlx::query(LEASES).bind(name)).await?;
+        let mut all = Leases { leases: Vec::with_capacity(rows.len()), instances: 0, next_end: None };
+        for row in &rows {
+            all.instances = usize::try_from(row.try_get::<i64, _>("instances")?).unwrap_or(0);
+            let next_end_ms: Option<i64> = row.try_get("next_end_ms")?;
+            all.next_end = next_end_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+            all.leases.push(Lease {
+                shard: u8::try_from(row.try_get::<i16, _>("shard")?).unwrap_or(u8::MAX),
+                holder: row.try_get("instance")?,
+                is_held: row.try_get("is_held")?,
+            });
+        }
+        Ok(all)
+    }
+
+    /// Takes shards from whom they were seen with; those that were got.
+    pub async fn claim_leases(&self, name: &str, seen: &[Lease]) -> Result<Vec<u8>, Error> {
+        if seen.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shards: Vec<i16> = seen.iter().map(|lease| lease.shard.into()).collect();
+        let holders: Vec<Option<&str>> = seen.iter().map(|lease| lease.holder.as_deref()).collect();
+        let rows = self.fetch(sqlx::query(CLAIM).bind(name).bind(&shards).bind(&holders)).await?;
+        let shard = |row: &sqlx::postgres::PgRow| Ok(u8::try_from(row.try_get::<i16, _>(0)?).unwrap_or(u8::MAX));
+        Ok(rows.iter().map(shard).collect::<Result<_, sqlx::Error>>()?)
+    }
+
+    /// Lets others have shards.
+    pub async fn give_back_leases(&self, name: &str, shards: &[u8]) -> Result<(), Error> {
+        if shards.is_empty() {
+            return Ok(());
+        }
+        let shards: Vec<i16> = shards.iter().map(|shard| i16::from(*shard)).collect();
+        self.execute(sqlx::query(GIVE_BACK).bind(name).bind(&shards)).await.map(drop)
+    }
+
+    /// Gives all back and says good-bye.
+    pub async fn leave_leases(&self, name: &str) -> Result<(), Error> {
+        self.execute(sqlx::query(LEAVE).bind(name)).await.map(drop)
+    }
+}
