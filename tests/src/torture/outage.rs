@@ -53,6 +53,8 @@ pub fn round(random: &mut fastrand::Rng) -> Survived {
                     "kill -9 of the reconciler"
                 }
                 3 => {
+                    // Before that it is no daemon yet, and ends as any process does.
+                    reconciler.await_log("started");
                     assert!(reconciler.end("TERM").success(), "the reconciler ends in order on SIGTERM");
                     reconciler = start(&redis, &postgres);
                     "reconciler stopped and started"
