@@ -63,7 +63,7 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run until stopped: publish, adopt, issue, relay
+    /// Run until stopped: publish, adopt, issue, relay, audit
     Run(Run),
     /// Bring the schema to this version
     Migrate(Database),
@@ -75,6 +75,8 @@ pub enum Command {
     Verify(Verify),
     /// Bring the ledger's grants of one coupon back to Redis, and open it; the daemon does so by itself where that is safe
     Restore(Restore),
+    /// Compare both sides down to every grant, and name what differs; exit code 1 if something does and is not repaired
+    Audit(Audit),
     /// Grants that PostgreSQL refused as rows: list, show, retry, discard
     #[command(subcommand)]
     DeadLetters(DeadLetters),
@@ -122,6 +124,11 @@ pub struct Run {
     /// How often everything is compared, to find what no message told of
     #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = interval::parse)]
     pub full_pass_interval: Duration,
+
+    /// How long the audit rests between two rounds over all coupons, in which it compares every grant of both sides and
+    /// puts right what is proved; 0 turns it off
+    #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = interval::parse_or_off)]
+    pub audit_interval: Duration,
 
     /// Rows written in one batch, 1 to 50000
     #[arg(long, default_value_t = 5000, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=50_000))]
@@ -197,6 +204,27 @@ pub struct Restore {
     /// Also where the line of those who wait is lost
     #[arg(long)]
     pub yes: bool,
+}
+
+/// `audit`.
+#[derive(Debug, Args)]
+pub struct Audit {
+    #[command(flatten)]
+    pub redis: Redis,
+
+    #[command(flatten)]
+    pub database: Database,
+
+    /// Only this coupon
+    pub coupon: Option<String>,
+
+    /// Put right what is proved: rows that are missing although the chain says whose they were, and a wrong count of rows
+    #[arg(long)]
+    pub repair: bool,
+
+    /// One JSON array instead of lines
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `dead-letters`.

@@ -9,6 +9,8 @@
 //! ```
 //!
 //! Where several run, leases say which coupons each works on ([`crate::lease`]).
+//!
+//! Beside it the audit compares both sides grant by grant, and owes nobody anything.
 
 use crate::catalog::{Catalog, Reason};
 use crate::error::Error;
@@ -30,9 +32,9 @@ use tokio_util::sync::CancellationToken;
 /// those who wait together.
 pub const WORKERS: u32 = 8;
 
-/// Connections to PostgreSQL: one per worker, and some for the full pass, the keeper, the leases, a page that is read ahead
-/// and a look from outside.
-pub const CONNECTIONS_MAX: u32 = WORKERS + 5;
+/// Connections to PostgreSQL: one per worker, and some for the full pass, the keeper, the leases, a page that is read
+/// ahead, the audit and a look from outside.
+pub const CONNECTIONS_MAX: u32 = WORKERS + 6;
 
 /// What the daemon is told.
 #[derive(Debug, Clone)]
@@ -43,6 +45,8 @@ pub struct Settings {
     pub issue_interval: Duration,
     /// Between two full passes.
     pub full_pass_interval: Duration,
+    /// Between two rounds of the audit; zero for none.
+    pub audit_interval: Duration,
     /// Rows in one batch.
     pub batch_max: u32,
     /// Whether the schema is migrated at the start.
@@ -107,6 +111,11 @@ impl Daemon {
         for _ in 0..WORKERS {
             let daemon = Arc::clone(&self);
             workers.spawn(async move { daemon.work().await });
+        }
+        if !settings.audit_interval.is_zero() {
+            // Like a worker it ends what it is at: a repair is a transaction.
+            let daemon = Arc::clone(&self);
+            workers.spawn(async move { daemon.audit_at(settings.audit_interval).await });
         }
         let sources = async {
             tokio::join!(

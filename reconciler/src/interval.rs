@@ -22,6 +22,14 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+/// Reads the same, or 0 for never.
+pub fn parse_or_off(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" | "0s" => Ok(Duration::ZERO),
+        text => parse(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,5 +42,8 @@ mod tests {
         for bad in ["", "0s", "1", "s", "-1s", "1.5s", "1h", "99999999999999999999s", "1440m1", "1441m"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+        assert_eq!(parse_or_off("0"), Ok(Duration::ZERO));
+        assert_eq!(parse_or_off("1m"), Ok(Duration::from_secs(60)));
+        assert!(parse_or_off("off").is_err());
     }
 }

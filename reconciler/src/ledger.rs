@@ -7,8 +7,10 @@
 //! - `lease`: which reconciler works on which coupons
 //! - `letters`: what becomes of refused rows
 //! - `orphan`: grants of another history
+//! - `audit`: what is compared with Redis, and what of it is put right
 //! - `schema`: the migrations
 
+mod audit;
 mod batch;
 mod coupon;
 mod history;

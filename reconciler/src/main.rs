@@ -3,6 +3,7 @@
 //! The guarantee is in [`relay`]; what keeps both sides together is decided in [`plan`] and done in [`compare`];
 //! what is done about errors stands in [`policy`]. All SQL is in [`ledger`], all Redis commands are in [`redis`].
 
+mod audit;
 mod backoff;
 mod catalog;
 mod check;
@@ -99,6 +100,10 @@ async fn obey(command: Command) -> Result<Exit, Failure> {
             // The next page is read while one is being sent.
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX + 1)?;
             restore::obey(&args, &open_redis(&args.redis)?, &ledger).await
+        }
+        Command::Audit(args) => {
+            let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
+            audit::audit(&open_redis(&args.redis)?, &ledger, &args).await
         }
         Command::DeadLetters(command) => {
             let ledger = open_ledger(command.database(), LOOKING_CONNECTIONS_MAX)?;

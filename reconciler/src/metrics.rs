@@ -1,5 +1,6 @@
 //! What is counted, and how it is shown to Prometheus. The names are API.
 
+use crate::audit::Tally;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -35,6 +36,9 @@ names! {
     DEAD_LETTERS = "counter" "coupon_dead_letters_total" "Grants that PostgreSQL refused, now in coupon_dead_letter.";
     RESTORED = "counter" "coupon_restored_total" "Grants of the ledger that were brought back to Redis.";
     ORPHANS = "counter" "coupon_orphans_total" "Grants of Redis in another history than the ledger's, now in coupon_orphan.";
+    DRIFT = "gauge" "coupon_drift" "Differences between both sides that the audit found and that are left, by kind.";
+    DRIFT_REPAIRED = "counter" "coupon_drift_repaired_total" "Differences that the audit put right, by kind.";
+    AUDIT_ROUNDS = "counter" "coupon_audit_rounds_total" "Rounds of the audit over all coupons.";
     FENCED = "gauge" "coupon_fenced" "Coupons that stay shut, or are not relayed, until an operator acts.";
     SHARDS = "gauge" "coupon_shards" "Shards that this process holds, of 64.";
     KNOWN = "gauge" "coupon_known" "Coupons that the reconciler keeps in memory.";
@@ -70,6 +74,8 @@ pub struct Metrics {
     pub restored: Counter,
     /// Grants that are not of the ledger's history.
     pub orphans: Counter,
+    /// What the audit found.
+    pub drift: Tally,
 }
 
 /// What is measured when somebody asks.
@@ -113,6 +119,11 @@ impl Metrics {
         page.plain(&DEAD_LETTERS, self.dead_letters.get());
         page.plain(&RESTORED, self.restored.get());
         page.plain(&ORPHANS, self.orphans.get());
+        let kinds =
+            |(kind, count): (crate::audit::Kind, u64)| (format!("{{kind=\"{}\"}}", kind.name()), count.to_string());
+        page.labelled(&DRIFT, self.drift.left().map(kinds));
+        page.labelled(&DRIFT_REPAIRED, self.drift.repaired().map(kinds));
+        page.plain(&AUDIT_ROUNDS, self.drift.rounds.get());
         page.plain(&FENCED, gauges.fenced);
         page.plain(&SHARDS, gauges.shards);
         page.plain(&KNOWN, gauges.known);

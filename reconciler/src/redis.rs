@@ -2,6 +2,10 @@
 //!
 //! One connection serves all: commands of many coupons share it as a pipeline. Nothing that blocks is ever sent on it.
 
+mod audit;
+
+pub use audit::{Entry, Held};
+
 use crate::ledger::Link;
 use crate::policy::{self, Remedy};
 use ::redis::aio::MultiplexedConnection;

@@ -36,6 +36,7 @@ pub async fn run(args: cli::Run, ledger: Ledger) -> Result<Exit, Failure> {
         keys: args.redis.key,
         issue_interval: args.issue_interval,
         full_pass_interval: args.full_pass_interval,
+        audit_interval: args.audit_interval,
         batch_max: args.batch_max,
         migrates: !args.no_migrate,
         instance: args.instance.unwrap_or_else(lease::instance_name),

@@ -249,6 +249,6 @@ fn read(row: &PgRow) -> Result<Row, sqlx::Error> {
 }
 
 /// A column that a CHECK keeps from being negative.
-fn unsigned(n: i64) -> u64 {
+pub(super) fn unsigned(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }

@@ -1,0 +1,147 @@
+//! What an audit found.
+
+use super::kind::Kind;
+use coupon_core::coupon::Seq;
+
+/// Findings kept of one coupon: a bound on memory whatever went wrong. The others are counted.
+const FINDINGS_MAX: usize = 1000;
+
+/// One thing that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How it differs.
+    pub kind: Kind,
+    /// The grant, if it is about one.
+    pub seq: Option<Seq>,
+    /// The user, if it is about one who is known.
+    pub user: Option<String>,
+    /// The field or column, if it is about one.
+    pub field: Option<&'static str>,
+    /// What was seen. It may name users, so it is shown to whoever asks and never logged.
+    pub reason: String,
+    /// Whether it was put right.
+    pub is_repaired: bool,
+}
+
+impl Finding {
+    /// About one grant.
+    pub fn of_grant(kind: Kind, seq: Seq, user: Option<String>, reason: impl Into<String>) -> Self {
+        Self { kind, seq: Some(seq), user, field: None, reason: reason.into(), is_repaired: false }
+    }
+
+    /// About a user without a grant.
+    pub fn of_user(kind: Kind, user: String, reason: impl Into<String>) -> Self {
+        Self { kind, seq: None, user: Some(user), field: None, reason: reason.into(), is_repaired: false }
+    }
+
+    /// About a field of the status hash, or a column of table coupon.
+    pub fn of_field(kind: Kind, field: &'static str, reason: impl Into<String>) -> Self {
+        Self { kind, seq: None, user: None, field: Some(field), reason: reason.into(), is_repaired: false }
+    }
+
+    /// Whether both are about the same thing. What exactly was seen of it may change while a sale goes on.
+    fn is_same(&self, other: &Self) -> bool {
+        (self.kind, self.seq, &self.user, self.field) == (other.kind, other.seq, &other.user, other.field)
+    }
+}
+
+/// What was found of one coupon.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The coupon.
+    pub id: String,
+    /// The newest grant that was compared.
+    pub seq: Seq,
+    /// Grants that are dead letters: known losses, no drift.
+    pub dead_letters: u64,
+    /// Granted users who stand earlier in the sorted set than they requested, as COUPON.RESTORE puts those whom two
+    /// primaries let in at once: no drift.
+    pub earlier: u64,
+    /// What differs, in the order of what it is about.
+    pub findings: Vec<Finding>,
+    /// How many findings more there were than are kept.
+    pub more: u64,
+    /// Why both sides could not be compared, if so.
+    pub skipped: Option<String>,
+}
+
+impl Report {
+    /// Nothing found yet.
+    pub fn new(id: &str) -> Self {
+        Self { id: id.to_owned(), ..Self::default() }
+    }
+
+    /// Both sides cannot be compared now.
+    pub fn skipped(id: &str, why: impl Into<String>) -> Self {
+        Self { skipped: Some(why.into()), ..Self::new(id) }
+    }
+
+    /// Adds a finding.
+    pub fn add(&mut self, finding: Finding) {
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(finding);
+        } else if !finding.is_repaired {
+            self.more = self.more.saturating_add(1);
+        }
+    }
+
+    /// How many more findings are kept.
+    pub const fn room(&self) -> usize {
+        FINDINGS_MAX.saturating_sub(self.findings.len())
+    }
+
+    /// Keeps what an earlier look saw too. What only one of them saw was on its way; what was repaired was proved.
+    pub fn confirm(&mut self, earlier: &Self) {
+        self.findings
+            .retain(|finding| finding.is_repaired || earlier.findings.iter().any(|other| finding.is_same(other)));
+        self.more = self.more.min(earlier.more);
+    }
+
+    /// Findings that are left as they are.
+    pub fn left(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| !finding.is_repaired)
+    }
+
+    /// Whether nothing is left to do: all was compared, and what differed is put right.
+    pub fn is_clean(&self) -> bool {
+        self.skipped.is_none() && self.more == 0 && self.left().next().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missing(seq: u64) -> Finding {
+        Finding::of_grant(Kind::RowMissing, Seq(seq), None, seq.to_string())
+    }
+
+    #[test]
+    fn only_what_is_seen_twice_or_repaired_counts() {
+        let (mut first, mut second) = (Report::new("a"), Report::new("a"));
+        first.add(missing(1));
+        first.add(missing(2));
+        second.add(Finding { reason: "said otherwise".into(), ..missing(2) });
+        second.add(missing(3));
+        second.add(Finding { is_repaired: true, ..missing(4) });
+        second.confirm(&first);
+        assert_eq!(second.findings.iter().map(|finding| finding.seq).collect::<Vec<_>>(), [Some(Seq(2)), Some(Seq(4))]);
+        assert!(!second.is_clean());
+        assert_eq!(second.left().count(), 1);
+    }
+
+    #[test]
+    fn a_flood_of_findings_is_counted_and_not_kept() {
+        let mut report = Report::new("a");
+        for seq in 0..FINDINGS_MAX as u64 + 5 {
+            report.add(missing(seq));
+        }
+        assert_eq!((report.findings.len(), report.more, report.room()), (FINDINGS_MAX, 5, 0));
+    }
+
+    #[test]
+    fn what_could_not_be_compared_is_not_clean() {
+        assert!(Report::new("a").is_clean());
+        assert!(!Report::skipped("a", "fenced").is_clean());
+    }
+}

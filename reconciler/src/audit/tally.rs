@@ -1,0 +1,111 @@
+//! What the audit in the background leaves for the metrics, and what of it was logged already.
+
+use super::finding::Report;
+use super::kind::Kind;
+use crate::metrics::Counter;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The drift of one coupon, as it was seen last.
+#[derive(Debug, Default)]
+struct Drift {
+    /// By kind.
+    left: [u64; Kind::ALL.len()],
+    /// Tells whether it is the same as before.
+    fingerprint: u64,
+}
+
+/// The drift of all coupons.
+#[derive(Debug, Default)]
+pub struct Tally {
+    coupons: Mutex<HashMap<String, Drift>>,
+    repaired: [Counter; Kind::ALL.len()],
+    /// Rounds over all coupons.
+    pub rounds: Counter,
+}
+
+impl Tally {
+    // Nothing in here panics while it holds the lock, and if it did, numbers are still numbers.
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Drift>> {
+        self.coupons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what was found of a coupon; whether that is news.
+    pub fn note(&self, report: &Report) -> bool {
+        let mut drift = Drift::default();
+        let mut hasher = DefaultHasher::new();
+        for finding in &report.findings {
+            if finding.is_repaired {
+                self.repaired[finding.kind as usize].add(1);
+            } else {
+                drift.left[finding.kind as usize] += 1;
+                (finding.kind, finding.seq, &finding.user, finding.field).hash(&mut hasher);
+            }
+        }
+        // What is too much to keep is of some kind too; the last one is the most likely.
+        if let Some(last) = report.findings.last() {
+            drift.left[last.kind as usize] += report.more;
+        }
+        drift.fingerprint = hasher.finish();
+        let mut coupons = self.lock();
+        if report.left().next().is_none() {
+            coupons.remove(&report.id);
+            return report.findings.iter().any(|finding| finding.is_repaired);
+        }
+        let is_news = report.findings.iter().any(|finding| finding.is_repaired)
+            || coupons.get(&report.id).is_none_or(|before| before.fingerprint != drift.fingerprint);
+        coupons.insert(report.id.clone(), drift);
+        is_news
+    }
+
+    /// Forgets the other coupons.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
+        self.lock().retain(|id, _| keep(id));
+    }
+
+    /// Findings that are left, by kind.
+    pub fn left(&self) -> impl Iterator<Item = (Kind, u64)> {
+        let coupons = self.lock();
+        let sums = Kind::ALL.map(|kind| (kind, coupons.values().map(|drift| drift.left[kind as usize]).sum()));
+        drop(coupons);
+        sums.into_iter()
+    }
+
+    /// Findings that were put right, by kind.
+    pub fn repaired(&self) -> impl Iterator<Item = (Kind, u64)> {
+        Kind::ALL.into_iter().map(|kind| (kind, self.repaired[kind as usize].get()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::finding::Finding;
+    use coupon_core::coupon::Seq;
+
+    fn report(seqs: &[u64], is_repaired: bool) -> Report {
+        let mut report = Report::new("a");
+        for seq in seqs {
+            let finding = Finding::of_grant(Kind::RowMissing, Seq(*seq), None, "");
+            report.add(Finding { is_repaired, ..finding });
+        }
+        report
+    }
+
+    fn of(counts: impl Iterator<Item = (Kind, u64)>) -> u64 {
+        counts.filter(|(kind, _)| *kind == Kind::RowMissing).map(|(_, count)| count).sum()
+    }
+
+    #[test]
+    fn drift_is_news_once_and_gone_when_it_is_mended() {
+        let tally = Tally::default();
+        assert!(!tally.note(&report(&[], false)));
+        assert!(tally.note(&report(&[1, 2], false)));
+        assert!(!tally.note(&report(&[1, 2], false)));
+        assert!(tally.note(&report(&[1], false)));
+        assert_eq!((of(tally.left()), of(tally.repaired())), (1, 0));
+        assert!(tally.note(&report(&[1], true)));
+        assert_eq!((of(tally.left()), of(tally.repaired())), (0, 1));
+    }
+}
