@@ -1,0 +1,159 @@
+//! `audit --repair`: what is proved is put right, the rest is left and said.
+
+use crate::finding::{audit, finding};
+use crate::sale::{await_level, await_open, insert, key, request, servers};
+use coupon_tests::ledger::{self, Row, rows};
+use coupon_tests::postgres_server::Postgres;
+use coupon_tests::reconciler::{Reconciler, command};
+use coupon_tests::redis_server::Redis;
+
+const GRANTS: u64 = 40;
+
+/// A coupon whose grants are all rows; no reconciler runs.
+fn level(redis: &Redis, postgres: &Postgres, id: &str) {
+    insert(postgres, id, 100, &[("mode", "'INSTANT'")]);
+    let mut reconciler = Reconciler::start(redis, postgres);
+    let mut client = redis.client();
+    await_open(&mut client, id);
+    request(&mut client, id, "u", 1..GRANTS + 1);
+    ledger::await_coupon(postgres, id, "seq", &GRANTS.to_string());
+    coupon_tests::deadline::eventually_true("all is acknowledged", || {
+        client.run(&format!("COUPON.INFO {}", key(id))).field("persisted").int() == GRANTS as i64
+    });
+    reconciler.kill();
+}
+
+/// What of a row the sorted set proves.
+fn proved(rows: &[Row]) -> Vec<(u64, &str, u64, u64, i64)> {
+    rows.iter().map(|row| (row.seq, row.user.as_str(), row.requested_at_us, row.epoch, row.chain)).collect()
+}
+
+fn clean_afterwards(redis: &Redis, postgres: &Postgres) {
+    let (code, coupons) = audit(redis, postgres, &[]);
+    assert_eq!((code, crate::finding::all_left(&coupons)), (Some(0), vec![]));
+    ledger::assert_whole(postgres, "a");
+}
+
+#[test]
+fn missing_rows_come_back_from_the_stream_as_they_were() {
+    let (redis, postgres) = servers();
+    level(&redis, &postgres, "a");
+    let before = rows(&postgres, "a");
+    for missing in ["seq = 1", "seq = 40", "seq between 7 and 19", "seq % 2 = 0", "true"] {
+        postgres.run(&format!("delete from user_coupon where coupon_id = 'a' and {missing}"));
+        let (code, coupons) = audit(&redis, &postgres, &["--repair"]);
+        assert_eq!((code, coupons[0].left.len()), (Some(0), 0), "{missing}: {coupons:?}");
+        assert!(!coupons[0].repaired.is_empty(), "{missing}");
+        assert_eq!(rows(&postgres, "a"), before, "{missing}");
+        clean_afterwards(&redis, &postgres);
+    }
+}
+
+#[test]
+fn missing_rows_come_back_from_the_sorted_set_where_the_stream_is_trimmed() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    assert!(command(&redis, &postgres, &["migrate"]).status.success());
+    level(&redis, &postgres, "a");
+    let before = rows(&postgres, "a");
+    for missing in ["seq = 1", "seq = 40", "seq between 7 and 19", "seq between 30 and 40", "seq % 3 = 0", "true"] {
+        postgres.run(&format!("delete from user_coupon where coupon_id = 'a' and {missing}"));
+        let (code, coupons) = audit(&redis, &postgres, &["--repair"]);
+        assert_eq!((code, coupons[0].left.len()), (Some(0), 0), "{missing}: {coupons:?}");
+        let after = rows(&postgres, "a");
+        assert_eq!(proved(&after), proved(&before), "{missing}");
+        assert!(after.iter().all(|row| row.granted_at_ms >= row.requested_at_us / 1000), "{missing}");
+        assert!(after.windows(2).all(|pair| pair[0].granted_at_ms <= pair[1].granted_at_ms), "{missing}");
+        clean_afterwards(&redis, &postgres);
+    }
+}
+
+#[test]
+fn a_wrong_count_is_counted_again() {
+    let (redis, postgres) = servers();
+    level(&redis, &postgres, "a");
+    for wrong in ["granted - 5", "0"] {
+        postgres.run(&format!("update coupon set granted = {wrong} where id = 'a'"));
+        let (code, coupons) = audit(&redis, &postgres, &["--repair", "a"]);
+        assert_eq!((code, coupons[0].left.len()), (Some(0), 0), "{coupons:?}");
+        assert_eq!(coupons[0].repaired, [finding("count_wrong", None, None, Some("granted"))]);
+        clean_afterwards(&redis, &postgres);
+    }
+    // With the rows that were deleted.
+    postgres.run("delete from user_coupon where coupon_id = 'a' and seq <= 9; update coupon set granted = granted - 9 where id = 'a'");
+    let (code, coupons) = audit(&redis, &postgres, &["--repair", "a"]);
+    assert_eq!((code, coupons[0].repaired.len()), (Some(0), 9), "{coupons:?}");
+    clean_afterwards(&redis, &postgres);
+}
+
+#[test]
+fn what_is_not_proved_is_left_and_said() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    assert!(command(&redis, &postgres, &["migrate"]).status.success());
+    level(&redis, &postgres, "a");
+    let mut client = redis.client();
+    client.run(&format!("ZREM {}:issued u5", key("a")));
+    postgres.run("delete from user_coupon where coupon_id = 'a' and seq in (5, 20); update user_coupon set user_id = 'mallory' where coupon_id = 'a' and seq = 30");
+    for repaired in [vec![finding("row_missing", Some(20), Some("u20"), None)], vec![]] {
+        let (code, coupons) = audit(&redis, &postgres, &["--repair"]);
+        assert_eq!(code, Some(1));
+        assert_eq!(
+            coupons[0].left,
+            [finding("row_missing", Some(5), None, None), finding("row_altered", Some(30), Some("mallory"), None)]
+        );
+        assert_eq!(coupons[0].repaired, repaired);
+    }
+}
+
+#[test]
+fn a_row_that_postgresql_refuses_is_left_and_said() {
+    let (redis, postgres) = servers();
+    level(&redis, &postgres, "a");
+    postgres.run(
+        "delete from user_coupon where coupon_id = 'a' and seq = 13;
+         alter table user_coupon add constraint no_thirteen check (user_id <> 'u13')",
+    );
+    let (code, coupons) = audit(&redis, &postgres, &["--repair"]);
+    assert_eq!((code, coupons[0].left.len(), coupons[0].repaired.len()), (Some(1), 1, 0), "{coupons:?}");
+    postgres.run("alter table user_coupon drop constraint no_thirteen");
+    assert_eq!(audit(&redis, &postgres, &["--repair"]).0, Some(0));
+    clean_afterwards(&redis, &postgres);
+}
+
+#[test]
+fn dead_letters_and_their_retry_are_no_drift() {
+    let (redis, postgres) = servers();
+    postgres.run("alter table user_coupon add constraint no_thirteen check (user_id not like '%3')");
+    level(&redis, &postgres, "a");
+    let (code, coupons) = audit(&redis, &postgres, &[]);
+    assert_eq!((code, coupons[0].left.len(), coupons[0].dead_letters), (Some(0), 0, 4), "{coupons:?}");
+    postgres.run("delete from user_coupon where coupon_id = 'a' and seq in (12, 14)");
+    assert_eq!(audit(&redis, &postgres, &["--repair"]).0, Some(0));
+    clean_afterwards(&redis, &postgres);
+    postgres.run("alter table user_coupon drop constraint no_thirteen");
+    assert!(command(&redis, &postgres, &["dead-letters", "retry", "a", "--all"]).status.success());
+    clean_afterwards(&redis, &postgres);
+    assert_eq!(ledger::dead_letters(&postgres, "a"), []);
+}
+
+#[test]
+fn rows_can_come_back_while_the_relay_works() {
+    let (redis, postgres) = servers();
+    insert(&postgres, "a", 100_000, &[("mode", "'INSTANT'")]);
+    let _reconciler = Reconciler::start(&redis, &postgres);
+    let mut client = redis.client();
+    await_open(&mut client, "a");
+    request(&mut client, "a", "u", 0..2000);
+    ledger::await_coupon(&postgres, "a", "seq", "2000");
+    for round in 1..=5 {
+        postgres.run("delete from user_coupon where coupon_id = 'a' and seq between 500 and 1500");
+        std::thread::scope(|scope| {
+            scope.spawn(|| request(&mut redis.client(), "a", "u", round * 2000..(round + 1) * 2000));
+            // Only the first thousand findings are kept, and all of them are repaired.
+            let output = command(&redis, &postgres, &["audit", "--repair", "a"]);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        });
+        ledger::await_coupon(&postgres, "a", "seq", &((round + 1) * 2000).to_string());
+    }
+    await_level(&redis, &postgres, "a", 12_000);
+    clean_afterwards(&redis, &postgres);
+}
