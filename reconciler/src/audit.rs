@@ -30,7 +30,9 @@ use crate::cli;
 use crate::error::Error;
 use crate::exit::{Exit, Failure};
 use crate::ledger::{Ledger, Row};
+use crate::policy::{self, Remedy};
 use crate::redis::Redis;
+use crate::restore;
 use coupon_core::coupon::Seq;
 use coupon_core::key::KeyPattern;
 use finding::Report;
@@ -62,6 +64,8 @@ pub enum Scope {
     Nothing,
     /// What the ledger lacks and Redis proves.
     Ledger,
+    /// That, and what Redis lacks and the ledger proves. The coupon is shut meanwhile, which somebody has to ask for.
+    Both,
 }
 
 /// An audit of both sides.
@@ -86,10 +90,40 @@ impl Audit<'_> {
             return Ok(first);
         }
         self.settle(id).await?;
-        let intent = if scope == Scope::Ledger { Intent::Mend } else { Intent::Look };
+        let intent = if scope == Scope::Nothing { Intent::Look } else { Intent::Mend };
         let mut second = self.look(id, intent).await?;
         second.confirm(&first);
+        if scope == Scope::Both && second.is_mended_by_restoring() {
+            return self.restore(second).await;
+        }
         Ok(second)
+    }
+
+    /// Puts the ledger's grants in the place of what Redis has, and looks at what has become of the findings.
+    async fn restore(&self, mut report: Report) -> Result<Report, Error> {
+        let key = self.keys.key(&report.id);
+        if self.redis.has_lost_its_line(&key).await? {
+            tracing::warn!(
+                coupon = report.id,
+                "the :issued key is gone, and with it the line of those who waited; bring it back, or give them up with \
+                 `coupon-reconciler restore COUPON --from-start --yes`"
+            );
+            return Ok(report);
+        }
+        match restore::from_start(self.redis, self.ledger, &report.id, &key).await {
+            Ok(()) => {}
+            Err(error) if matches!(policy::remedy(&error), Remedy::Reconnect(_)) => return Err(error),
+            Err(error) => {
+                tracing::warn!(coupon = report.id, "Redis could not be brought back to the ledger: {error}");
+                return Ok(report);
+            }
+        }
+        let after = self.look(&report.id, Intent::Look).await?;
+        match after.skipped {
+            Some(why) => report.skipped = Some(why),
+            None => report.take_repairs(after),
+        }
+        Ok(report)
     }
 
     /// Waits until every grant is a row, but not for long: in a sale there is always one on its way, and without a
@@ -142,7 +176,7 @@ pub async fn audit(redis: &Redis, ledger: &Ledger, args: &cli::Audit) -> Result<
     ledger.ping().await.map_err(|error| crate::unreachable("PostgreSQL", &error))?;
     let audit =
         Audit { redis, ledger, keys: &args.redis.key, pace: Pace::full(), is_watched: io::stderr().is_terminal() };
-    let scope = if args.repair { Scope::Ledger } else { Scope::Nothing };
+    let scope = if args.repair { Scope::Both } else { Scope::Nothing };
     let mut showing = Showing { json: args.json, reports: Vec::new(), coupons: 0, sum: Sum::default() };
     if let Some(id) = &args.coupon {
         if ledger.row(id).await.map_err(|error| failed(&error))?.is_none() {

@@ -218,7 +218,9 @@ pub struct Audit {
     /// Only this coupon
     pub coupon: Option<String>,
 
-    /// Put right what is proved: rows that are missing although the chain says whose they were, and a wrong count of rows
+    /// Put right what is proved: rows that are missing although the chain says whose they were, a wrong count of rows,
+    /// and granted users whom Redis lacks or holds elsewhere. For the last the coupon is shut while Redis is restored from
+    /// the ledger, so the audit of `run` leaves that to this command
     #[arg(long)]
     pub repair: bool,
 

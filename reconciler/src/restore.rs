@@ -12,7 +12,7 @@ mod command;
 mod fork;
 mod rebuild;
 
-pub use command::obey;
+pub use command::{from_start, obey};
 pub use rebuild::Rebuild;
 
 use crate::error::Error;

@@ -97,6 +97,27 @@ impl Report {
         self.more = self.more.min(earlier.more);
     }
 
+    /// Whether all that is left would be right if Redis had the ledger's grants. If the ledger is doubtful too, or
+    /// somebody stands in the line who should not, it would not.
+    pub fn is_mended_by_restoring(&self) -> bool {
+        let is_mended =
+            |finding: &Finding| matches!(finding.kind, Kind::MemberMissing | Kind::ScoreWrong | Kind::CounterWrong);
+        self.skipped.is_none() && self.left().next().is_some() && self.left().all(is_mended)
+    }
+
+    /// Takes over what a later look no longer sees as put right, and what else it sees.
+    pub fn take_repairs(&mut self, later: Self) {
+        for finding in &mut self.findings {
+            finding.is_repaired |= !later.findings.iter().any(|other| finding.is_same(other));
+        }
+        for finding in later.findings {
+            if !self.findings.iter().any(|known| finding.is_same(known)) {
+                self.add(finding);
+            }
+        }
+        (self.more, self.earlier) = (later.more, later.earlier);
+    }
+
     /// Findings that are left as they are.
     pub fn left(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| !finding.is_repaired)
@@ -128,6 +149,20 @@ mod tests {
         assert_eq!(second.findings.iter().map(|finding| finding.seq).collect::<Vec<_>>(), [Some(Seq(2)), Some(Seq(4))]);
         assert!(!second.is_clean());
         assert_eq!(second.left().count(), 1);
+    }
+
+    #[test]
+    fn what_is_gone_after_a_restore_was_put_right() {
+        let of = |seq| Finding { kind: Kind::MemberMissing, ..missing(seq) };
+        let (mut report, mut later) = (Report::new("a"), Report::new("a"));
+        report.add(of(1));
+        report.add(of(2));
+        assert!(report.is_mended_by_restoring());
+        later.add(of(2));
+        later.add(missing(3));
+        report.take_repairs(later);
+        assert_eq!(report.left().map(|finding| finding.seq).collect::<Vec<_>>(), [Some(Seq(2)), Some(Seq(3))]);
+        assert!(!report.is_mended_by_restoring(), "the ledger lacks a row");
     }
 
     #[test]

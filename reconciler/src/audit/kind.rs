@@ -82,11 +82,13 @@ impl Kind {
             Self::RowExtra => "delete the row, unless whoever inserted it can say why it is there",
             Self::CountWrong => "`audit --repair` counts again once the rows are whole",
             Self::PositionWrong => "set coupon.seq and coupon.chain to those of the newest row or dead letter",
-            Self::MemberMissing | Self::ScoreWrong => "`coupon-reconciler restore COUPON --from-start` puts it right",
+            Self::MemberMissing | Self::ScoreWrong => {
+                "`audit --repair` restores Redis from the ledger, if nothing else is wrong; the coupon is shut meanwhile"
+            }
             Self::MemberForeign => "ZREM the user from the :issued key, and let them request",
             Self::CounterWrong => {
-                "`coupon-reconciler restore COUPON --from-start` puts it right once every grant is a row; COUPON.OPEN \
-                 alone mends `remaining`"
+                "`audit --repair` restores Redis from the ledger, if nothing else is wrong; the coupon is shut meanwhile. \
+                 COUPON.OPEN alone mends `remaining`"
             }
             Self::EntryWrong => {
                 "XDEL an entry that is no grant; for a lost or altered one, `coupon-reconciler restore COUPON` goes \

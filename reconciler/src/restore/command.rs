@@ -49,20 +49,32 @@ pub async fn obey(args: &cli::Restore, redis: &Redis, ledger: &Ledger) -> Result
             ),
         ));
     }
-    for _ in 0..TRIES_MAX {
-        match order.run(args.from_start).await {
-            Ok(()) => return Ok(Exit::Ok),
-            Err(error) if policy::remedy(&error) == Remedy::Compare && !order.stop.is_cancelled() => {
-                tracing::debug!(coupon = id, %error, "somebody else works on the coupon; trying again");
-            }
-            Err(error) => return Err(failed(id, &error)),
-        }
-    }
-    Err(failed(id, &Error::Moved))
+    let done = order.persist(args.from_start).await.map_err(|error| failed(id, &error))?;
+    println!("{done}");
+    Ok(Exit::Ok)
+}
+
+/// Puts all of the ledger's grants in the place of what Redis has, for the audit, which has seen that they differ.
+pub async fn from_start(redis: &Redis, ledger: &Ledger, id: &str, key: &str) -> Result<(), Error> {
+    let (metrics, stop, key) = (Metrics::default(), CancellationToken::new(), key.to_owned());
+    Order { redis, ledger, metrics, stop, id, key }.persist(true).await.map(drop)
 }
 
 impl Order<'_> {
-    async fn run(&self, from_start: bool) -> Result<(), Error> {
+    /// Tries until nobody else works on the coupon at the same time; what was done.
+    async fn persist(&self, from_start: bool) -> Result<String, Error> {
+        for _ in 0..TRIES_MAX {
+            match self.run(from_start).await {
+                Err(error) if policy::remedy(&error) == Remedy::Compare && !self.stop.is_cancelled() => {
+                    tracing::debug!(coupon = self.id, %error, "somebody else works on the coupon; trying again");
+                }
+                done => return done,
+            }
+        }
+        Err(Error::Moved)
+    }
+
+    async fn run(&self, from_start: bool) -> Result<String, Error> {
         let id = self.id;
         let row = self.ledger.row(id).await?;
         let row = row.ok_or_else(|| Error::Held("there is no such coupon in the ledger".into()))?;
@@ -84,10 +96,9 @@ impl Order<'_> {
         } else {
             match self.redis.resume(&self.key, epoch, position).await? {
                 Resumed::Open => {
-                    println!(
+                    return Ok(format!(
                         "Redis holds the ledger's {position}, nothing was to be restored; --from-start restores all"
-                    );
-                    return Ok(());
+                    ));
                 }
                 Resumed::Undecided(why) => return Err(Error::Held(why)),
                 Resumed::Behind(_) | Resumed::Diverged(_) => restoration.run().await?,
@@ -97,12 +108,11 @@ impl Order<'_> {
             Resumed::Open => {}
             _ => return Err(Error::Moved),
         }
-        println!(
+        Ok(format!(
             "restored: {} grants sent, {} in coupon_orphan; coupon {id} is open at epoch {epoch} with the ledger's {position}",
             self.metrics.restored.get(),
             self.metrics.orphans.get()
-        );
-        Ok(())
+        ))
     }
 
     /// Takes an epoch, and saves what of the stream can still become rows.

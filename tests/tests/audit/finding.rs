@@ -24,6 +24,8 @@ pub struct Audited {
     pub repaired: Vec<Finding>,
     /// Why it was not compared.
     pub skipped: Option<String>,
+    /// Users who stand earlier than they requested.
+    pub earlier: u64,
     /// Known losses.
     pub dead_letters: u64,
 }
@@ -60,6 +62,7 @@ fn read(coupon: &Value) -> Audited {
         left,
         repaired,
         skipped: text(&coupon["skipped"]),
+        earlier: coupon["earlier"].as_u64().expect("a count"),
         dead_letters: coupon["dead_letters"].as_u64().expect("a count"),
     }
 }

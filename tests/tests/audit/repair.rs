@@ -157,3 +157,85 @@ fn rows_can_come_back_while_the_relay_works() {
     await_level(&redis, &postgres, "a", 12_000);
     clean_afterwards(&redis, &postgres);
 }
+
+#[test]
+fn redis_is_brought_back_to_the_ledger_where_only_redis_is_wrong() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    assert!(command(&redis, &postgres, &["migrate"]).status.success());
+    level(&redis, &postgres, "a");
+    let mut client = redis.client();
+    // Grants that are no rows yet become rows first.
+    request(&mut client, "a", "v", 0..3);
+    let first = format!("ZRANGE {}:issued 0 0 WITHSCORES", key("a"));
+    let score: f64 = client.run(&first).array()[1].text().parse().expect("a score");
+    for (number, wrong) in [
+        "ZREM K:issued u5".to_owned(),
+        "ZREM K:issued u1 u7 u40".to_owned(),
+        format!("ZADD K:issued {} u5", score + 3e9),
+        "HINCRBY K seq 1".to_owned(),
+        "HINCRBY K seq -1".to_owned(),
+        "HINCRBY K chain 1".to_owned(),
+        "HINCRBY K remaining 7".to_owned(),
+        "HSET K persisted 1000".to_owned(),
+        "HSET K granted_to 9007199254740991".to_owned(),
+        "HSET K granted_to 1".to_owned(),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let reply = client.run(&wrong.replace('K', &key("a")));
+        assert!(!reply.is_error(), "{wrong}: {reply}");
+        let (code, coupons) = audit(&redis, &postgres, &["--repair", "a"]);
+        assert_eq!((code, coupons[0].left.len()), (Some(0), 0), "{wrong}: {coupons:?}");
+        assert!(!coupons[0].repaired.is_empty(), "{wrong}");
+        clean_afterwards(&redis, &postgres);
+        assert_eq!(rows(&postgres, "a").len() as u64, GRANTS + 3 + number as u64, "{wrong}");
+        assert_eq!(postgres.value("select count(*) from coupon_orphan"), "0", "{wrong}");
+        assert_eq!(client.run(&format!("COUPON.STATUS {} u5", key("a"))).text(), "PERSISTED", "{wrong}");
+        assert_eq!(client.run(&format!("COUPON.REQUEST {} w{number}", key("a"))).text(), "GRANTED", "{wrong}");
+        let output = command(&redis, &postgres, &["audit", "a"]);
+        assert!(output.status.success(), "{wrong}: {}", String::from_utf8_lossy(&output.stdout));
+        relay_the_rest(&redis, &postgres, number);
+    }
+}
+
+/// The grant that the test made becomes a row, so that the next round begins level.
+fn relay_the_rest(redis: &Redis, postgres: &Postgres, number: usize) {
+    let mut reconciler = Reconciler::start(redis, postgres);
+    ledger::await_coupon(postgres, "a", "seq", &(GRANTS + 4 + number as u64).to_string());
+    assert_eq!(reconciler.end("TERM").code(), Some(0));
+}
+
+#[test]
+fn redis_is_left_alone_where_the_ledger_is_doubtful_or_the_line_is_gone() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    assert!(command(&redis, &postgres, &["migrate"]).status.success());
+    level(&redis, &postgres, "a");
+    let mut client = redis.client();
+    let epoch = || postgres.value("select epoch from coupon where id = 'a'");
+    let before = epoch();
+    postgres.run("update user_coupon set user_id = 'mallory' where coupon_id = 'a' and seq = 30");
+    client.run(&format!("ZREM {}:issued u5", key("a")));
+    let (code, coupons) = audit(&redis, &postgres, &["--repair"]);
+    assert_eq!((code, coupons[0].left.len(), epoch()), (Some(1), 2, before.clone()), "{coupons:?}");
+    postgres.run("update user_coupon set user_id = 'u30' where coupon_id = 'a' and seq = 30");
+    client.run(&format!("DEL {}:issued", key("a")));
+    let (code, coupons) = audit(&redis, &postgres, &["--repair"]);
+    assert_eq!((code, coupons[0].left.len() as u64, epoch()), (Some(1), GRANTS, before), "{coupons:?}");
+    assert!(command(&redis, &postgres, &["restore", "a", "--from-start", "--yes"]).status.success());
+    clean_afterwards(&redis, &postgres);
+}
+
+#[test]
+fn users_whom_a_restore_put_before_those_who_wait_are_a_note() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    assert!(command(&redis, &postgres, &["migrate"]).status.success());
+    level(&redis, &postgres, "a");
+    let mut client = redis.client();
+    client.run(&format!("ZADD {}:issued 5000 early", key("a")));
+    let (code, coupons) = audit(&redis, &postgres, &[]);
+    assert_eq!((code, coupons[0].left.len()), (Some(1), 1), "{coupons:?}");
+    assert!(command(&redis, &postgres, &["restore", "a", "--from-start"]).status.success());
+    let (code, coupons) = audit(&redis, &postgres, &[]);
+    assert_eq!((code, coupons[0].left.len(), coupons[0].earlier), (Some(0), 0, GRANTS), "{coupons:?}");
+}
