@@ -120,11 +120,11 @@ impl Restoration<'_> {
     }
 
     async fn page(&self, after: Seq) -> Result<Vec<Link>, Error> {
-        let left = self.ledger_at.seq.0.saturating_sub(after.0).min(PAGE);
-        if left == 0 {
+        let to = Seq(after.0.saturating_add(PAGE).min(self.ledger_at.seq.0));
+        if to <= after {
             return Ok(Vec::new());
         }
-        Ok(self.ledger.history(self.id, after, u32::try_from(left).unwrap_or(u32::MAX)).await?)
+        Ok(self.ledger.span(self.id, after, to).await?)
     }
 
     async fn send_page(&self, after: &mut Position, page: &[Link]) -> Result<(), Error> {

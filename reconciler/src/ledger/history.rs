@@ -25,21 +25,21 @@ pub struct Link {
     pub is_dead: bool,
 }
 
-/// Both tables are read by their key (coupon, seq), so a page costs the same wherever it begins. The upper bound says what
-/// a limit would, as numbers have no gaps; but a limit is served by sorting all the rest of the coupon where the table has
-/// not been analyzed yet. `extract` is exact: since PostgreSQL 14 it gives numeric.
+/// Both tables are read by their key (coupon, seq), so a page costs the same wherever it begins. The upper bound says so to
+/// PostgreSQL too: with a limit alone it sorts all the rest of the coupon where the table has not been analyzed yet.
+/// `extract` is exact: since PostgreSQL 14 it gives numeric.
 const HISTORY: &str = "
     select seq, user_id, requested_us, granted_ms, chain, is_dead from (
         (select seq, user_id, (extract(epoch from requested_at) * 1000000)::bigint as requested_us,
                 (extract(epoch from granted_at) * 1000)::bigint as granted_ms, chain, false as is_dead
-         from user_coupon where coupon_id = $1 and seq > $2 and seq <= $2 + $3)
+         from user_coupon where coupon_id = $1 and seq > $2 and seq <= $3 order by seq limit $4)
         union all
         (select seq, user_id, (extract(epoch from requested_at) * 1000000)::bigint,
                 (extract(epoch from granted_at) * 1000)::bigint, chain, true
-         from coupon_dead_letter where coupon_id = $1 and seq > $2 and seq <= $2 + $3)
+         from coupon_dead_letter where coupon_id = $1 and seq > $2 and seq <= $3 order by seq limit $4)
     ) as grants
     order by seq, is_dead
-    limit $3";
+    limit $4";
 
 const CHAINS: &str = "
     select seq, chain from user_coupon where coupon_id = $1 and seq = any($2)
@@ -60,13 +60,22 @@ impl Ledger {
 
     /// The grants after a number, at most so many.
     pub async fn history(&self, id: &str, after: Seq, limit: u32) -> Result<Vec<Link>, sqlx::Error> {
-        let rows =
-            sqlx::query(HISTORY).bind(id).bind(count(after.0)).bind(i64::from(limit)).fetch_all(&self.pool).await?;
-        rows.iter().map(read).collect()
+        self.links(id, after, Seq(u64::MAX), limit.into()).await
+    }
+
+    /// The grants after a number, up to another one: fewer if the ledger has a gap there.
+    pub async fn span(&self, id: &str, after: Seq, to: Seq) -> Result<Vec<Link>, sqlx::Error> {
+        // A number that is both a row and a dead letter, by mistake, comes twice.
+        self.links(id, after, to, count(to.0.saturating_sub(after.0)).saturating_mul(2)).await
+    }
+
+    async fn links(&self, id: &str, after: Seq, to: Seq, limit: i64) -> Result<Vec<Link>, sqlx::Error> {
+        let query = sqlx::query(HISTORY).bind(id).bind(count(after.0)).bind(count(to.0)).bind(limit);
+        query.fetch_all(&self.pool).await?.iter().map(read).collect()
     }
 }
 
-pub(super) fn read(row: &PgRow) -> Result<Link, sqlx::Error> {
+fn read(row: &PgRow) -> Result<Link, sqlx::Error> {
     let number = |column: &str| row.try_get::<i64, _>(column).map(|n| u64::try_from(n).unwrap_or(0));
     Ok(Link {
         seq: Seq(number("seq")?),
