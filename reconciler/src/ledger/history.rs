@@ -75,7 +75,7 @@ impl Ledger {
     }
 }
 
-fn read(row: &PgRow) -> Result<Link, sqlx::Error> {
+pub(super) fn read(row: &PgRow) -> Result<Link, sqlx::Error> {
     let number = |column: &str| row.try_get::<i64, _>(column).map(|n| u64::try_from(n).unwrap_or(0));
     Ok(Link {
         seq: Seq(number("seq")?),
