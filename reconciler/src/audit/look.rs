@@ -181,16 +181,16 @@ impl Look<'_> {
     /// Follows rows and dead letters, and finds their users in the sorted set.
     async fn links(&mut self) -> Result<(), Error> {
         let audit = self.audit;
-        while self.trace.seq() < self.row.position.seq {
-            let mut links = audit.ledger.history(&self.row.id, self.trace.seq(), PAGE).await?;
-            let is_last = links.len() < PAGE as usize;
-            if let Some(last) = links.last().map(|link| link.seq)
-                && !is_last
-            {
-                // A row and a dead letter of one number belong together: both come with the next page.
-                links.retain(|link| link.seq < last);
-            }
-            links.retain(|link| link.seq <= self.row.position.seq);
+        let mut after = Seq(0);
+        while after < self.row.position.seq {
+            // A page ends at a number, so that one with gaps holds less, and one without anything is not the end.
+            let mut links = audit.ledger.history(&self.row.id, after, PAGE).await?;
+            after = match links.last() {
+                // It was cut short. A row and a dead letter of one number belong together: both come with the next page.
+                Some(last) if links.len() == PAGE as usize => Seq(last.seq.0.saturating_sub(1)),
+                _ => Seq(after.0.saturating_add(u64::from(PAGE))),
+            };
+            links.retain(|link| link.seq <= after && link.seq <= self.row.position.seq);
             let users: Vec<&str> = links.iter().map(|link| link.user.as_str()).collect();
             let scores = if self.sees_redis { audit.redis.scores(self.key, &users).await? } else { Vec::new() };
             let pairs: Vec<(&Link, Option<f64>)> =
@@ -199,10 +199,7 @@ impl Look<'_> {
                 self.link(same).await?;
             }
             audit.progress(self.trace.seq(), self.row);
-            if is_last {
-                break;
-            }
-            if !audit.pace.rest().await {
+            if after < self.row.position.seq && !audit.pace.rest().await {
                 self.is_cut_off = true;
                 break;
             }

@@ -239,3 +239,24 @@ fn users_whom_a_restore_put_before_those_who_wait_are_a_note() {
     let (code, coupons) = audit(&redis, &postgres, &[]);
     assert_eq!((code, coupons[0].left.len(), coupons[0].earlier), (Some(0), 0, GRANTS), "{coupons:?}");
 }
+
+#[test]
+fn gaps_of_any_size_are_filled() {
+    const MANY: u64 = 9000;
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    assert!(command(&redis, &postgres, &["migrate"]).status.success());
+    insert(&postgres, "a", MANY, &[("mode", "'INSTANT'")]);
+    let mut reconciler = Reconciler::start(&redis, &postgres);
+    await_open(&mut redis.client(), "a");
+    request(&mut redis.client(), "a", "u", 1..MANY + 1);
+    ledger::await_coupon(&postgres, "a", "status, seq", "ISSUED|9000");
+    assert_eq!(reconciler.end("TERM").code(), Some(0));
+    let before = rows(&postgres, "a");
+    for missing in ["seq = 1500", "seq in (2000, 2001, 4000)", "seq between 1500 and 6500", "seq > 1999", "true"] {
+        postgres.run(&format!("delete from user_coupon where coupon_id = 'a' and {missing}"));
+        let output = command(&redis, &postgres, &["audit", "--repair", "a"]);
+        assert!(output.status.success(), "{missing}: {}", String::from_utf8_lossy(&output.stdout));
+        assert_eq!(proved(&rows(&postgres, "a")), proved(&before), "{missing}");
+        clean_afterwards(&redis, &postgres);
+    }
+}
