@@ -183,14 +183,10 @@ impl Look<'_> {
         let audit = self.audit;
         let mut after = Seq(0);
         while after < self.row.position.seq {
-            // A page ends at a number, so that one with gaps holds less, and one without anything is not the end.
-            let mut links = audit.ledger.history(&self.row.id, after, PAGE).await?;
-            after = match links.last() {
-                // It was cut short. A row and a dead letter of one number belong together: both come with the next page.
-                Some(last) if links.len() == PAGE as usize => Seq(last.seq.0.saturating_sub(1)),
-                _ => Seq(after.0.saturating_add(u64::from(PAGE))),
-            };
-            links.retain(|link| link.seq <= after && link.seq <= self.row.position.seq);
+            // A page ends at a number: with gaps it holds less, and may hold nothing.
+            let to = Seq(after.0.saturating_add(u64::from(PAGE))).min(self.row.position.seq);
+            let links = audit.ledger.span(&self.row.id, after, to).await?;
+            after = to;
             let users: Vec<&str> = links.iter().map(|link| link.user.as_str()).collect();
             let scores = if self.sees_redis { audit.redis.scores(self.key, &users).await? } else { Vec::new() };
             let pairs: Vec<(&Link, Option<f64>)> =
