@@ -17,6 +17,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(9);
 pub async fn run(args: cli::Run, ledger: Ledger) -> Result<Exit, Failure> {
     #[cfg(feature = "pause-points")]
     crate::pause::check().map_err(|message| Failure::new(Exit::Usage, message))?;
+    // Before anything is said or begun: whoever has read "started" may send SIGTERM, and is owed an end in order.
+    let stop = CancellationToken::new();
+    signal::listen(stop.clone())
+        .map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be heard: {error}")))?;
     let redis = crate::open_redis(&args.redis)?;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
         Failure::new(
@@ -41,9 +45,6 @@ pub async fn run(args: cli::Run, ledger: Ledger) -> Result<Exit, Failure> {
         migrates: !args.no_migrate,
         instance: args.instance.unwrap_or_else(lease::instance_name),
     };
-    let stop = CancellationToken::new();
-    signal::listen(stop.clone())
-        .map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be heard: {error}")))?;
     let daemon = Daemon::new(redis, ledger, &settings, stop.clone());
     tokio::spawn(http::serve(listener, Arc::clone(&daemon)));
     let running = tokio::spawn(daemon.run(settings));
