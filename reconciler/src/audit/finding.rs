@@ -61,6 +61,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// How many findings more there were than are kept.
     pub more: u64,
+    /// How many more were put right than are kept.
+    pub more_repaired: u64,
     /// Why both sides could not be compared, if so.
     pub skipped: Option<String>,
 }
@@ -80,7 +82,9 @@ impl Report {
     pub fn add(&mut self, finding: Finding) {
         if self.findings.len() < FINDINGS_MAX {
             self.findings.push(finding);
-        } else if !finding.is_repaired {
+        } else if finding.is_repaired {
+            self.more_repaired = self.more_repaired.saturating_add(1);
+        } else {
             self.more = self.more.saturating_add(1);
         }
     }

@@ -15,6 +15,7 @@ struct Shown<'a> {
     skipped: Option<&'a str>,
     findings: Vec<ShownFinding<'a>>,
     more_findings: u64,
+    more_repaired: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,6 +46,7 @@ fn shown(report: &Report) -> Shown<'_> {
         skipped: report.skipped.as_deref(),
         findings: report.findings.iter().map(shown_finding).collect(),
         more_findings: report.more,
+        more_repaired: report.more_repaired,
     }
 }
 
@@ -88,6 +90,9 @@ pub fn write_lines(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     if report.more > 0 {
         writeln!(out, "{id}  and {} findings more", report.more)?;
     }
+    if report.more_repaired > 0 {
+        writeln!(out, "{id}  and {} more REPAIRED", report.more_repaired)?;
+    }
     if report.dead_letters > 0 {
         writeln!(
             out,
@@ -127,7 +132,8 @@ impl Sum {
     pub fn add(&mut self, report: &Report) {
         let left = report.left().count() as u64;
         self.left = self.left.saturating_add(left).saturating_add(report.more);
-        self.repaired = self.repaired.saturating_add((report.findings.len() as u64).saturating_sub(left));
+        let repaired = (report.findings.len() as u64).saturating_sub(left).saturating_add(report.more_repaired);
+        self.repaired = self.repaired.saturating_add(repaired);
         self.skipped = self.skipped.saturating_add(u64::from(report.skipped.is_some()));
     }
 }

@@ -46,6 +46,7 @@ impl Tally {
         // What is too much to keep is of some kind too; the last one is the most likely.
         if let Some(last) = report.findings.last() {
             drift.left[last.kind as usize] += report.more;
+            self.repaired[last.kind as usize].add(report.more_repaired);
         }
         drift.fingerprint = hasher.finish();
         let mut coupons = self.lock();

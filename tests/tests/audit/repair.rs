@@ -254,8 +254,15 @@ fn gaps_of_any_size_are_filled() {
     let before = rows(&postgres, "a");
     for missing in ["seq = 1500", "seq in (2000, 2001, 4000)", "seq between 1500 and 6500", "seq > 1999", "true"] {
         postgres.run(&format!("delete from user_coupon where coupon_id = 'a' and {missing}"));
+        let left = rows(&postgres, "a").len() as u64;
         let output = command(&redis, &postgres, &["audit", "--repair", "a"]);
-        assert!(output.status.success(), "{missing}: {}", String::from_utf8_lossy(&output.stdout));
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{missing}: {said}");
+        let deleted = MANY - left;
+        assert!(
+            said.ends_with(&format!("0 finding(s) left, {deleted} repaired, 0 not compared\n")),
+            "{missing}: {said}"
+        );
         assert_eq!(proved(&rows(&postgres, "a")), proved(&before), "{missing}");
         clean_afterwards(&redis, &postgres);
     }
