@@ -162,7 +162,8 @@ impl<'a> Restore<'a> {
 #[must_use]
 pub fn finish(mut coupon: Coupon, placed: Option<Arrival>) -> Coupon {
     if let Some(last) = placed {
-        let is_newer = coupon.granted_to.as_ref().is_none_or(|cursor| cursor.arrival < last);
+        // Also where it shares the cursor's score: whoever waits stands behind `last`, so the score alone covers no one else.
+        let is_newer = coupon.granted_to.as_ref().is_none_or(|cursor| cursor.arrival <= last);
         if is_newer {
             coupon.granted_to = Some(Cursor { arrival: last, user: None });
         }
@@ -259,6 +260,13 @@ mod tests {
         let done = finish(coupon.clone(), Some(Arrival(7)));
         assert_eq!((done.status, done.persisted, done.first_at), (Status::Issued, Seq(2), Some(Arrival(7))));
         assert_eq!(done.persisted_to, done.granted_to);
+        coupon.granted_to = Some(Cursor { arrival: Arrival(7), user: Some("a".into()) });
+        let shared = finish(coupon.clone(), Some(Arrival(7)));
+        assert_eq!(
+            shared.granted_to,
+            Some(Cursor { arrival: Arrival(7), user: None }),
+            "b at the same score is granted too"
+        );
         coupon.position.seq = Seq(1);
         coupon.status = Status::Issued;
         assert_eq!(finish(coupon, Some(Arrival(7))).status, Status::Available);
