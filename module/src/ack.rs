@@ -44,7 +44,7 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
         unpersisted = 0;
     }
     sale.trim(unpersisted.saturating_add(1).saturating_add(keep));
-    let after = Coupon { persisted: ack.seq, persisted_to: Some(persisted_to), ..coupon.clone() };
+    let after = Coupon { persisted: ack.seq, persisted_to: Some(persisted_to), ..Coupon::clone(&coupon) };
     sale.wake(&after);
     let moment = server.moment(server.now());
     if coupon.grantable(moment) == 0 && after.grantable(moment) > 0 && after.waiting(sale.requested()) > 0 {

@@ -18,7 +18,7 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     if coupon.status != Status::Expired {
         sale.set_status(Status::Expired);
         server.publish(message::OPENED, key);
-        sale.wake(&Coupon { status: Status::Expired, ..coupon });
+        sale.wake(&Coupon { status: Status::Expired, ..Coupon::clone(&coupon) });
     }
     Ok(Reply::Done)
 }

@@ -94,7 +94,7 @@ const LOG: &CStr = c"O(log(N)) with N being the number of accepted users";
 const V0_1: &CStr = c"0.1.0";
 
 /// All commands.
-pub const TABLE: [Command; 10] = [
+pub const TABLE: [Command; 11] = [
     // COUPON.OPEN key QUANTITY n [MODE QUEUE|INSTANT] [WAITLIST n] [OPENS unix-ms] [EXPIRES unix-ms] [EPOCH e]
     Command {
         name: c"coupon.open",
@@ -126,6 +126,18 @@ pub const TABLE: [Command; 10] = [
         since: V0_1,
         args: &[KEY, USER, WITHRANK],
         call: request::call,
+    },
+    // COUPON.MREQUEST key user [user …]
+    Command {
+        name: c"coupon.mrequest",
+        arity: -3,
+        flags: c"write deny-oom",
+        key: READS_AND_UPDATES,
+        summary: c"Asks for a unit for each of several users in one atomic step, in the order given.",
+        complexity: c"O(M*log(N)) with M being the number of users given and N that of accepted users",
+        since: V0_1,
+        args: &[KEY, needed(c"user", Kind::Texts)],
+        call: request::call_many,
     },
     // COUPON.ISSUE key [COUNT n]
     Command {

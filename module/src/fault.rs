@@ -47,6 +47,8 @@ faults! {
     PersistedEarly = "persisted-early",
     /// The hash does not say that the sorted set must be there.
     TripwireCut = "tripwire-cut",
+    /// A status hash changed by somebody else is taken as it was last read.
+    ChangeUnnoticed = "change-unnoticed",
 }
 
 impl Fault {

@@ -4,7 +4,7 @@ use crate::redis::{Access, Arg, AsRedis, Member, Reply, Server, Text};
 use crate::request::foreign_entry;
 use crate::sale::Sale;
 use crate::settings::ISSUE_MAX;
-use coupon_core::coupon::{Arrival, Cursor};
+use coupon_core::coupon::{Arrival, Coupon, Cursor};
 use coupon_core::issue::{decide, parse, status_after};
 use coupon_core::refusal::{Refusal, quote};
 use coupon_core::user::UserId;
@@ -26,7 +26,7 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let wanted = decide(&before, requested, count, issue_max, server.moment(now))?;
 
     let next = next_in_line(&mut sale, before.granted_to.as_ref(), wanted)?;
-    let mut after = before.clone();
+    let mut after = Coupon::clone(&before);
     let now_ms = Text::count(now.ms());
     for (member, arrival) in &next.members {
         // Valid: it was read before, in `next_in_line`.
@@ -45,7 +45,7 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
         Some((member, arrival)) => {
             // Only where the next in line shares the score does the cursor have to name a user.
             let user = next.ends_in_tie.then(|| String::from_utf8_lossy(member.user.bytes()).into_owned());
-            sale.set_granted(&before, &after, Cursor { arrival: *arrival, user });
+            sale.set_granted(&before, after, Cursor { arrival: *arrival, user });
         }
         None if after.status != before.status => {
             sale.set_status(after.status);

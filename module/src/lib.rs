@@ -9,6 +9,7 @@ mod commands;
 mod fault;
 mod info;
 mod issue;
+mod known;
 mod open;
 mod redis;
 mod request;

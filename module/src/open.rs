@@ -23,8 +23,8 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     if let Some(coupon) = &existing {
         coupon.check_companions(sale.issued.companion(), sale.grants())?;
     }
-    let after = decide(existing.as_ref(), call, sale.grants(), server.now())?;
-    let changes = changes(existing.as_ref(), &after);
+    let after = decide(existing.as_deref(), call, sale.grants(), server.now())?;
+    let changes = changes(existing.as_deref(), &after);
     if !changes.is_empty() {
         let fields: Vec<_> = changes.into_iter().map(|(field, text)| (field, Text::new(text.as_bytes()))).collect();
         sale.set(&fields);

@@ -13,7 +13,7 @@
 use crate::commands::{Argument, Command, Kind, TABLE};
 use crate::fault::Fault;
 use crate::settings::unpersisted_max;
-use crate::{wait, waiters};
+use crate::{known, wait, waiters};
 use coupon_core::chain::Chain;
 use coupon_core::coupon::{Arrival, Companion, Epoch, Field, Moment, Now, Seq, Token};
 use coupon_core::grant::{self, EntryId, Grant};
@@ -63,7 +63,7 @@ pub fn missing_function() -> Option<&'static str> {
         RedisModule_ReplyWithStringBuffer RedisModule_SetCommandInfo RedisModule_SetDisconnectCallback RedisModule_SetModuleOptions
         RedisModule_SignalModifiedKey RedisModule_StreamAdd RedisModule_StreamIteratorNextField
         RedisModule_StreamIteratorNextID RedisModule_StreamIteratorStart RedisModule_StreamIteratorStop
-        RedisModule_StreamTrimByLength RedisModule_StringPtrLen RedisModule_SubscribeToServerEvent
+        RedisModule_StreamTrimByLength RedisModule_StringPtrLen RedisModule_SubscribeToKeyspaceEvents RedisModule_SubscribeToServerEvent
         RedisModule_UnblockClient RedisModule_UnlinkKey RedisModule_ValueLength RedisModule_ZsetAdd RedisModule_ZsetFirstInScoreRange RedisModule_ZsetLastInScoreRange
         RedisModule_ZsetRangeCurrentElement RedisModule_ZsetRangeEndReached RedisModule_ZsetRangeNext
         RedisModule_ZsetRangeStop RedisModule_ZsetScore
@@ -581,8 +581,19 @@ impl SortedSet<'_> {
         Members { handle: self.0.handle, is_empty: self.0.is_missing(), set: PhantomData }
     }
 
+    /// Adds a member. False, with nothing changed, if it is in already: found out by the write itself, so that
+    /// nobody has to look first.
+    #[must_use]
+    pub fn add(&mut self, arrival: Arrival, member: &impl AsRedis) -> bool {
+        let only_new = if Fault::DuplicateLetIn.is_on() { 0 } else { raw::REDISMODULE_ZADD_NX as c_int };
+        let mut flags = only_new;
+        // SAFETY: the key is open to write and a sorted set or empty.
+        unsafe { api!(RedisModule_ZsetAdd)(self.0.handle, arrival.score(), member.ptr(), &raw mut flags) };
+        flags & raw::REDISMODULE_ZADD_NOP as c_int == 0
+    }
+
     /// Puts a member at this score, whether it is in or not.
-    pub fn add(&mut self, arrival: Arrival, member: &impl AsRedis) {
+    pub fn put(&mut self, arrival: Arrival, member: &impl AsRedis) {
         let mut flags = 0;
         // SAFETY: the key is open to write and a sorted set or empty.
         unsafe { api!(RedisModule_ZsetAdd)(self.0.handle, arrival.score(), member.ptr(), &raw mut flags) };
@@ -759,6 +770,8 @@ pub enum Reply {
     Done,
     /// One bulk string: some clients can read nothing else.
     Word(&'static str),
+    /// An array of bulk strings.
+    Words(Vec<&'static str>),
     /// An integer.
     Count(u64),
     /// An array of a bulk string and integers.
@@ -784,6 +797,11 @@ impl Server {
                 unsafe { api!(RedisModule_ReplyWithSimpleString)(self.ctx, c"OK".as_ptr()) };
             }
             Ok(Reply::Word(word)) => self.reply_word(word),
+            Ok(Reply::Words(words)) => {
+                // SAFETY: as many elements follow.
+                unsafe { api!(RedisModule_ReplyWithArray)(self.ctx, words.len() as _) };
+                words.into_iter().for_each(|word| self.reply_word(word));
+            }
             Ok(Reply::Count(count)) => self.reply_count(count),
             Ok(Reply::Ranked(word, counts)) => {
                 // SAFETY: as many elements follow.
@@ -832,8 +850,10 @@ impl Server {
 type Door = unsafe extern "C" fn(*mut raw::RedisModuleCtx, *mut *mut raw::RedisModuleString, c_int) -> c_int;
 
 /// One door per row of the command table, as Redis does not tell a door which command it was called for.
-const DOORS: [Door; TABLE.len()] =
-    [door::<0>, door::<1>, door::<2>, door::<3>, door::<4>, door::<5>, door::<6>, door::<7>, door::<8>, door::<9>];
+const DOORS: [Door; TABLE.len()] = [
+    door::<0>, door::<1>, door::<2>, door::<3>, door::<4>, door::<5>, door::<6>, door::<7>, door::<8>, door::<9>,
+    door::<10>,
+];
 
 unsafe extern "C" fn door<const ROW: usize>(
     ctx: *mut raw::RedisModuleCtx,
@@ -913,9 +933,32 @@ fn draw_token() {
 /// Data was loaded (at start, by a full synchronization, by DEBUG RELOAD), or the role changed: what the coupons hold
 /// now may not be what they held when their gate was opened.
 unsafe extern "C" fn on_history_change(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
-    if !Fault::TokenKept.is_on() {
-        let _ = catch_unwind(draw_token);
-    }
+    let _ = catch_unwind(|| {
+        if !Fault::TokenKept.is_on() {
+            draw_token();
+        }
+        known::forget_all();
+    });
+}
+
+/// Keys came and went without an event of their own.
+unsafe extern "C" fn on_data_change(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
+    let _ = catch_unwind(known::forget_all);
+}
+
+/// A key was changed by somebody else: what this module writes makes no event.
+unsafe extern "C" fn on_key_change(
+    ctx: *mut raw::RedisModuleCtx,
+    _: c_int,
+    _: *const c_char,
+    key: *mut raw::RedisModuleString,
+) -> c_int {
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        if !Fault::ChangeUnnoticed.is_on() {
+            known::forget(Server { ctx }.database(), Arg(key).bytes());
+        }
+    }));
+    raw::REDISMODULE_OK as c_int
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -963,14 +1006,31 @@ pub fn load(context: &Context, configs: &[Config]) -> Result<(), String> {
         IS_CLUSTER.store(flags & raw::REDISMODULE_CTX_FLAGS_CLUSTER as c_int != 0, Ordering::Relaxed);
         // See `signal_modified`.
         api!(RedisModule_SetModuleOptions)(server.ctx, raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED as c_int);
-        for (id, dataver) in [(raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, 1), (raw::REDISMODULE_EVENT_LOADING, 1)]
-        {
-            let event = raw::RedisModuleEvent { id, dataver };
-            if api!(RedisModule_SubscribeToServerEvent)(server.ctx, event, Some(on_history_change))
+        let events: [(u64, unsafe extern "C" fn(_, _, _, _)); 5] = [
+            (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_history_change),
+            (raw::REDISMODULE_EVENT_LOADING, on_history_change),
+            (raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD, on_data_change),
+            (raw::REDISMODULE_EVENT_FLUSHDB, on_data_change),
+            (raw::REDISMODULE_EVENT_SWAPDB, on_data_change),
+        ];
+        for (id, callback) in events {
+            let event = raw::RedisModuleEvent { id, dataver: 1 };
+            if api!(RedisModule_SubscribeToServerEvent)(server.ctx, event, Some(callback))
                 != raw::REDISMODULE_OK as c_int
             {
                 return Err("cannot subscribe to the server's events".into());
             }
+        }
+        // Of no other type, so that strings, sets and streams of other applications are not slowed down: a key that
+        // became one of these is seen by its type.
+        let kinds = raw::REDISMODULE_NOTIFY_HASH
+            | raw::REDISMODULE_NOTIFY_GENERIC
+            | raw::REDISMODULE_NOTIFY_EXPIRED
+            | raw::REDISMODULE_NOTIFY_EVICTED;
+        if api!(RedisModule_SubscribeToKeyspaceEvents)(server.ctx, kinds, Some(on_key_change))
+            != raw::REDISMODULE_OK as c_int
+        {
+            return Err("cannot subscribe to the events of keys".into());
         }
         for config in configs {
             let [min, default, max] = config.range;

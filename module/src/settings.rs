@@ -2,12 +2,15 @@
 
 use crate::redis::Config;
 use coupon_core::coupon::number;
-use coupon_core::limit::{ISSUE_MAX_DEFAULT, ISSUE_MAX_LIMIT, NUMBER_MAX};
+use coupon_core::limit::{ISSUE_MAX_DEFAULT, ISSUE_MAX_LIMIT, NUMBER_MAX, REQUEST_MAX_DEFAULT, REQUEST_MAX_LIMIT};
 use coupon_core::refusal::quote;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Units that one ISSUE call grants at most.
 pub static ISSUE_MAX: AtomicI64 = AtomicI64::new(ISSUE_MAX_DEFAULT as i64);
+
+/// Users that one MREQUEST call takes at most.
+pub static REQUEST_MAX: AtomicI64 = AtomicI64::new(REQUEST_MAX_DEFAULT as i64);
 
 /// Persisted entries that stay in the stream beyond the newest one.
 pub static STREAM_KEEP: AtomicI64 = AtomicI64::new(0);
@@ -27,9 +30,14 @@ pub fn unpersisted_max() -> u64 {
 ///
 /// # Errors
 /// A sentence that names what is wrong, and what is allowed.
-pub fn from_arguments(arguments: &[&[u8]]) -> Result<[Config; 3], String> {
+pub fn from_arguments(arguments: &[&[u8]]) -> Result<[Config; 4], String> {
     let mut configs = [
         Config { name: c"issue-max", range: [1, ISSUE_MAX_DEFAULT as i64, ISSUE_MAX_LIMIT as i64], value: &ISSUE_MAX },
+        Config {
+            name: c"request-max",
+            range: [1, REQUEST_MAX_DEFAULT as i64, REQUEST_MAX_LIMIT as i64],
+            value: &REQUEST_MAX,
+        },
         Config { name: c"stream-keep", range: [0, 0, NUMBER_MAX as i64], value: &STREAM_KEEP },
         Config { name: c"unpersisted-max", range: [0, 0, NUMBER_MAX as i64], value: &UNPERSISTED_MAX },
     ];
@@ -42,7 +50,7 @@ pub fn from_arguments(arguments: &[&[u8]]) -> Result<[Config; 3], String> {
         let short = name.strip_prefix(b"coupon.").unwrap_or(name);
         let Some(config) = configs.iter_mut().find(|config| short.eq_ignore_ascii_case(config.name.to_bytes())) else {
             return Err(format!(
-                "unknown argument {} of loadmodule; valid are: issue-max, stream-keep, unpersisted-max",
+                "unknown argument {} of loadmodule; valid are: issue-max, request-max, stream-keep, unpersisted-max",
                 quote(name)
             ));
         };

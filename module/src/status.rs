@@ -7,6 +7,7 @@ use coupon_core::refusal::Refusal;
 use coupon_core::request::Call;
 use coupon_core::standing::{ahead, state};
 use coupon_core::words::State;
+use std::sync::Arc;
 
 /// Tells where a user stands.
 ///
@@ -18,6 +19,7 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let sale = Sale::open(server, key, Access::Read)?;
     let mut coupon = sale.coupon()?;
     if Fault::PersistedEarly.is_on() {
+        let coupon = Arc::make_mut(&mut coupon);
         coupon.persisted_to.clone_from(&coupon.granted_to);
     }
     let state = state(&coupon, id, sale.issued.score(user));

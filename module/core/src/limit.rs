@@ -29,6 +29,13 @@ pub const ISSUE_MAX_DEFAULT: u64 = 1000;
 /// Highest value of `coupon.issue-max`: at some 2 µs a grant, a call then holds the server for 200 ms.
 pub const ISSUE_MAX_LIMIT: u64 = 100_000;
 
+/// Users that one MREQUEST call takes at most, unless `coupon.request-max` says otherwise.
+pub const REQUEST_MAX_DEFAULT: u64 = 1000;
+
+/// Highest value of `coupon.request-max`: at some 10 µs a grant in INSTANT mode, a call then holds the server for
+/// 100 ms.
+pub const REQUEST_MAX_LIMIT: u64 = 10_000;
+
 /// Grants that one RESTORE call takes at most, so that it holds the server for a few milliseconds.
 pub const RESTORE_MAX: u64 = 1000;
 

@@ -29,15 +29,14 @@ impl<'a> Call<'a> {
     }
 }
 
-/// What the sorted set says.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Line {
+/// What the sorted set says. Each question is a look-up, so it is asked only where the answer matters.
+pub trait Line {
     /// How many users are in.
-    pub requested: u64,
+    fn requested(&self) -> u64;
     /// The highest score, none if nobody is in.
-    pub newest: Option<f64>,
+    fn newest(&self) -> Option<f64>;
     /// Whether this user is in.
-    pub is_held: bool,
+    fn is_held(&self) -> bool;
 }
 
 /// What happens to a request.
@@ -45,7 +44,8 @@ pub struct Line {
 pub enum Decision {
     /// Nothing is stored; this is the reply.
     Turned(Outcome),
-    /// The user joins the line with this score.
+    /// The user joins the line with this score, unless in it already: the write that adds a new member finds out
+    /// for free, and then the user is a duplicate.
     Queue(Arrival),
     /// The user joins the line with this score and takes the next unit.
     Grant(Arrival),
@@ -68,31 +68,64 @@ impl Decision {
 /// # Errors
 /// [`Refusal::TryAgain`] while fenced; [`Refusal::Usage`] if the set was given a score after which no order is
 /// left.
-pub fn decide(coupon: &Coupon, line: Line, moment: Moment) -> Result<Decision, Refusal> {
+pub fn decide(coupon: &Coupon, line: &impl Line, moment: Moment) -> Result<Decision, Refusal> {
     let now = moment.now;
     if coupon.is_fenced(moment.token) {
         return Err(Refusal::fenced());
     }
-    if line.is_held {
-        return Ok(Decision::Turned(Outcome::Duplicate));
-    }
+    // Whoever is in already is told so before anything else; the rest of the function is about those who are not.
+    let or_duplicate = |outcome| Decision::Turned(if line.is_held() { Outcome::Duplicate } else { outcome });
     if coupon.status == Status::Expired || coupon.has_ended(now) {
-        return Ok(Decision::Turned(Outcome::Closed));
+        return Ok(or_duplicate(Outcome::Closed));
     }
     if coupon.status == Status::Standard || coupon.is_early(now) {
-        return Ok(Decision::Turned(Outcome::NotOpen));
+        return Ok(or_duplicate(Outcome::NotOpen));
     }
+    let requested = line.requested();
     let places = coupon.definition.quantity.saturating_add(coupon.definition.waitlist);
-    if line.requested >= places {
-        return Ok(Decision::Turned(Outcome::SoldOut));
+    if requested >= places {
+        return Ok(or_duplicate(Outcome::SoldOut));
     }
-    let arrival = next_arrival(line.newest, now)?;
+    let arrival = match next_arrival(line.newest(), now) {
+        Err(_) if line.is_held() => return Ok(Decision::Turned(Outcome::Duplicate)),
+        next => next?,
+    };
     // Whoever waits goes first: a unit that came back by a raised quantity is theirs.
     let at_once = coupon.definition.mode == Mode::Instant
         && coupon.status == Status::Available
         && coupon.grantable(moment) > 0
-        && coupon.waiting(line.requested) == 0;
-    Ok(if at_once { Decision::Grant(arrival) } else { Decision::Queue(arrival) })
+        && coupon.waiting(requested) == 0;
+    Ok(match at_once {
+        false => Decision::Queue(arrival),
+        true if line.is_held() => Decision::Turned(Outcome::Duplicate),
+        true => Decision::Grant(arrival),
+    })
+}
+
+/// Whether as many users may request in one command.
+///
+/// # Errors
+/// [`Refusal::Usage`].
+pub fn check_users(users: usize, max: u64) -> Result<(), Refusal> {
+    if users as u64 > max {
+        return Err(Refusal::usage(format!(
+            "{users} users in one call, 1 to {max} are allowed; send them in several, or raise coupon.request-max"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether the scores after the newest one suffice for so many users, so that none of a batch is refused after
+/// others of it were let in.
+///
+/// # Errors
+/// As [`decide`].
+pub fn check_order_left(newest: Option<f64>, now: Now, users: usize) -> Result<(), Refusal> {
+    let first = next_arrival(newest, now)?;
+    match first.0.checked_add(users as u64) {
+        Some(last) if last <= ARRIVAL_US_MAX => Ok(()),
+        _ => Err(no_order_left()),
+    }
 }
 
 /// `max(now, newest score + 1)`: ties do not exist, and a clock that steps back reorders nobody.
@@ -103,9 +136,11 @@ fn next_arrival(newest: Option<f64>, now: Now) -> Result<Arrival, Refusal> {
         Some(score) if score < 0.0 => Some(now.us),
         Some(score) => Arrival::from_score(score.floor()).map(|newest| newest.0.saturating_add(1).max(now.us)),
     };
-    next.filter(|us| *us <= ARRIVAL_US_MAX).map(Arrival).ok_or_else(|| {
-        Refusal::usage("the :issued key holds a score beyond 2^53 µs, after which no order is left; ZREM that member")
-    })
+    next.filter(|us| *us <= ARRIVAL_US_MAX).map(Arrival).ok_or_else(no_order_left)
+}
+
+fn no_order_left() -> Refusal {
+    Refusal::usage("the :issued key holds a score beyond 2^53 µs, after which no order is left; ZREM that member")
 }
 
 #[cfg(test)]
@@ -115,10 +150,30 @@ mod tests {
     use crate::coupon::tests::{at, available};
     use crate::coupon::{Epoch, Position, Seq, Token};
 
-    const EMPTY: Line = Line { requested: 0, newest: None, is_held: false };
+    struct Fixed {
+        requested: u64,
+        newest: Option<f64>,
+        is_held: bool,
+    }
 
-    fn outcome(coupon: &Coupon, line: Line, at_ms: u64) -> Outcome {
-        match decide(coupon, line, at(at_ms)) {
+    impl Line for Fixed {
+        fn requested(&self) -> u64 {
+            self.requested
+        }
+
+        fn newest(&self) -> Option<f64> {
+            self.newest
+        }
+
+        fn is_held(&self) -> bool {
+            self.is_held
+        }
+    }
+
+    const EMPTY: Fixed = Fixed { requested: 0, newest: None, is_held: false };
+
+    fn outcome(coupon: &Coupon, line: Fixed, at_ms: u64) -> Outcome {
+        match decide(coupon, &line, at(at_ms)) {
             Ok(decision) => decision.outcome(),
             Err(refusal) => unexpected(&refusal),
         }
@@ -143,17 +198,24 @@ mod tests {
 
     #[test]
     fn a_duplicate_is_told_so_whatever_the_window_and_the_stock() {
-        let mut coupon = available(1, Mode::Queue);
-        coupon.status = Status::Expired;
-        let line = Line { requested: 1, newest: Some(5.0), is_held: true };
-        assert_eq!(outcome(&coupon, line, 1), Outcome::Duplicate);
+        let held = |newest| Fixed { requested: 1, newest: Some(newest), is_held: true };
+        let mut coupon = available(1, Mode::Instant);
+        assert_eq!(outcome(&coupon, held(5.0), 1), Outcome::Duplicate, "sold out");
+        coupon.definition.quantity = 2;
+        coupon.position.seq = Seq(1);
+        assert_eq!(outcome(&coupon, held(5.0), 1), Outcome::Duplicate, "a unit could be granted");
+        assert_eq!(outcome(&coupon, held(f64::INFINITY), 1), Outcome::Duplicate, "no order is left");
+        for status in [Status::Expired, Status::Standard] {
+            coupon.status = status;
+            assert_eq!(outcome(&coupon, held(5.0), 1), Outcome::Duplicate, "{status}");
+        }
     }
 
     #[test]
     fn beyond_quantity_and_waitlist_nothing_is_stored() {
         let mut coupon = available(2, Mode::Queue);
         coupon.definition.waitlist = 1;
-        let line = |requested| Line { requested, newest: Some(5.0), is_held: false };
+        let line = |requested| Fixed { requested, newest: Some(5.0), is_held: false };
         assert_eq!(outcome(&coupon, line(2), 1), Outcome::Queued);
         assert_eq!(outcome(&coupon, line(3), 1), Outcome::SoldOut);
     }
@@ -161,11 +223,11 @@ mod tests {
     #[test]
     fn instant_grants_unless_somebody_waits() {
         let mut coupon = available(3, Mode::Instant);
-        let line = |requested| Line { requested, newest: Some(5.0), is_held: false };
+        let line = |requested| Fixed { requested, newest: Some(5.0), is_held: false };
         coupon.position = Position { seq: Seq(1), chain: Chain(9) };
         assert_eq!(outcome(&coupon, line(1), 1), Outcome::Granted);
         assert_eq!(outcome(&coupon, line(2), 1), Outcome::Queued);
-        let behind = |unpersisted_max| decide(&coupon, line(1), Moment { unpersisted_max, ..at(1) });
+        let behind = |unpersisted_max| decide(&coupon, &line(1), Moment { unpersisted_max, ..at(1) });
         assert_eq!(behind(1).map(Decision::outcome), Ok(Outcome::Queued), "the ledger has to keep up");
         assert_eq!(behind(2).map(Decision::outcome), Ok(Outcome::Granted));
         coupon.status = Status::Issued;
@@ -187,13 +249,23 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_refused_whole_where_scores_run_out() {
+        let check = |newest, users| check_order_left(newest, Now { us: 7 }, users).is_ok();
+        assert!(check(None, 1000));
+        assert!(check(Some(ARRIVAL_US_MAX as f64 - 1001.0), 1000));
+        assert!(!check(Some(ARRIVAL_US_MAX as f64 - 1000.0), 1000));
+        assert!(check_users(1000, 1000).is_ok());
+        assert!(matches!(check_users(1001, 1000), Err(Refusal::Usage(_))));
+    }
+
+    #[test]
     fn a_coupon_of_the_ledger_is_fenced_unless_it_carries_the_token() {
         let mut coupon = available(1, Mode::Queue);
-        assert!(decide(&coupon, EMPTY, at(1)).is_ok(), "epoch 0 has no fence");
+        assert!(decide(&coupon, &EMPTY, at(1)).is_ok(), "epoch 0 has no fence");
         coupon.epoch = Epoch(1);
-        assert_eq!(decide(&coupon, EMPTY, at(1)), Err(Refusal::fenced()));
+        assert_eq!(decide(&coupon, &EMPTY, at(1)), Err(Refusal::fenced()));
         coupon.fence = Some(Token(2));
-        assert_eq!(decide(&coupon, EMPTY, at(1)), Err(Refusal::fenced()));
+        assert_eq!(decide(&coupon, &EMPTY, at(1)), Err(Refusal::fenced()));
         coupon.fence = Some(Token(1));
         assert_eq!(outcome(&coupon, EMPTY, 1), Outcome::Queued);
     }

@@ -229,6 +229,26 @@ fn with_reconciler(state: &State, index: usize, reconciler: Reconciler) -> State
     next
 }
 
+/// A user who requests, as the sorted set of a node says.
+struct Requester {
+    requested: u64,
+    is_held: bool,
+}
+
+impl Line for Requester {
+    fn requested(&self) -> u64 {
+        self.requested
+    }
+
+    fn newest(&self) -> Option<f64> {
+        None
+    }
+
+    fn is_held(&self) -> bool {
+        self.is_held
+    }
+}
+
 fn node_steps(state: &State, index: usize, fault: Fault, found: &mut impl FnMut(String, State)) {
     let node = &state.nodes[index];
     let other = &state.nodes[1_usize.abs_diff(index)];
@@ -247,8 +267,8 @@ fn node_steps(state: &State, index: usize, fault: Fault, found: &mut impl FnMut(
         let grants = node.data.grants;
         let (coupon, token) = seen(node, fault);
         let moment = Moment { now: Now { us: 1 }, token, unpersisted_max: u64::MAX };
-        let line = Line { requested: u64::from(grants.len), newest: None, is_held: grants.users().contains(&user) };
-        if let Ok(Decision::Grant(_)) = request::decide(&coupon, line, moment) {
+        let line = Requester { requested: u64::from(grants.len), is_held: grants.users().contains(&user) };
+        if let Ok(Decision::Grant(_)) = request::decide(&coupon, &line, moment) {
             found(format!("request {user} at {index}"), with_node(state, index, |n| n.data.grants = grants.with(user)));
         }
     }

@@ -1,0 +1,84 @@
+//! Status hashes as last read, so that a request need not read fifteen fields to learn what has not changed: that was
+//! half of a request's instructions.
+//!
+//! What is known of a hash holds until somebody else touches it. Whoever writes it here says what it has become; the
+//! server tells of every other change: of events of hashes and of keys as such (deleted, renamed, restored, moved,
+//! expired, evicted …), of flushes, swapped databases and loaded data. The key is opened and its type checked in each
+//! command all the same, so a hash that is gone, or overwritten by another type, is never taken for the one that was
+//! read. Not seen are a module that writes another's keys behind the server's back, and one that calls a command on a
+//! coupon from within its own handler of the very event.
+
+use crate::redis::Text;
+use coupon_core::coupon::Coupon;
+use coupon_core::key;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+
+/// Coupons kept in mind at most, at about 600 bytes each; beyond, all are read anew.
+const COUPONS_MAX: usize = 16_384;
+
+/// Names of the companion keys.
+pub struct Names {
+    /// Of the sorted set of accepted users.
+    pub issued: Text,
+    /// Of the stream of grants.
+    pub grants: Text,
+}
+
+impl Names {
+    /// Derives them from the coupon's key.
+    pub fn of(key: &[u8]) -> Self {
+        let companion = |suffix: &str| Text::new(&[key, suffix.as_bytes()].concat());
+        Self { issued: companion(key::ISSUED), grants: companion(key::GRANTS) }
+    }
+}
+
+/// What is known of a key.
+#[derive(Clone)]
+pub struct Known {
+    /// Its companions' names, which cannot change.
+    pub names: Arc<Names>,
+    /// The status hash, unless it may have changed.
+    pub coupon: Option<Arc<Coupon>>,
+}
+
+/// By database, then key: so that a look-up borrows the key.
+type Databases = BTreeMap<i32, HashMap<Box<[u8]>, Known>>;
+
+/// Only the server's one thread comes here, and nothing below panics.
+fn databases() -> MutexGuard<'static, Databases> {
+    static DATABASES: LazyLock<Mutex<Databases>> = LazyLock::new(Mutex::default);
+    DATABASES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is known of this key, if anything.
+pub fn find(database: i32, key: &[u8]) -> Option<Known> {
+    databases().get(&database)?.get(key).cloned()
+}
+
+/// Keeps a status hash in mind.
+pub fn remember(database: i32, key: &[u8], names: &Arc<Names>, coupon: Arc<Coupon>) {
+    let mut databases = databases();
+    let keys = databases.entry(database).or_default();
+    match keys.get_mut(key) {
+        Some(known) => known.coupon = Some(coupon),
+        None => {
+            if keys.len() >= COUPONS_MAX {
+                keys.clear();
+            }
+            keys.insert(key.into(), Known { names: Arc::clone(names), coupon: Some(coupon) });
+        }
+    }
+}
+
+/// A key may have changed.
+pub fn forget(database: i32, key: &[u8]) {
+    if let Some(known) = databases().get_mut(&database).and_then(|keys| keys.get_mut(key)) {
+        known.coupon = None;
+    }
+}
+
+/// All keys may have changed.
+pub fn forget_all() {
+    databases().clear();
+}
