@@ -45,7 +45,8 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
         Some((member, arrival)) => {
             // Only where the next in line shares the score does the cursor have to name a user.
             let user = next.ends_in_tie.then(|| String::from_utf8_lossy(member.user.bytes()).into_owned());
-            sale.set_granted(&before, after, Cursor { arrival: *arrival, user });
+            let first = next.members.first().map_or(*arrival, |(_, first)| *first);
+            sale.set_granted(&before, after, first, Cursor { arrival: *arrival, user });
         }
         None if after.status != before.status => {
             sale.set_status(after.status);

@@ -1,12 +1,15 @@
 //! Status hashes as last read, so that a request need not read fifteen fields to learn what has not changed: that was
-//! half of a request's instructions.
+//! half of a request's instructions. A user who is turned away, which is what nearly all of a sale's traffic is, is
+//! answered without opening the hash and the stream at all.
 //!
-//! What is known of a hash holds until somebody else touches it. Whoever writes it here says what it has become; the
-//! server tells of every other change: of events of hashes and of keys as such (deleted, renamed, restored, moved,
-//! expired, evicted …), of flushes, swapped databases and loaded data. The key is opened and its type checked in each
-//! command all the same, so a hash that is gone, or overwritten by another type, is never taken for the one that was
-//! read. Not seen are a module that writes another's keys behind the server's back, and one that calls a command on a
-//! coupon from within its own handler of the very event.
+//! What is known holds until somebody else touches the hash or the stream. Whoever writes the hash here says what it
+//! has become. The server tells of every other change: of events of hashes, of streams, and of keys as such (deleted,
+//! renamed, restored, moved, expired, evicted …), of flushes, swapped databases and loaded data. Keys with a TTL are
+//! not kept in mind, as they are gone before the server says so.
+//!
+//! Not told is a key that is overwritten by another type: that is seen by the next command that writes, which opens all
+//! three keys and checks their types; until then users are told what held before. Nor is a module that writes another's
+//! keys behind the server's back, or one that calls a command on a coupon from within its own handler of the event.
 
 use crate::redis::Text;
 use coupon_core::coupon::Coupon;
@@ -71,10 +74,18 @@ pub fn remember(database: i32, key: &[u8], names: &Arc<Names>, coupon: Arc<Coupo
     }
 }
 
-/// A key may have changed.
+/// A status hash may have changed.
 pub fn forget(database: i32, key: &[u8]) {
     if let Some(known) = databases().get_mut(&database).and_then(|keys| keys.get_mut(key)) {
         known.coupon = None;
+    }
+}
+
+/// A key of any kind may have changed: a status hash, or a stream of grants.
+pub fn forget_whose(database: i32, key: &[u8]) {
+    forget(database, key);
+    if let Some(coupon) = key.strip_suffix(key::GRANTS.as_bytes()) {
+        forget(database, coupon);
     }
 }
 

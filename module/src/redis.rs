@@ -55,7 +55,7 @@ pub fn missing_function() -> Option<&'static str> {
     first_missing!(
         RedisModule_BlockClient RedisModule_CloseKey RedisModule_Call RedisModule_CallReplyInteger RedisModule_CallReplyType
         RedisModule_CreateCommand RedisModule_CreateString RedisModule_CreateStringFromLongLong RedisModule_FreeCallReply
-        RedisModule_FreeString RedisModule_GetCommand RedisModule_GetContextFlags RedisModule_GetRandomBytes
+        RedisModule_FreeString RedisModule_GetCommand RedisModule_GetContextFlags RedisModule_GetExpire RedisModule_GetRandomBytes
         RedisModule_GetBlockedClientHandle RedisModule_GetSelectedDb RedisModule_GetServerInfo RedisModule_FreeServerInfo RedisModule_ServerInfoGetField RedisModule_HashGet
         RedisModule_HashSet RedisModule_KeyType RedisModule_LoadConfigs RedisModule_Log RedisModule_OpenKey
         RedisModule_PublishMessage RedisModule_RegisterNumericConfig RedisModule_Replicate RedisModule_ReplyWithArray
@@ -468,6 +468,12 @@ impl<'s> Key<'s> {
         self.kind() == raw::REDISMODULE_KEYTYPE_EMPTY
     }
 
+    fn is_to_expire(&self) -> bool {
+        // SAFETY: the key is open, or its handle is null, which is not looked into.
+        !self.is_missing()
+            && unsafe { api!(RedisModule_GetExpire)(self.handle) } != c_longlong::from(raw::REDISMODULE_NO_EXPIRE)
+    }
+
     fn companion(&self) -> Companion {
         if self.is_missing() {
             return Companion::Missing;
@@ -493,6 +499,11 @@ impl Hash<'_> {
     /// Whether there is no such key.
     pub fn is_missing(&self) -> bool {
         self.0.is_missing()
+    }
+
+    /// Whether it has a TTL.
+    pub fn is_to_expire(&self) -> bool {
+        self.0.is_to_expire()
     }
 
     /// Reads all fields.
@@ -684,6 +695,11 @@ impl Stream<'_> {
     /// What there is.
     pub fn companion(&self) -> Companion {
         self.0.companion()
+    }
+
+    /// Whether it has a TTL.
+    pub fn is_to_expire(&self) -> bool {
+        self.0.is_to_expire()
     }
 
     /// Appends an entry. False, with nothing written, if the stream holds a later ID.
@@ -955,7 +971,7 @@ unsafe extern "C" fn on_key_change(
 ) -> c_int {
     let _ = catch_unwind(AssertUnwindSafe(|| {
         if !Fault::ChangeUnnoticed.is_on() {
-            known::forget(Server { ctx }.database(), Arg(key).bytes());
+            known::forget_whose(Server { ctx }.database(), Arg(key).bytes());
         }
     }));
     raw::REDISMODULE_OK as c_int
@@ -1021,9 +1037,9 @@ pub fn load(context: &Context, configs: &[Config]) -> Result<(), String> {
                 return Err("cannot subscribe to the server's events".into());
             }
         }
-        // Of no other type, so that strings, sets and streams of other applications are not slowed down: a key that
-        // became one of these is seen by its type.
+        // Of no other type, so that strings, lists and sets of other applications are not slowed down.
         let kinds = raw::REDISMODULE_NOTIFY_HASH
+            | raw::REDISMODULE_NOTIFY_STREAM
             | raw::REDISMODULE_NOTIFY_GENERIC
             | raw::REDISMODULE_NOTIFY_EXPIRED
             | raw::REDISMODULE_NOTIFY_EVICTED;

@@ -2,7 +2,7 @@
 
 use crate::fault::Fault;
 use crate::redis::{Access, Arg, AsRedis, Reply, Server, SortedSet, Text};
-use crate::sale::Sale;
+use crate::sale::{Glance, Sale};
 use crate::settings::REQUEST_MAX;
 use coupon_core::coupon::{Arrival, Coupon, Cursor, Field, Moment};
 use coupon_core::message;
@@ -13,26 +13,33 @@ use coupon_core::words::Outcome;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Decides one request.
+/// Decides one request. Who is turned away is answered at a glance; the other keys are opened for who joins.
 ///
 /// # Errors
 /// Any refusal but those of the reconciler's side.
 pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let [key, user, rest @ ..] = args else { return Err(Refusal::usage("wrong number of arguments")) };
     let Call { user: id, with_rank } = Call::parse(user.bytes(), rest.iter().map(Arg::bytes))?;
-    let mut sale = Sale::open(server, key, Access::Write)?;
-    let requested = sale.requested();
-    let mut turns = Turns::begin(server, key, &mut sale)?;
-    let outcome = turns.take(user, id);
-    turns.end();
-    let outcome = outcome?;
+    let glance = glance_at(server, key)?;
+    let requested = glance.issued.companion().len();
+    let moment = server.moment(server.now());
+    let decision = decide(&glance.coupon, &Turn { issued: &glance.issued, newest: None, user }, moment)?;
+
+    let (outcome, issued) = match decision {
+        Decision::Turned(outcome) => (outcome, Issued::Glanced(glance)),
+        Decision::Queue(_) | Decision::Grant(_) => {
+            let mut turns = Turns::begin(server, key, glance, moment)?;
+            let outcome = turns.carry_out(decision, user, id)?;
+            (outcome, Issued::Whole(turns.end()))
+        }
+    };
     if !with_rank {
         return Ok(Reply::Word(outcome.word()));
     }
     let rank = match outcome {
         // Whoever joins is the last.
         Outcome::Queued | Outcome::Granted => requested.saturating_add(1),
-        Outcome::Duplicate => sale.rank(user),
+        Outcome::Duplicate => issued.rank(user),
         Outcome::SoldOut | Outcome::NotOpen | Outcome::Closed => 0,
     };
     Ok(Reply::Ranked(outcome.word(), vec![rank]))
@@ -47,33 +54,53 @@ pub fn call_many(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let [key, users @ ..] = args else { return Err(Refusal::usage("wrong number of arguments")) };
     check_users(users.len(), REQUEST_MAX.load(Ordering::Relaxed).unsigned_abs())?;
     let ids = users.iter().map(|user| UserId::parse(user.bytes())).collect::<Result<Vec<_>, _>>()?;
-    let mut sale = Sale::open(server, key, Access::Write)?;
-    let mut turns = Turns::begin(server, key, &mut sale)?;
-    check_order_left(turns.newest(), turns.moment.now, users.len())?;
-    let outcomes: Result<Vec<_>, _> =
-        users.iter().zip(ids).map(|(user, id)| turns.take(user, id).map(Outcome::word)).collect();
+    let glance = glance_at(server, key)?;
+    let moment = server.moment(server.now());
+    check_order_left(glance.issued.newest(), moment.now, users.len())?;
+    let mut turns = Turns::begin(server, key, glance, moment)?;
+    let mut outcomes = Vec::with_capacity(users.len());
+    let mut refusal = None;
+    for (user, id) in users.iter().zip(ids) {
+        match turns.take(user, id) {
+            Ok(outcome) => outcomes.push(outcome.word()),
+            Err(error) => {
+                refusal = Some(error);
+                break;
+            }
+        }
+    }
     turns.end();
-    outcomes.map(Reply::Words)
+    refusal.map_or(Ok(Reply::Words(outcomes)), Err)
 }
 
-/// Users who request in one command, in turn.
-struct Turns<'a, 's> {
-    server: &'a Server,
-    key: &'a Arg,
-    sale: &'a mut Sale<'s>,
-    moment: Moment,
-    before: Arc<Coupon>,
-    /// The coupon as it is after the grants of this command, and the last of these.
-    granted: Option<(Coupon, Arrival)>,
-    joined: Vec<(Arrival, &'a Arg)>,
-    /// Whether the first of those who wait is among them.
-    has_first_waiting: bool,
+fn glance_at<'s>(server: &'s Server, key: &'s Arg) -> Result<Glance<'s>, Refusal> {
+    let mut glance = Glance::at(server, key, Access::Write)?;
+    if Fault::StockIgnored.is_on() {
+        let definition = &mut Arc::make_mut(&mut glance.coupon).definition;
+        definition.quantity = definition.quantity.saturating_add(1);
+    }
+    Ok(glance)
+}
+
+enum Issued<'s> {
+    Glanced(Glance<'s>),
+    Whole(Sale<'s>),
+}
+
+impl Issued<'_> {
+    fn rank(self, user: &Arg) -> u64 {
+        match self {
+            Self::Glanced(glance) => glance.rank(user),
+            Self::Whole(sale) => sale.rank(user),
+        }
+    }
 }
 
 /// One user's turn, as the rules see it.
 struct Turn<'a, 's> {
     issued: &'a SortedSet<'s>,
-    joined: &'a [(Arrival, &'a Arg)],
+    /// The newest arrival, where this command has just made it.
+    newest: Option<Arrival>,
     user: &'a Arg,
 }
 
@@ -86,10 +113,7 @@ impl Line for Turn<'_, '_> {
         if Fault::ArrivalByClockAlone.is_on() {
             return None;
         }
-        match self.joined.last() {
-            Some((newest, _)) => Some(newest.score()),
-            None => self.issued.newest(),
-        }
+        self.newest.map(Arrival::score).or_else(|| self.issued.newest())
     }
 
     fn is_held(&self) -> bool {
@@ -97,40 +121,51 @@ impl Line for Turn<'_, '_> {
     }
 }
 
-impl<'a, 's> Turns<'a, 's> {
-    fn begin(server: &'a Server, key: &'a Arg, sale: &'a mut Sale<'s>) -> Result<Self, Refusal> {
-        let mut before = sale.coupon()?;
-        if Fault::StockIgnored.is_on() {
-            let definition = &mut Arc::make_mut(&mut before).definition;
-            definition.quantity = definition.quantity.saturating_add(1);
-        }
-        let moment = server.moment(server.now());
+/// Users who request in one command, in turn.
+struct Turns<'a> {
+    server: &'a Server,
+    key: &'a Arg,
+    sale: Sale<'a>,
+    moment: Moment,
+    before: Arc<Coupon>,
+    /// The coupon as it is after the grants of this command, and the last of these.
+    granted: Option<(Coupon, Arrival)>,
+    joined: Vec<(Arrival, &'a Arg)>,
+    /// Whether the first of those who wait is among them.
+    has_first_waiting: bool,
+}
+
+impl<'a> Turns<'a> {
+    fn begin(server: &'a Server, key: &'a Arg, glance: Glance<'a>, moment: Moment) -> Result<Self, Refusal> {
+        let (sale, before) = glance.whole()?;
         Ok(Self { server, key, sale, moment, before, granted: None, joined: Vec::new(), has_first_waiting: false })
     }
 
-    fn newest(&self) -> Option<f64> {
-        self.sale.issued.newest()
+    fn coupon(&self) -> &Coupon {
+        self.granted.as_ref().map_or(&*self.before, |(coupon, _)| coupon)
     }
 
-    /// Decides one user's request. What it has written, [`Turns::end`] replicates.
+    /// Decides one user's request, and carries the decision out.
     fn take(&mut self, user: &'a Arg, id: UserId<'_>) -> Result<Outcome, Refusal> {
-        let coupon = self.granted.as_ref().map_or(&*self.before, |(coupon, _)| coupon);
-        let turn = Turn { issued: &self.sale.issued, joined: &self.joined, user };
-        let requested = turn.requested();
-        let decision = decide(coupon, &turn, self.moment)?;
+        let newest = self.joined.last().map(|(arrival, _)| *arrival);
+        let decision = decide(self.coupon(), &Turn { issued: &self.sale.issued, newest, user }, self.moment)?;
+        self.carry_out(decision, user, id)
+    }
+
+    /// Writes what was decided; [`Turns::end`] replicates it.
+    fn carry_out(&mut self, decision: Decision, user: &'a Arg, id: UserId<'_>) -> Result<Outcome, Refusal> {
         match decision {
             Decision::Turned(_) => {}
             Decision::Queue(arrival) => {
-                if coupon.waiting(requested) == 0 {
-                    self.has_first_waiting = true;
-                }
+                let is_first_waiting = self.coupon().waiting(self.sale.requested()) == 0;
                 if !self.sale.issued.add(arrival, user) {
                     return Ok(Outcome::Duplicate);
                 }
+                self.has_first_waiting |= is_first_waiting;
                 self.joined.push((arrival, user));
             }
             Decision::Grant(arrival) => {
-                let mut after = Coupon::clone(coupon);
+                let mut after = self.coupon().clone();
                 // The entry comes first: it is the only write that can still be refused, and only that of the first
                 // grant of a command, before which nobody has joined.
                 if !self.sale.append(&mut after, user, id, arrival, &Text::count(self.moment.now.ms())) {
@@ -145,16 +180,18 @@ impl<'a, 's> Turns<'a, 's> {
     }
 
     /// Writes and replicates what follows from all turns.
-    fn end(self) {
-        let Some((first, _)) = self.joined.first() else { return };
-        self.sale.joined(&self.joined);
-        match self.granted {
-            Some((after, arrival)) => self.sale.set_granted(&self.before, after, Cursor { arrival, user: None }),
-            None => set_first_at(self.sale, &self.before, *first),
+    fn end(self) -> Sale<'a> {
+        let Self { server, key, mut sale, before, granted, joined, has_first_waiting, .. } = self;
+        let Some(&(first, _)) = joined.first() else { return sale };
+        sale.joined(&joined);
+        match granted {
+            Some((after, arrival)) => sale.set_granted(&before, after, first, Cursor { arrival, user: None }),
+            None => set_first_at(&mut sale, &before, first),
         }
-        if self.has_first_waiting {
-            self.server.publish(message::WAITING, self.key);
+        if has_first_waiting {
+            server.publish(message::WAITING, key);
         }
+        sale
     }
 }
 

@@ -12,6 +12,111 @@ use coupon_core::user::UserId;
 use coupon_core::words::Status;
 use std::sync::Arc;
 
+/// A coupon, as far as a user has to be told: its status hash as it is known, and its sorted set.
+pub struct Glance<'s> {
+    server: &'s Server,
+    key: &'s Arg,
+    access: Access,
+    database: i32,
+    names: Arc<Names>,
+    /// The status hash.
+    pub coupon: Arc<Coupon>,
+    /// Accepted users.
+    pub issued: SortedSet<'s>,
+    /// The other two keys, where they had to be opened.
+    rest: Option<(Hash<'s>, Stream<'s>)>,
+}
+
+impl<'s> Glance<'s> {
+    /// Opens the sorted set, and the other two keys only if they may have changed since a command has read them.
+    ///
+    /// # Errors
+    /// As [`Sale::open`] and [`Sale::coupon`].
+    pub fn at(server: &'s Server, key: &'s Arg, access: Access) -> Result<Self, Refusal> {
+        let bytes = key.bytes();
+        key::check(bytes, server.is_cluster())?;
+        let database = server.database();
+        if let Some(Known { names, coupon: Some(coupon) }) = known::find(database, bytes) {
+            let issued = open_issued(server, &names, (database, bytes), access)?;
+            coupon.check_issued(issued.companion())?;
+            debug_assert!(is_still(server, key, &coupon), "a change of the hash was not noticed");
+            return Ok(Self { server, key, access, database, names, coupon, issued, rest: None });
+        }
+        let sale = Sale::open(server, key, access)?;
+        let coupon = sale.coupon()?;
+        let Sale { names, hash, issued, grants, .. } = sale;
+        Ok(Self { server, key, access, database, names, coupon, issued, rest: Some((hash, grants)) })
+    }
+
+    /// The rank of a user who is in.
+    pub fn rank(self, user: &Arg) -> u64 {
+        self.server.rank(self.issued, &self.names.issued, user).unwrap_or(0)
+    }
+
+    /// Opens the other two keys as well, for a command that goes on to write.
+    ///
+    /// # Errors
+    /// As [`Sale::open`] and [`Sale::coupon`].
+    pub fn whole(self) -> Result<(Sale<'s>, Arc<Coupon>), Refusal> {
+        let Self { server, key, access, database, names, coupon, issued, rest } = self;
+        let known = Some(Arc::clone(&coupon));
+        if let Some((hash, grants)) = rest {
+            // All was checked when these were opened.
+            return Ok((Sale { server, key, database, names, known, hash, issued, grants }, coupon));
+        }
+        let coordinates = (database, key.bytes());
+        let hash = open_hash(server, key, coordinates, access)?;
+        let grants = open_grants(server, &names, coordinates, access)?;
+        let sale = Sale { server, key, database, names, known, hash, issued, grants };
+        let coupon = sale.coupon()?;
+        Ok((sale, coupon))
+    }
+}
+
+/// Whether the hash still is as it is known. Builds for the tests ask in every call.
+fn is_still(server: &Server, key: &Arg, coupon: &Coupon) -> bool {
+    match server.hash(key, Access::Read) {
+        Ok(hash) => decode(&hash).as_ref() == Ok(coupon),
+        // Overwritten, of which nobody is told.
+        Err(WrongType) => true,
+    }
+}
+
+fn decode(hash: &Hash<'_>) -> Result<Coupon, Refusal> {
+    let fields = hash.fields();
+    Coupon::decode(|field| fields.get(field as usize).and_then(Option::as_ref).map(Text::bytes))
+}
+
+type Coordinates<'a> = (i32, &'a [u8]);
+
+fn open_hash<'s>(server: &'s Server, key: &Arg, of: Coordinates<'_>, access: Access) -> Result<Hash<'s>, Refusal> {
+    server.hash(key, access).map_err(|WrongType| wrong_type(of, "the coupon's key"))
+}
+
+fn open_issued<'s>(
+    server: &'s Server,
+    names: &Names,
+    of: Coordinates<'_>,
+    access: Access,
+) -> Result<SortedSet<'s>, Refusal> {
+    server.sorted_set(&names.issued, access).map_err(|WrongType| wrong_type(of, "the :issued key"))
+}
+
+fn open_grants<'s>(
+    server: &'s Server,
+    names: &Names,
+    of: Coordinates<'_>,
+    access: Access,
+) -> Result<Stream<'s>, Refusal> {
+    server.stream(&names.grants, access).map_err(|WrongType| wrong_type(of, "the :grants key"))
+}
+
+/// A key was overwritten by another type, of which the server tells nobody.
+fn wrong_type((database, key): Coordinates<'_>, name: &'static str) -> Refusal {
+    known::forget(database, key);
+    Refusal::WrongType(name)
+}
+
 /// The keys of one coupon, open during one command.
 pub struct Sale<'s> {
     server: &'s Server,
@@ -38,17 +143,11 @@ impl<'s> Sale<'s> {
         let database = server.database();
         let Known { names, coupon: known } =
             known::find(database, bytes).unwrap_or_else(|| Known { names: Arc::new(Names::of(bytes)), coupon: None });
-        let wrong = |name| move |WrongType| Refusal::WrongType(name);
-        Ok(Self {
-            hash: server.hash(key, access).map_err(wrong("the coupon's key"))?,
-            issued: server.sorted_set(&names.issued, access).map_err(wrong("the :issued key"))?,
-            grants: server.stream(&names.grants, access).map_err(wrong("the :grants key"))?,
-            server,
-            key,
-            database,
-            names,
-            known,
-        })
+        let coordinates = (database, bytes);
+        let hash = open_hash(server, key, coordinates, access)?;
+        let issued = open_issued(server, &names, coordinates, access)?;
+        let grants = open_grants(server, &names, coordinates, access)?;
+        Ok(Self { server, key, database, names, known, hash, issued, grants })
     }
 
     /// Reads the status hash, if there is one.
@@ -57,29 +156,21 @@ impl<'s> Sale<'s> {
     /// As [`Coupon::decode`].
     pub fn coupon_if_any(&self) -> Result<Option<Arc<Coupon>>, Refusal> {
         if self.hash.is_missing() {
+            known::forget(self.database, self.key.bytes());
             return Ok(None);
         }
-        let coupon = match &self.known {
+        let mut coupon = match &self.known {
             Some(known) => {
                 // Builds for the tests compare what is known with what is there, in every call.
-                debug_assert_eq!(self.decode().as_ref(), Ok(&**known), "a change of the hash was not noticed");
+                debug_assert_eq!(decode(&self.hash).as_ref(), Ok(&**known), "a change of the hash was not noticed");
                 Arc::clone(known)
             }
-            None => {
-                let coupon = Arc::new(self.decode()?);
-                known::remember(self.database, self.key.bytes(), &self.names, Arc::clone(&coupon));
-                coupon
-            }
+            None => Arc::new(decode(&self.hash)?),
         };
         if Fault::FenceSkipped.is_on() {
-            return Ok(Some(Arc::new(Coupon { fence: Some(self.server.token()), ..Coupon::clone(&coupon) })));
+            Arc::make_mut(&mut coupon).fence = Some(self.server.token());
         }
         Ok(Some(coupon))
-    }
-
-    fn decode(&self) -> Result<Coupon, Refusal> {
-        let fields = self.hash.fields();
-        Coupon::decode(|field| fields.get(field as usize).and_then(Option::as_ref).map(Text::bytes))
     }
 
     /// Reads the status hash and makes sure that the companion keys hold what it says.
@@ -89,16 +180,22 @@ impl<'s> Sale<'s> {
     pub fn coupon(&self) -> Result<Arc<Coupon>, Refusal> {
         let coupon = self.coupon_if_any()?.ok_or(Refusal::NoCoupon)?;
         coupon.check_companions(self.issued.companion(), self.grants.companion())?;
+        if self.known.is_none() {
+            self.keep_in_mind(&coupon);
+        }
         Ok(coupon)
     }
 
-    /// Keeps in mind what this command has made of the status hash.
+    /// Keeps in mind what this command has made of the status hash, its companions having been checked.
     pub fn remember(&self, coupon: Coupon) {
-        if Fault::FenceSkipped.is_on() || Fault::StockIgnored.is_on() {
-            // These two play with the coupon that was read, and it is theirs alone.
-            return;
+        self.keep_in_mind(&Arc::new(coupon));
+    }
+
+    fn keep_in_mind(&self, coupon: &Arc<Coupon>) {
+        let is_altered = Fault::FenceSkipped.is_on() || Fault::StockIgnored.is_on();
+        if !is_altered && !self.hash.is_to_expire() && !self.grants.is_to_expire() {
+            known::remember(self.database, self.key.bytes(), &self.names, Arc::clone(coupon));
         }
-        known::remember(self.database, self.key.bytes(), &self.names, Arc::new(coupon));
     }
 
     /// How many users are in.
@@ -177,8 +274,9 @@ impl<'s> Sale<'s> {
         self.server.signal_modified(self.key);
     }
 
-    /// Writes what a call's grants have changed in the status hash. `before` is the coupon as it was read.
-    pub fn set_granted(&mut self, before: &Coupon, mut after: Coupon, granted_to: Cursor) {
+    /// Writes what a call's grants have changed in the status hash. `before` is the coupon as it was read, `first` the
+    /// first arrival that the call has let in or granted.
+    pub fn set_granted(&mut self, before: &Coupon, mut after: Coupon, first: Arrival, granted_to: Cursor) {
         let mut fields = Vec::with_capacity(6);
         if after.status != before.status {
             fields.push((Field::Status, Text::new(after.status.word().as_bytes())));
@@ -188,9 +286,9 @@ impl<'s> Sale<'s> {
         fields.push((Field::Chain, Text::number(after.position.chain.0)));
         fields.push((Field::GrantedTo, Text::new(granted_to.encode().as_bytes())));
         if before.first_at.is_none() {
-            // A set that was filled by hand: from now on it must be there.
-            fields.push((Field::FirstAt, Text::count(granted_to.arrival.0)));
-            after.first_at = Some(granted_to.arrival);
+            // The first request, or a set that was filled by hand: from now on it must be there.
+            fields.push((Field::FirstAt, Text::count(first.0)));
+            after.first_at = Some(first);
         }
         after.granted_to = Some(granted_to);
         self.set(&fields);

@@ -396,12 +396,30 @@ impl Coupon {
     /// # Errors
     /// [`Refusal::TryAgain`], naming the key.
     pub fn check_companions(&self, issued: Companion, grants: Companion) -> Result<(), Refusal> {
+        self.check_issued(issued)?;
+        self.check_grants(grants)
+    }
+
+    /// The tripwire at the set of accepted users.
+    ///
+    /// # Errors
+    /// As [`Coupon::check_companions`].
+    pub fn check_issued(&self, issued: Companion) -> Result<(), Refusal> {
         let seq = self.position.seq.0;
         if (seq > 0 || self.first_at.is_some()) && issued.len() < seq.max(1) {
             return Err(Refusal::TryAgain(
                 "the :issued key is missing or incomplete although requests were accepted; bring it back, or let the reconciler restore it",
             ));
         }
+        Ok(())
+    }
+
+    /// The tripwire at the stream of grants.
+    ///
+    /// # Errors
+    /// As [`Coupon::check_companions`].
+    pub fn check_grants(&self, grants: Companion) -> Result<(), Refusal> {
+        let seq = self.position.seq.0;
         // The newest entry is never trimmed, nor is one that is not a row.
         if seq > 0 && grants.len() < seq.saturating_sub(self.persisted.0).max(1) {
             return Err(Refusal::TryAgain(

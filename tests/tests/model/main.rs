@@ -34,6 +34,9 @@ enum Step {
     Request {
         user: u8,
     },
+    RequestAll {
+        users: Vec<u8>,
+    },
     Issue {
         count: Option<u64>,
     },
@@ -69,6 +72,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (1_u64..6, prop::option::of(mode), prop::option::of(0_u64..3), prop::option::weighted(0.3, window), prop::option::weighted(0.3, 1_u64..4))
             .prop_map(|(quantity, mode, waitlist, window, epoch)| Step::Open { quantity, mode, waitlist, window, epoch }),
         40 => (0_u8..12).prop_map(|user| Step::Request { user }),
+        10 => prop::collection::vec(0_u8..12, 1..5).prop_map(|users| Step::RequestAll { users }),
         12 => prop::option::of(1_u64..4).prop_map(|count| Step::Issue { count }),
         10 => (0_u8..12).prop_map(|user| Step::Status { user }),
         8 => Just(Step::Info),
@@ -185,6 +189,14 @@ fn play(client: &mut Client, key: &str, step: &Step, model: &mut Option<Coupon>,
                 None => vec!["-NOCOUPON".into()],
             };
             (format!("COUPON.REQUEST {key} {} WITHRANK", name(*user)), expected)
+        }
+        Step::RequestAll { users } => {
+            let expected = match model {
+                Some(coupon) => coupon.request_all(users),
+                None => vec!["-NOCOUPON".into()],
+            };
+            let names: Vec<String> = users.iter().map(|user| name(*user)).collect();
+            (format!("COUPON.MREQUEST {key} {}", names.join(" ")), expected)
         }
         Step::Issue { count } => {
             let option = count.map_or_else(String::new, |count| format!(" COUNT {count}"));

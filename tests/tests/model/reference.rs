@@ -142,6 +142,13 @@ impl Coupon {
         reply("QUEUED", self.line().len())
     }
 
+    pub fn request_all(&mut self, users: &[u8]) -> Vec<String> {
+        if self.is_fenced() {
+            return error("TRYAGAIN");
+        }
+        users.iter().map(|user| self.request(*user).swap_remove(0)).collect()
+    }
+
     pub fn issue(&mut self, count: Option<u64>) -> Vec<String> {
         if self.is_fenced() {
             return error("TRYAGAIN");

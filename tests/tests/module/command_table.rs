@@ -5,9 +5,10 @@ use coupon_tests::resp::{Client, Value, expect};
 use std::collections::BTreeSet;
 
 /// Name, arity, flags, what the command does to its key.
-const TABLE: [(&str, i64, &str, &str); 10] = [
+const TABLE: [(&str, i64, &str, &str); 11] = [
     ("coupon.open", -4, "denyoom fast module write", "RW update"),
     ("coupon.request", -3, "denyoom fast module write", "RW access update"),
+    ("coupon.mrequest", -3, "denyoom module write", "RW access update"),
     ("coupon.issue", -2, "denyoom module write", "RW access update"),
     ("coupon.status", -3, "fast module readonly", "RO access"),
     ("coupon.wait", 4, "blocking module readonly", "RO access"),
@@ -93,6 +94,7 @@ fn command_getkeys_finds_the_key() {
         &[
             ("COMMAND GETKEYS COUPON.OPEN k QUANTITY 5", "[k]"),
             ("COMMAND GETKEYS COUPON.REQUEST k u", "[k]"),
+            ("COMMAND GETKEYS COUPON.MREQUEST k u v", "[k]"),
             ("COMMAND GETKEYS COUPON.ISSUE k", "[k]"),
             ("COMMAND GETKEYS COUPON.STATUS k u", "[k]"),
             ("COMMAND GETKEYS COUPON.WAIT k u 1", "[k]"),
@@ -146,6 +148,7 @@ fn commands_that_store_stop_when_memory_is_full_and_those_that_end_do_not() {
             ("COUPON.REQUEST c a", "GRANTED"),
             ("CONFIG SET maxmemory 1", "+OK"),
             ("COUPON.REQUEST c b", "-OOM"),
+            ("COUPON.MREQUEST c b d", "-OOM"),
             ("COUPON.ISSUE c", "-OOM"),
             ("COUPON.OPEN c QUANTITY 6", "-OOM"),
             ("COUPON.STATUS c a", "GRANTED"),

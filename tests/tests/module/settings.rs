@@ -10,6 +10,7 @@ fn defaults_are_the_published_ones() {
         &mut redis.client(),
         &[
             ("CONFIG GET coupon.issue-max", "[coupon.issue-max 1000]"),
+            ("CONFIG GET coupon.request-max", "[coupon.request-max 1000]"),
             ("CONFIG GET coupon.stream-keep", "[coupon.stream-keep 0]"),
             ("CONFIG GET coupon.unpersisted-max", "[coupon.unpersisted-max 0]"),
         ],
@@ -50,6 +51,9 @@ fn config_set_keeps_to_the_bounds() {
             ("CONFIG SET coupon.issue-max many", "-ERR CONFIG SET failed"),
             ("CONFIG SET coupon.issue-max 99999999999999999999", "-ERR CONFIG SET failed"),
             ("CONFIG GET coupon.issue-max", "[coupon.issue-max 100000]"),
+            ("CONFIG SET coupon.request-max 10000", "+OK"),
+            ("CONFIG SET coupon.request-max 10001", "-ERR CONFIG SET failed"),
+            ("CONFIG SET coupon.request-max 0", "-ERR CONFIG SET failed"),
             ("CONFIG SET coupon.stream-keep 1000000", "+OK"),
             ("CONFIG SET coupon.stream-keep -1", "-ERR CONFIG SET failed"),
             ("CONFIG GET coupon.stream-keep", "[coupon.stream-keep 1000000]"),
@@ -74,11 +78,11 @@ fn wrong_load_arguments_refuse_to_load_and_name_the_valid_ones() {
     for (args, said) in [
         (
             "issue-maximum 5",
-            "unknown argument 'issue-maximum' of loadmodule; valid are: issue-max, stream-keep, unpersisted-max",
+            "unknown argument 'issue-maximum' of loadmodule; valid are: issue-max, request-max, stream-keep, unpersisted-max",
         ),
         (
             "issue-max 5 verbose",
-            "unknown argument 'verbose' of loadmodule; valid are: issue-max, stream-keep, unpersisted-max",
+            "unknown argument 'verbose' of loadmodule; valid are: issue-max, request-max, stream-keep, unpersisted-max",
         ),
         ("%n%s 5", "unknown argument '%n%s' of loadmodule"),
         ("issue-max", "argument 'issue-max' of loadmodule needs a whole number from 1 to 100000"),

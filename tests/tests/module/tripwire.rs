@@ -5,9 +5,10 @@ use coupon_tests::refusal::expect_without_effect;
 use coupon_tests::resp::expect;
 
 /// Every command on the coupon `c`, as one would call it on a healthy one.
-const EVERY_COMMAND: [&str; 9] = [
+const EVERY_COMMAND: [&str; 10] = [
     "COUPON.OPEN c QUANTITY 9",
     "COUPON.REQUEST c new",
+    "COUPON.MREQUEST c newer newest",
     "COUPON.ISSUE c",
     "COUPON.STATUS c 1",
     "COUPON.WAIT c 1 1",
@@ -36,7 +37,7 @@ fn sale() -> Redis {
     redis
 }
 
-fn each(error: &'static str) -> [(&'static str, &'static str); 9] {
+fn each(error: &'static str) -> [(&'static str, &'static str); 10] {
     EVERY_COMMAND.map(|call| (call, error))
 }
 
