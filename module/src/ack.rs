@@ -1,5 +1,6 @@
 //! COUPON.ACK key EPOCH e SEQ n
 
+use crate::counters::{self, Counter};
 use crate::fault::Fault;
 use crate::redis::{Access, Arg, AsRedis, Reply, Server, Text};
 use crate::sale::Sale;
@@ -37,6 +38,7 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
         (Field::Persisted, Text::count(ack.seq.0)),
         (Field::PersistedTo, Text::new(persisted_to.encode().as_bytes())),
     ]);
+    counters::add(Counter::Acknowledged, 1);
     // Entries have no gaps, so a length says exactly which stay: entry n, those after it, and those to keep.
     let keep = STREAM_KEEP.load(Ordering::Relaxed).unsigned_abs();
     let mut unpersisted = coupon.position.seq.0.saturating_sub(ack.seq.0);
@@ -51,5 +53,6 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
         // ISSUE had to wait for the ledger, and whoever calls it has been told that there is nothing to do.
         server.publish(message::WAITING, key);
     }
+    sale.remember(after);
     Ok(Reply::Done)
 }

@@ -18,7 +18,9 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     if coupon.status != Status::Expired {
         sale.set_status(Status::Expired);
         server.publish(message::OPENED, key);
-        sale.wake(&Coupon { status: Status::Expired, ..Coupon::clone(&coupon) });
+        let after = Coupon { status: Status::Expired, ..Coupon::clone(&coupon) };
+        sale.wake(&after);
+        sale.remember(after);
     }
     Ok(Reply::Done)
 }

@@ -1,5 +1,6 @@
 //! COUPON.ISSUE key [COUNT n]
 
+use crate::counters::{self, Counter};
 use crate::redis::{Access, Arg, AsRedis, Member, Reply, Server, Text};
 use crate::request::foreign_entry;
 use crate::sale::Sale;
@@ -54,6 +55,7 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
         }
         None => {}
     }
+    counters::add(Counter::Issued, granted);
     Ok(Reply::Count(granted))
 }
 

@@ -54,6 +54,11 @@ fn databases() -> MutexGuard<'static, Databases> {
     DATABASES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How many status hashes are in mind.
+pub fn count() -> u64 {
+    databases().values().flat_map(HashMap::values).filter(|known| known.coupon.is_some()).count() as u64
+}
+
 /// What is known of this key, if anything.
 pub fn find(database: i32, key: &[u8]) -> Option<Known> {
     databases().get(&database)?.get(key).cloned()

@@ -6,6 +6,7 @@
 mod ack;
 mod close;
 mod commands;
+mod counters;
 mod fault;
 mod info;
 mod issue;

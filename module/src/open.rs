@@ -28,6 +28,9 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     if !changes.is_empty() {
         let fields: Vec<_> = changes.into_iter().map(|(field, text)| (field, Text::new(text.as_bytes()))).collect();
         sale.set(&fields);
+        if existing.as_ref().is_none_or(|before| before.status != after.status) {
+            sale.note_status(after.status);
+        }
         if call.is_by_hand() {
             server.publish(message::OPENED, key);
         }

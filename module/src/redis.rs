@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 use crate::commands::{Argument, Command, Kind, TABLE};
+use crate::counters::{self, Counter};
 use crate::fault::Fault;
 use crate::settings::unpersisted_max;
 use crate::{known, wait, waiters};
@@ -19,6 +20,7 @@ use coupon_core::coupon::{Arrival, Companion, Epoch, Field, Moment, Now, Seq, To
 use coupon_core::grant::{self, EntryId, Grant};
 use coupon_core::refusal::Refusal;
 use redis_module::{Context, raw};
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_longlong, c_uint, c_void};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -57,7 +59,8 @@ pub fn missing_function() -> Option<&'static str> {
         RedisModule_CreateCommand RedisModule_CreateString RedisModule_CreateStringFromLongLong RedisModule_FreeCallReply
         RedisModule_FreeString RedisModule_GetCommand RedisModule_GetContextFlags RedisModule_GetExpire RedisModule_GetRandomBytes
         RedisModule_GetBlockedClientHandle RedisModule_GetSelectedDb RedisModule_GetServerInfo RedisModule_FreeServerInfo RedisModule_ServerInfoGetField RedisModule_HashGet
-        RedisModule_HashSet RedisModule_KeyType RedisModule_LoadConfigs RedisModule_Log RedisModule_OpenKey
+        RedisModule_HashSet RedisModule_KeyType RedisModule_InfoAddFieldCString RedisModule_InfoAddFieldULongLong RedisModule_InfoAddSection RedisModule_LoadConfigs
+        RedisModule_Log RedisModule_NotifyKeyspaceEvent RedisModule_OpenKey RedisModule_RegisterInfoFunc
         RedisModule_PublishMessage RedisModule_RegisterNumericConfig RedisModule_Replicate RedisModule_ReplyWithArray
         RedisModule_ReplyWithError RedisModule_ReplyWithLongLong RedisModule_ReplyWithMap RedisModule_ReplyWithSimpleString
         RedisModule_ReplyWithStringBuffer RedisModule_SetCommandInfo RedisModule_SetDisconnectCallback RedisModule_SetModuleOptions
@@ -179,6 +182,30 @@ impl Vocabulary {
 /// The server during one command.
 pub struct Server {
     ctx: *mut raw::RedisModuleCtx,
+    /// What has happened to the coupon, one bit for each [`Event`].
+    events: Cell<u8>,
+}
+
+/// What happens to a coupon, as its keyspace event says.
+#[derive(Clone, Copy)]
+pub enum Event {
+    /// Users have joined the line.
+    Queued,
+    /// Units were granted.
+    Granted,
+    /// The last unit was granted.
+    SoldOut,
+    /// The coupon has ended.
+    Closed,
+}
+
+impl Event {
+    const ALL: [(Self, &'static CStr); 4] = [
+        (Self::Queued, c"coupon.queued"),
+        (Self::Granted, c"coupon.granted"),
+        (Self::SoldOut, c"coupon.soldout"),
+        (Self::Closed, c"coupon.closed"),
+    ];
 }
 
 /// How keys of this call are opened.
@@ -194,6 +221,30 @@ pub enum Access {
 pub struct WrongType;
 
 impl Server {
+    const fn new(ctx: *mut raw::RedisModuleCtx) -> Self {
+        Self { ctx, events: Cell::new(0) }
+    }
+
+    /// Notes an event of the coupon; once per command, and told when the command is over and has closed its keys, as
+    /// other modules may act on them at once.
+    pub fn note(&self, event: Event) {
+        self.events.set(self.events.get() | 1 << event as u8);
+    }
+
+    fn tell_events(&self, args: &[Arg]) {
+        let (noted, Some(key)) = (self.events.get(), args.get(1)) else { return };
+        if noted == 0 {
+            return;
+        }
+        for (event, name) in Event::ALL {
+            if noted & 1 << event as u8 != 0 {
+                let kind = raw::REDISMODULE_NOTIFY_MODULE;
+                // SAFETY: a C string of our own, and an argument of the running command.
+                unsafe { api!(RedisModule_NotifyKeyspaceEvent)(self.ctx, kind, name.as_ptr(), key.ptr()) };
+            }
+        }
+    }
+
     /// The server's clock, read once per command. Redis 7.0 offers modules no microseconds, so it is the
     /// machine's, which is also Redis's own.
     pub fn now(&self) -> Now {
@@ -913,15 +964,22 @@ fn enter(
     call: impl FnOnce(&Server, &[Arg]) -> Result<Reply, Refusal>,
 ) -> c_int {
     let _ = catch_unwind(AssertUnwindSafe(|| {
-        let server = Server { ctx };
+        let server = Server::new(ctx);
         // SAFETY: Redis hands over `argc` strings that live as long as the call; `Arg` is one such pointer. The first
         // is the command's own name.
         let args = unsafe { std::slice::from_raw_parts(argv.cast::<Arg>(), usize::try_from(argc).unwrap_or(0)) };
         let reply = catch_unwind(AssertUnwindSafe(|| call(&server, args)));
-        server.reply(reply.unwrap_or_else(|_| {
+        let reply = reply.unwrap_or_else(|_| {
             server.log(Level::Warning, "a command panicked; this is a bug in the coupon module, please report it");
             Err(Refusal::usage("internal error of the coupon module; the server's log says more"))
-        }));
+        });
+        match &reply {
+            Ok(_) => {}
+            Err(Refusal::TryAgain(_)) => counters::add(Counter::TryAgain, 1),
+            Err(_) => counters::add(Counter::Refused, 1),
+        }
+        server.reply(reply);
+        server.tell_events(args);
     }));
     raw::REDISMODULE_OK as c_int
 }
@@ -971,7 +1029,7 @@ unsafe extern "C" fn on_key_change(
 ) -> c_int {
     let _ = catch_unwind(AssertUnwindSafe(|| {
         if !Fault::ChangeUnnoticed.is_on() {
-            known::forget_whose(Server { ctx }.database(), Arg(key).bytes());
+            known::forget_whose(Server::new(ctx).database(), Arg(key).bytes());
         }
     }));
     raw::REDISMODULE_OK as c_int
@@ -1006,6 +1064,28 @@ unsafe extern "C" fn set_config(
     raw::REDISMODULE_OK as c_int
 }
 
+/// Writes the section `coupon` of INFO; the server puts the module's name before that of each field.
+unsafe extern "C" fn write_info(info: *mut raw::RedisModuleInfoCtx, _: c_int) {
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the info is alive for the call, and Redis copies names and values.
+        unsafe {
+            if api!(RedisModule_InfoAddSection)(info, c"".as_ptr()) != raw::REDISMODULE_OK as c_int {
+                return;
+            }
+            api!(RedisModule_InfoAddFieldCString)(info, c"version".as_ptr(), VERSION.as_ptr());
+            let gauges = [(c"waiting_clients", waiters::count()), (c"hashes_in_mind", known::count())];
+            for (name, value) in counters::all().chain(gauges) {
+                api!(RedisModule_InfoAddFieldULongLong)(info, name.as_ptr(), value);
+            }
+        }
+    }));
+}
+
+const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+    Ok(version) => version,
+    Err(_) => c"",
+};
+
 /// Registers everything with the server.
 ///
 /// # Errors
@@ -1014,7 +1094,7 @@ pub fn load(context: &Context, configs: &[Config]) -> Result<(), String> {
     if let Some(name) = missing_function() {
         return Err(format!("this server lacks {name}: Redis 7.0 or later, or Valkey, is needed"));
     }
-    let server = Server { ctx: context.ctx };
+    let server = Server::new(context.ctx);
     draw_token();
     // SAFETY: the context is the one of OnLoad; all strings are copied; the callbacks live as long as the library.
     unsafe {
@@ -1048,6 +1128,9 @@ pub fn load(context: &Context, configs: &[Config]) -> Result<(), String> {
         {
             return Err("cannot subscribe to the events of keys".into());
         }
+        if api!(RedisModule_RegisterInfoFunc)(server.ctx, Some(write_info)) != raw::REDISMODULE_OK as c_int {
+            return Err("cannot register the section of INFO".into());
+        }
         for config in configs {
             let [min, default, max] = config.range;
             let status = api!(RedisModule_RegisterNumericConfig)(
@@ -1070,6 +1153,7 @@ pub fn load(context: &Context, configs: &[Config]) -> Result<(), String> {
             return Err("a config is out of range".into());
         }
     }
+    add_category(&server);
     for (command, door) in TABLE.iter().zip(DOORS) {
         register(&server, command, door)?;
     }
@@ -1078,7 +1162,21 @@ pub fn load(context: &Context, configs: &[Config]) -> Result<(), String> {
 
 /// The server while the module is loaded.
 pub fn at_load(context: &Context) -> Server {
-    Server { ctx: context.ctx }
+    Server::new(context.ctx)
+}
+
+/// The ACL category of all commands.
+const CATEGORY: &CStr = c"coupon";
+
+/// Adds the category where the server has any for modules (Redis 7.4, Valkey 8). One that is there already is ours, of
+/// before an unload: servers keep them.
+fn add_category(server: &Server) {
+    // SAFETY: a read of a pointer that was set before this call; the name is copied.
+    unsafe {
+        if let Some(add) = (&raw const raw::RedisModule_AddACLCategory).read() {
+            add(server.ctx, CATEGORY.as_ptr());
+        }
+    }
 }
 
 fn register(server: &Server, command: &Command, door: Door) -> Result<(), String> {
@@ -1116,10 +1214,14 @@ fn register(server: &Server, command: &Command, door: Door) -> Result<(), String
         if created != raw::REDISMODULE_OK as c_int {
             return Err(format!("cannot register {:?}: another module has a command of that name", command.name));
         }
-        if api!(RedisModule_SetCommandInfo)(api!(RedisModule_GetCommand)(ctx, name), &raw const info)
-            != raw::REDISMODULE_OK as c_int
-        {
+        let handle = api!(RedisModule_GetCommand)(ctx, name);
+        if api!(RedisModule_SetCommandInfo)(handle, &raw const info) != raw::REDISMODULE_OK as c_int {
             return Err(format!("cannot describe {:?}", command.name));
+        }
+        // Redis 7.2 knows how to put a command into a category, and has none of a module's own: that fails, and rights
+        // go by the commands' names there, as on 7.0.
+        if let Some(set) = (&raw const raw::RedisModule_SetCommandACLCategories).read() {
+            set(handle, CATEGORY.as_ptr());
         }
     }
     Ok(())

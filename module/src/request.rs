@@ -1,7 +1,8 @@
 //! COUPON.REQUEST key user [WITHRANK] and COUPON.MREQUEST key user [user …]
 
+use crate::counters;
 use crate::fault::Fault;
-use crate::redis::{Access, Arg, AsRedis, Reply, Server, SortedSet, Text};
+use crate::redis::{Access, Arg, AsRedis, Event, Reply, Server, SortedSet, Text};
 use crate::sale::{Glance, Sale};
 use crate::settings::REQUEST_MAX;
 use coupon_core::coupon::{Arrival, Coupon, Cursor, Field, Moment};
@@ -33,6 +34,7 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
             (outcome, Issued::Whole(turns.end()))
         }
     };
+    counters::add(outcome.into(), 1);
     if !with_rank {
         return Ok(Reply::Word(outcome.word()));
     }
@@ -62,7 +64,10 @@ pub fn call_many(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let mut refusal = None;
     for (user, id) in users.iter().zip(ids) {
         match turns.take(user, id) {
-            Ok(outcome) => outcomes.push(outcome.word()),
+            Ok(outcome) => {
+                counters::add(outcome.into(), 1);
+                outcomes.push(outcome.word());
+            }
             Err(error) => {
                 refusal = Some(error);
                 break;
@@ -162,6 +167,7 @@ impl<'a> Turns<'a> {
                     return Ok(Outcome::Duplicate);
                 }
                 self.has_first_waiting |= is_first_waiting;
+                self.server.note(Event::Queued);
                 self.joined.push((arrival, user));
             }
             Decision::Grant(arrival) => {

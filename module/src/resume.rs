@@ -18,6 +18,7 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let after = resume.decide(&before, server.token(), |seq| sale.grants.find(seq).map(|grant| grant.chain))?;
     if after != *before {
         sale.set(&[(Field::Epoch, Text::count(after.epoch.0)), (Field::Fence, Text::count(server.token().0))]);
+        sale.remember(after);
     }
     Ok(Reply::Done)
 }

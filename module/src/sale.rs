@@ -2,7 +2,7 @@
 
 use crate::fault::Fault;
 use crate::known::{Known, Names};
-use crate::redis::{Access, Arg, AsRedis, Entry, Hash, Server, SortedSet, Stream, Text, WrongType};
+use crate::redis::{Access, Arg, AsRedis, Entry, Event, Hash, Server, SortedSet, Stream, Text, WrongType};
 use crate::{known, waiters};
 use coupon_core::coupon::{Arrival, Companion, Coupon, Cursor, Field};
 use coupon_core::key;
@@ -293,17 +293,29 @@ impl<'s> Sale<'s> {
         after.granted_to = Some(granted_to);
         self.set(&fields);
         self.server.signal_modified(&self.names.grants);
+        self.server.note(Event::Granted);
         if before.persisted == before.position.seq {
             self.server.publish(message::GRANTED, self.key);
         }
         if after.status != before.status {
+            self.note_status(after.status);
             self.wake(&after);
         }
         self.remember(after);
     }
 
+    /// Notes the event of a status that was just taken on.
+    pub fn note_status(&self, status: Status) {
+        match status {
+            Status::Issued => self.server.note(Event::SoldOut),
+            Status::Expired => self.server.note(Event::Closed),
+            Status::Standard | Status::Available => {}
+        }
+    }
+
     /// Writes the status.
     pub fn set_status(&mut self, status: Status) {
+        self.note_status(status);
         self.set(&[(Field::Status, Text::new(status.word().as_bytes()))]);
     }
 

@@ -35,6 +35,11 @@ fn waiters() -> MutexGuard<'static, Waiters> {
     WAITERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How many clients wait.
+pub fn count() -> u64 {
+    COUNT.load(Ordering::Relaxed) as u64
+}
+
 /// Puts a client into its coupon's line.
 pub fn add(coordinates: Coordinates, score: f64, user: UserId<'_>, client: Blocked) {
     let place = (score.to_bits(), user.as_str().to_owned());
