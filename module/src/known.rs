@@ -15,6 +15,7 @@ use crate::redis::Text;
 use coupon_core::coupon::Coupon;
 use coupon_core::key;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 /// Coupons kept in mind at most, at about 600 bytes each; beyond, all are read anew.
@@ -54,6 +55,14 @@ fn databases() -> MutexGuard<'static, Databases> {
     DATABASES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether the server tells of changes; while it does not, nothing is kept.
+static IS_TOLD: AtomicBool = AtomicBool::new(false);
+
+/// From now on the server tells of changes.
+pub fn begin() {
+    IS_TOLD.store(true, Ordering::Relaxed);
+}
+
 /// How many status hashes are in mind.
 pub fn count() -> u64 {
     databases().values().flat_map(HashMap::values).filter(|known| known.coupon.is_some()).count() as u64
@@ -66,6 +75,9 @@ pub fn find(database: i32, key: &[u8]) -> Option<Known> {
 
 /// Keeps a status hash in mind.
 pub fn remember(database: i32, key: &[u8], names: &Arc<Names>, coupon: Arc<Coupon>) {
+    if !IS_TOLD.load(Ordering::Relaxed) {
+        return;
+    }
     let mut databases = databases();
     let keys = databases.entry(database).or_default();
     match keys.get_mut(key) {

@@ -3,9 +3,10 @@
 use super::api::{api, missing_function};
 use super::door::{DOORS, Door};
 use super::event::{draw_token, on_data_change, on_history_change, on_key_change};
-use super::server::Server;
+use super::server::{Level, Server};
 use crate::commands::{Argument, Command, Kind, TABLE};
 use crate::{counters, known, waiters};
+use coupon_core::coupon::number;
 use redis_module::{Context, raw};
 use std::ffi::{CStr, c_char, c_int, c_longlong, c_uint, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -94,16 +95,21 @@ pub fn load(context: &Context, configs: &[Config]) -> Result<(), String> {
                 return Err("cannot subscribe to the server's events".into());
             }
         }
-        // Of no other type, so that strings, lists and sets of other applications are not slowed down.
-        let kinds = raw::REDISMODULE_NOTIFY_HASH
-            | raw::REDISMODULE_NOTIFY_STREAM
-            | raw::REDISMODULE_NOTIFY_GENERIC
-            | raw::REDISMODULE_NOTIFY_EXPIRED
-            | raw::REDISMODULE_NOTIFY_EVICTED;
-        if api!(RedisModule_SubscribeToKeyspaceEvents)(server.ctx, kinds, Some(on_key_change))
-            != raw::REDISMODULE_OK as c_int
-        {
-            return Err("cannot subscribe to the events of keys".into());
+        if moves_clients(&server.info(c"server", c"valkey_version").unwrap_or_default()) {
+            server.log(Level::Notice, "status hashes are read in every call: on this Valkey, to be told of changes would leave clients of MOVE and COPY in another database");
+        } else {
+            // Of no other type, so that strings, lists and sets of other applications are not slowed down.
+            let kinds = raw::REDISMODULE_NOTIFY_HASH
+                | raw::REDISMODULE_NOTIFY_STREAM
+                | raw::REDISMODULE_NOTIFY_GENERIC
+                | raw::REDISMODULE_NOTIFY_EXPIRED
+                | raw::REDISMODULE_NOTIFY_EVICTED;
+            if api!(RedisModule_SubscribeToKeyspaceEvents)(server.ctx, kinds, Some(on_key_change))
+                != raw::REDISMODULE_OK as c_int
+            {
+                return Err("cannot subscribe to the events of keys".into());
+            }
+            known::begin();
         }
         if api!(RedisModule_RegisterInfoFunc)(server.ctx, Some(write_info)) != raw::REDISMODULE_OK as c_int {
             return Err("cannot register the section of INFO".into());
@@ -140,6 +146,15 @@ pub fn load(context: &Context, configs: &[Config]) -> Result<(), String> {
 /// The server while the module is loaded.
 pub fn at_load(context: &Context) -> Server {
     Server::new(context.ctx)
+}
+
+/// Whether a module that listens to the events of keys makes this server leave a client of MOVE or COPY in the
+/// database it has written to: from Valkey 8.1 on, until <https://github.com/valkey-io/valkey/pull/4024>, which 8.1.8
+/// lacks and 9.1.2 has. Without an answer to which release was the first, all before 9.1 count as affected.
+fn moves_clients(valkey_version: &[u8]) -> bool {
+    let mut parts = valkey_version.split(|byte| *byte == b'.').map(|part| number(part).unwrap_or(0));
+    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    ((8, 1)..(9, 1)).contains(&version)
 }
 
 /// The ACL category of all commands.

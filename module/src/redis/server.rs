@@ -173,13 +173,18 @@ impl Server {
 
     /// The server's `maxmemory-policy`.
     pub fn eviction_policy(&self) -> Vec<u8> {
+        self.info(c"memory", c"maxmemory_policy").unwrap_or_default()
+    }
+
+    /// A field of the server's INFO, if it has one of that name.
+    pub(super) fn info(&self, section: &CStr, field: &CStr) -> Option<Vec<u8>> {
         // SAFETY: the info is freed once, after the field was copied out of it.
         unsafe {
-            let info = api!(RedisModule_GetServerInfo)(self.ctx, c"memory".as_ptr());
-            let field = api!(RedisModule_ServerInfoGetField)(self.ctx, info, c"maxmemory_policy".as_ptr());
-            let policy = Text::own_if_any(field).map(|text| text.bytes().to_vec());
+            let info = api!(RedisModule_GetServerInfo)(self.ctx, section.as_ptr());
+            let field = api!(RedisModule_ServerInfoGetField)(self.ctx, info, field.as_ptr());
+            let value = Text::own_if_any(field).map(|text| text.bytes().to_vec());
             api!(RedisModule_FreeServerInfo)(self.ctx, info);
-            policy.unwrap_or_default()
+            value
         }
     }
 

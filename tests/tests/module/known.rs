@@ -116,6 +116,17 @@ fn another_coupon_in_its_place_is_another_coupon() {
 }
 
 #[test]
+fn a_client_stays_in_its_database() {
+    // Some Valkey leave a client of MOVE and COPY in the other database if a module listens to the events of keys.
+    let redis = Redis::start();
+    let mut client = known(&redis);
+    for call in ["SET k v", "MOVE k 5", "SET k v", "COPY k l DB 6"] {
+        assert!(!client.run(call).is_error(), "{call}");
+        assert!(client.run("CLIENT INFO").text().contains(" db=0 "), "{call}");
+    }
+}
+
+#[test]
 fn a_dump_put_back_is_what_counts() {
     let redis = Redis::start();
     let mut client = known(&redis);

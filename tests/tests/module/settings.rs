@@ -107,7 +107,7 @@ fn module_load_at_run_time_refuses_the_same_and_the_server_lives() {
         &mut client,
         &[
             (format!("MODULE LOAD {} colour red", module.display()), "-ERR Error loading the extension"),
-            ("MODULE LIST".into(), "[]"),
+            ("COMMAND LIST FILTERBY MODULE coupon".into(), "[]"),
             ("COUPON.INFO c".into(), "-ERR unknown command"),
             (format!("MODULE LOAD {} issue-max 5", module.display()), "+OK"),
             ("CONFIG GET coupon.issue-max".into(), "[coupon.issue-max 5]"),
