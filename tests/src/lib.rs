@@ -12,6 +12,7 @@ pub mod deadline;
 pub mod dump;
 pub mod http;
 pub mod ledger;
+pub mod machine;
 pub mod port;
 pub mod postgres_server;
 pub mod process;

@@ -1,16 +1,19 @@
 //! The module on a real Redis: every command, and what a server does around it.
 
 mod ack;
+mod clock;
 mod close;
 mod cluster;
 mod command_table;
 mod copies;
+mod disk_full;
 mod fairness;
 mod faults;
 mod fence;
 mod hostile;
 mod info;
 mod issue;
+mod maxmemory;
 mod message;
 mod old_pattern;
 mod open;
