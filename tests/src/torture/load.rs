@@ -3,7 +3,7 @@
 use crate::coupon::Stored;
 use crate::redis_server::Redis;
 use crate::resp::{Client, Value};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,8 +22,8 @@ const PIPELINE: usize = 8;
 pub struct Told {
     /// Each user's outcome of REQUEST.
     pub outcomes: HashMap<String, String>,
-    /// Users who were refused, each of whom asked once: of none of them may anything be kept.
-    pub refused: HashSet<String>,
+    /// Users who were refused, each of whom asked once, and with what: of none of them may anything be kept.
+    pub refused: HashMap<String, String>,
     /// Grants that ISSUE calls have named, together.
     pub issued: i64,
 }
@@ -42,7 +42,7 @@ impl Told {
             }
             Value::Error(error) => {
                 assert!(refusals.iter().any(|code| error.starts_with(code)), "REQUEST answered {error}");
-                self.refused.insert(user.to_owned());
+                self.refused.insert(user.to_owned(), error.clone());
             }
             other => panic!("REQUEST answered {other}"),
         }
@@ -71,7 +71,7 @@ impl Told {
                 "an acknowledged outcome is lost: {user} was told {outcome}, and stands at {place:?} of {seq}"
             );
         }
-        let kept = self.refused.iter().find(|user| place.contains_key(user.as_str()));
+        let kept = self.refused.keys().find(|user| place.contains_key(user.as_str()));
         assert_eq!(kept, None, "a user was refused and let in all the same");
         assert!(
             stored.number("seq") >= self.issued,

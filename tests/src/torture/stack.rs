@@ -60,19 +60,20 @@ impl Load {
     ///
     /// # Panics
     /// If a client is told what cannot be.
-    pub fn during(&self, faults: impl FnOnce()) {
+    pub fn during<T>(&self, faults: impl FnOnce() -> T) -> T {
         std::thread::scope(|scope| {
             let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || self.request(number))).collect();
             let watcher = scope.spawn(|| self.watch());
             // Also when a fault shows a broken promise, so that its panic is not waited for in vain.
             let over = Over(&self.is_over);
-            faults();
+            let outcome = faults();
             drop(over);
             for client in clients {
                 client.join().expect("a client was told what cannot be");
             }
             watcher.join().expect("a user's state went back");
-        });
+            outcome
+        })
     }
 
     /// Waits for so many more answers.
@@ -82,6 +83,15 @@ impl Load {
     pub fn await_answers(&self, more: u64) {
         let goal = self.answers.load(Ordering::Acquire) + more;
         eventually_true("clients get answers", || self.answers.load(Ordering::Acquire) >= goal);
+    }
+
+    /// How many were refused with this code until now.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn refused(&self, code: &str) -> usize {
+        self.told.lock().expect("not poisoned").refused.values().filter(|refusal| refusal.starts_with(code)).count()
     }
 
     fn request(&self, number: usize) {
@@ -184,7 +194,7 @@ impl Load {
             assert!(line.contains(row.user.as_str()), "row {} has a user whom Redis does not know", place + 1);
         }
         let told = self.told.lock().expect("not poisoned");
-        let kept = told.refused.iter().find(|user| line.contains(user.as_str()));
+        let kept = told.refused.keys().find(|user| line.contains(user.as_str()));
         assert_eq!(kept, None, "a user was refused and let in all the same");
         for (user, outcome) in &told.outcomes {
             let is_kept = match outcome.as_str() {
@@ -244,6 +254,14 @@ pub fn insert_of(postgres: &Postgres, random: &mut fastrand::Rng, quantity: u32)
     postgres.run(&format!(
         "insert into coupon (id, name, quantity, status, mode, waitlist) values ('{ID}', '{ID}', {quantity}, 'AVAILABLE', '{mode}', {waitlist})"
     ));
+}
+
+/// Waits until a reconciler has made the tables.
+///
+/// # Panics
+/// If that does not come.
+pub fn await_schema(postgres: &Postgres) {
+    eventually_true("the schema is there", || postgres.try_run("select 1 from coupon").is_ok());
 }
 
 /// Waits until Redis is open at the ledger's epoch, everybody who can be granted is, and every grant is a row.
