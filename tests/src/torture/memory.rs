@@ -4,6 +4,7 @@
 use super::stack::{self, Load, Order, key};
 use super::{Survived, count};
 use crate::deadline::{eventually_true, within};
+use crate::info::used_memory;
 use crate::ledger;
 use crate::postgres_server::Postgres;
 use crate::reconciler::{self, Reconciler};
@@ -61,7 +62,7 @@ fn refuse(redis: &Redis, load: &Load, random: &mut fastrand::Rng) {
     let mut client = redis.client();
     load.during(|| {
         load.await_answers(random.u64(1..300));
-        set_maxmemory(&mut client, random.u64(1 << 14..1 << 18));
+        set_maxmemory(&mut client, random.i64(1 << 14..1 << 18));
         eventually_true("Redis refuses", || load.refused("OOM ") > 0);
         load.await_answers(random.u64(1..300));
         lift(&mut client);
@@ -110,10 +111,8 @@ fn held(client: &mut Client) -> i64 {
     client.run(&format!("EXISTS {0} {0}:issued {0}:grants", key())).int()
 }
 
-fn set_maxmemory(client: &mut Client, more_bytes: u64) {
-    let info = client.run("INFO memory");
-    let used = info.text().lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse::<u64>().ok());
-    let limit = used.expect("the memory in use") + more_bytes;
+fn set_maxmemory(client: &mut Client, more_bytes: i64) {
+    let limit = used_memory(client) + more_bytes;
     assert_eq!(client.run(&format!("CONFIG SET maxmemory {limit}")).to_string(), "+OK");
 }
 

@@ -2,6 +2,7 @@
 
 use coupon_tests::coupon::Stored;
 use coupon_tests::deadline::{eventually, eventually_true};
+use coupon_tests::info::replication_offset;
 use coupon_tests::redis_server::{Options, Redis};
 use coupon_tests::replication::ReplicationStream;
 use coupon_tests::resp::{Client, Value, expect};
@@ -61,12 +62,6 @@ fn request_until_refused(client: &mut Client, prefix: &str, told: &mut Told) {
     });
 }
 
-fn offset(client: &mut Client) -> String {
-    let info = client.run("INFO replication");
-    let line = info.text().lines().find(|line| line.starts_with("master_repl_offset:"));
-    line.expect("an offset").to_owned()
-}
-
 fn is_written(client: &mut Client) -> bool {
     let info = client.run("INFO persistence");
     info.text().contains("aof_last_write_status:ok")
@@ -84,7 +79,7 @@ fn everysec_refuses_to_decide_and_goes_on_when_there_is_room() {
         redis.machine().fill_disk();
         request_until_refused(&mut client, "full", &mut told);
 
-        let (stored, sent) = (Stored::read(&mut client, KEY), offset(&mut client));
+        let (stored, sent) = (Stored::read(&mut client, KEY), replication_offset(&mut client));
         expect(&mut client, &WRITES.map(|call| (call, "-MISCONF ")));
         let state = if mode == "QUEUE" { "WAITING" } else { "GRANTED" };
         expect(
@@ -93,7 +88,7 @@ fn everysec_refuses_to_decide_and_goes_on_when_there_is_room() {
         );
         assert_eq!(client.run(&format!("COUPON.INFO {KEY}")).field("fenced"), &Value::Int(0));
         assert_eq!(Stored::read(&mut client, KEY), stored, "a refused command has written");
-        assert_eq!(offset(&mut client), sent, "a refused command was replicated");
+        assert_eq!(replication_offset(&mut client), sent, "a refused command was replicated");
         stored.assert_promises();
 
         redis.machine().free_disk();

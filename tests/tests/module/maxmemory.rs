@@ -2,6 +2,8 @@
 
 use coupon_tests::coupon::Stored;
 use coupon_tests::deadline::eventually_true;
+use coupon_tests::dump::dump;
+use coupon_tests::info::{replication_offset, used_memory};
 use coupon_tests::redis_server::Options;
 use coupon_tests::replication::ReplicationStream;
 use coupon_tests::resp::{Client, expect};
@@ -31,24 +33,13 @@ fn request_until_refused(port: u16, prefix: &str, told: &Mutex<Told>) {
                     let replies = client.replies(PIPELINE).expect("the server lives");
                     let mut told = told.lock().expect("not poisoned");
                     for (user, reply) in users.iter().zip(&replies) {
-                        told.hear(user, reply, &["OOM "]);
+                        told.hear(user, reply, &["OOM ", "TRYAGAIN "]);
                     }
                     replies.iter().all(coupon_tests::resp::Value::is_error)
                 });
             });
         }
     });
-}
-
-fn used_memory(client: &mut Client) -> i64 {
-    let info = client.run("INFO memory");
-    let line = info.text().lines().find_map(|line| line.strip_prefix("used_memory:"));
-    line.and_then(|bytes| bytes.trim().parse().ok()).expect("the memory in use")
-}
-
-fn offset(client: &mut Client) -> String {
-    let info = client.run("INFO replication");
-    info.text().lines().find(|line| line.starts_with("master_repl_offset:")).expect("an offset").to_owned()
 }
 
 #[test]
@@ -74,7 +65,7 @@ fn requests_are_refused_and_what_makes_room_goes_on() {
         request_until_refused(redis.port, "u", &told);
         // From here on even small things are too much.
         expect(&mut client, &[("CONFIG SET maxmemory 1", "+OK")]);
-        let (stored, sent) = (Stored::read(&mut client, KEY), offset(&mut client));
+        let (stored, sent) = (Stored::read(&mut client, KEY), replication_offset(&mut client));
         expect(
             &mut client,
             &[
@@ -86,7 +77,7 @@ fn requests_are_refused_and_what_makes_room_goes_on() {
             ],
         );
         assert_eq!(Stored::read(&mut client, KEY), stored, "a refused command has written");
-        assert_eq!(offset(&mut client), sent, "a refused command was replicated");
+        assert_eq!(replication_offset(&mut client), sent, "a refused command was replicated");
         stored.assert_promises();
         told.lock().expect("not poisoned").check(&mut client);
         let lens = |client: &mut Client| client.run(&format!("XLEN {KEY}:grants")).int();
@@ -109,5 +100,49 @@ fn requests_are_refused_and_what_makes_room_goes_on() {
         let last = Stored::read(&mut client, KEY);
         assert_eq!(last.issued.len(), stored.issued.len() + 1, "all who were accepted are still there");
         assert_eq!(last.issued[..stored.issued.len()], stored.issued);
+    }
+}
+
+#[test]
+fn a_companion_that_is_evicted_under_load_ends_all_decisions() {
+    for policy in ["volatile-ttl", "volatile-lru", "volatile-random"] {
+        for companion in ["issued", "grants"] {
+            let redis = Options::shipped().start();
+            let mut client = redis.client();
+            expect(
+                &mut client,
+                &[
+                    (format!("COUPON.OPEN {KEY} QUANTITY 1000000 MODE INSTANT"), "+OK"),
+                    (format!("COUPON.REQUEST {KEY} first"), "GRANTED"),
+                    // Alone in having an end, it is what these policies evict.
+                    (format!("EXPIRE {KEY}:{companion} 3600"), ":1"),
+                    (format!("CONFIG SET maxmemory-policy {policy}"), "+OK"),
+                ],
+            );
+            let limit = used_memory(&mut client) + ROOM_BYTES;
+            expect(&mut client, &[(format!("CONFIG SET maxmemory {limit}"), "+OK")]);
+            let told = Mutex::new(Told::default());
+            request_until_refused(redis.port, "u", &told);
+            assert_eq!(client.run(&format!("EXISTS {KEY}:{companion}")).int(), 0, "it was not evicted");
+            expect(
+                &mut client,
+                &[("CONFIG SET maxmemory-policy noeviction", "+OK"), ("CONFIG SET maxmemory 0", "+OK")],
+            );
+            let before = dump(&mut client);
+            expect(
+                &mut client,
+                &[
+                    (format!("COUPON.REQUEST {KEY} first"), "-TRYAGAIN "),
+                    (format!("COUPON.REQUEST {KEY} late"), "-TRYAGAIN "),
+                    (format!("COUPON.ISSUE {KEY}"), "-TRYAGAIN "),
+                    (format!("COUPON.STATUS {KEY} first"), "-TRYAGAIN "),
+                ],
+            );
+            assert_eq!(dump(&mut client), before, "a coupon that lacks a key was begun anew");
+            let granted: i64 = client.run(&format!("HGET {KEY} seq")).text().parse().expect("a number");
+            let told = told.lock().expect("not poisoned");
+            assert!(told.outcomes.values().all(|outcome| outcome == "GRANTED"));
+            assert_eq!(granted, told.outcomes.len() as i64 + 1, "one unit for each who was told so, and no other");
+        }
     }
 }
