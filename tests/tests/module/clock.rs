@@ -6,6 +6,7 @@ use coupon_tests::dump::await_replica;
 use coupon_tests::machine::HOUR_US;
 use coupon_tests::redis_server::{Options, Redis};
 use coupon_tests::resp::{Client, expect};
+use std::fs;
 
 const HALF_HOUR_MS: u64 = 1_800_000;
 
@@ -151,4 +152,22 @@ fn a_wait_ends_with_the_clock_and_says_what_is_known() {
     eventually_true("it waits", || client.run("INFO clients").text().contains("blocked_clients:1"));
     redis.machine().set_clock(HOUR_US);
     assert_eq!(waiting.read().expect("an answer").text(), "WAITING");
+}
+
+#[test]
+fn after_a_restart_a_clock_that_went_back_keeps_nobody_from_syncing() {
+    let mut redis = Options::shipped().line("appendfsync everysec").own_machine().start();
+    expect(&mut redis.client(), &[("COUPON.OPEN c QUANTITY 100000 MODE INSTANT", "+OK")]);
+    crowd(&redis, "a", "GRANTED");
+    redis.machine().set_clock(-HOUR_US);
+    crowd(&redis, "b", "GRANTED");
+    redis.kill();
+    redis.start_again();
+    // The file was written all the time, only not synced.
+    assert_arrivals(&redis, 2);
+    crowd(&redis, "c", "GRANTED");
+    eventually_true("all is synced", || {
+        let aof = redis.aof();
+        redis.machine().synced_len(&aof) == Some(fs::metadata(aof).expect("the AOF").len())
+    });
 }
