@@ -2,7 +2,7 @@
 # Settings are given as in `make run REDIS_PORT=6380`; make hands them to the scripts through the environment.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test torture bench drop build
+.PHONY: help run test torture loss bench drop build
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -11,6 +11,7 @@ help: ## show this list
 	  '  run    REDIS_PORT=6379  PG_PORT=(a free port)  LISTEN=127.0.0.1:9187  DATA_DIR=.data' \
 	  '  drop   USERS=1000000  QUANTITY=100000  MODE=QUEUE|INSTANT  WAITLIST=0  CONNECTIONS=64  PIPELINE=1  SEED=1' \
 	  '  torture  MINUTES=30  SEED=(any)  SCENARIO=(all)' \
+	  '  loss   ROUNDS=20  SEED=1' \
 	  '  bench  CALLS=200000  ROUNDS=7'
 
 run: ## install what is missing, build, start everything with a coupon to try; Ctrl-C stops it
@@ -21,6 +22,9 @@ test: ## install what is missing, build, run all checks and tests
 
 torture: ## break real servers in a loop, MINUTES=30, and check the promises after each fault
 	@scripts/torture.sh
+
+loss: ## crash servers under load and count the answers that are gone, ROUNDS=20 times each way
+	@scripts/loss.sh
 
 bench: ## compare single commands with bare Redis commands, alternating, on a private server
 	@scripts/bench.sh

@@ -6,7 +6,7 @@ scripts/build.sh
 . scripts/say.sh
 
 say 'Building the tests'
-cargo build -p coupon-tests --bins
+cargo build -p coupon-tests -p coupon-shim --bins --lib
 args=(--minutes "${MINUTES:-30}")
 [ -z "${SEED:-}" ] || args+=(--seed "$SEED")
 [ -z "${SCENARIO:-}" ] || args+=(--scenario "$SCENARIO")

@@ -43,6 +43,15 @@ pub fn module_with_faults() -> PathBuf {
     built("COUPON_MODULE_FAULTS", "debug/libcoupon.so", "cargo build -p coupon-module --features faults")
 }
 
+/// What stands between a server and its machine: see [`crate::machine`].
+///
+/// # Panics
+/// If it is not built.
+#[must_use]
+pub fn shim() -> PathBuf {
+    built("COUPON_SHIM", "debug/libcoupon_shim.so", "cargo build -p coupon-shim")
+}
+
 /// The workspace's root directory.
 ///
 /// # Panics

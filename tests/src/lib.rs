@@ -2,7 +2,8 @@
 //!
 //! Nothing here knows how the product works inside. Servers are started as an operator would start them, and
 //! spoken to as a client would: [`redis_server`] and [`postgres_server`] own the processes, [`resp`] is a
-//! client that shows every byte, [`replication`] sees what a replica sees, [`reconciler`] runs the daemon.
+//! client that shows every byte, [`replication`] sees what a replica sees, [`reconciler`] runs the daemon, and
+//! [`machine`] fills a server's disk and moves its clock.
 //! A test waits by [`deadline::eventually`] and never by sleeping.
 
 pub mod artifact;
@@ -11,7 +12,11 @@ pub mod coupon;
 pub mod deadline;
 pub mod dump;
 pub mod http;
+pub mod info;
 pub mod ledger;
+pub mod loss;
+pub mod machine;
+pub mod open_files;
 pub mod port;
 pub mod postgres_server;
 pub mod process;

@@ -1,7 +1,8 @@
 //! A PostgreSQL of one's own.
 
 use crate::artifact;
-use crate::deadline::{DEADLINE, within};
+use crate::deadline::{DEADLINE, eventually, within};
+use crate::machine::Machine;
 use crate::port;
 use crate::process::{self, Process, Program, read_log};
 use std::ffi::OsString;
@@ -41,7 +42,8 @@ pub struct Postgres {
     // Dropped in this order: a failing process still shows its log, which lies in the directory.
     process: Option<Process>,
     program: Program,
-    _directory: TempDir,
+    machine: Option<Machine>,
+    directory: TempDir,
 }
 
 impl Postgres {
@@ -51,9 +53,28 @@ impl Postgres {
     /// If it does not start.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_prepared(Self::prepare)
+    }
+
+    /// As [`Postgres::start`], on a machine of its own, whose disk can be full and whose clock can be wrong.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start_on_own_machine() -> Self {
+        Self::start_prepared(|| {
+            let mut postgres = Self::prepare();
+            let machine = Machine::in_directory(postgres.directory.path());
+            postgres.program.env.extend(machine.env().iter().cloned());
+            postgres.machine = Some(machine);
+            postgres
+        })
+    }
+
+    fn start_prepared(prepare: impl Fn() -> Self) -> Self {
         let mut log = String::new();
         for _ in 0..PORT_TRIES {
-            let mut postgres = Self::prepare();
+            let mut postgres = prepare();
             match postgres.launch() {
                 Ok(()) => return postgres,
                 Err(ended) if ended.contains("Address already in use") => log = ended,
@@ -85,7 +106,22 @@ impl Postgres {
             log: directory.path().join("log"),
             account: account(),
         };
-        Self { port, _directory: directory, program, process: None }
+        Self { port, program, machine: None, directory, process: None }
+    }
+
+    /// Its machine.
+    ///
+    /// # Panics
+    /// If it was not started with [`Postgres::start_on_own_machine`].
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        self.machine.as_ref().expect("the server has a machine of its own")
+    }
+
+    /// All the server has logged, in all its lives.
+    #[must_use]
+    pub fn log(&self) -> String {
+        read_log(&self.program.log)
     }
 
     /// The URL for clients, with a password in it.
@@ -166,6 +202,22 @@ impl Postgres {
     /// If it does not answer.
     pub fn start_again(&mut self) {
         self.launch().unwrap_or_else(|log| panic!("postgres does not start again:\n{log}"));
+    }
+
+    /// Waits until it answers; if it has ended by itself, as for want of disk, it is started again. Whether it had.
+    ///
+    /// # Panics
+    /// If it does not come back.
+    pub fn revive(&mut self) -> bool {
+        let mut has_ended = false;
+        eventually("PostgreSQL answers", || {
+            if self.process.as_mut().is_none_or(|process| process.ended().is_some()) {
+                has_ended = true;
+                self.start_again();
+            }
+            self.try_run("select 1").ok()
+        });
+        has_ended
     }
 
     fn launch(&mut self) -> Result<(), String> {

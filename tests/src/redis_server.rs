@@ -2,12 +2,13 @@
 
 use crate::artifact;
 use crate::deadline::{DEADLINE, within};
+use crate::machine::Machine;
 use crate::port;
 use crate::process::{Process, Program, read_log};
 use crate::resp::{Client, Value};
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
@@ -23,6 +24,7 @@ pub struct Options {
     lines: Vec<String>,
     with_module: bool,
     module_args: String,
+    has_machine: bool,
 }
 
 /// A running redis-server, or one that was stopped and can be started again.
@@ -33,13 +35,14 @@ pub struct Redis {
     process: Option<Process>,
     program: Program,
     directory: TempDir,
+    machine: Option<Machine>,
 }
 
 impl Options {
     /// The shipped settings, with the module.
     #[must_use]
     pub fn shipped() -> Self {
-        Self { lines: Vec::new(), with_module: true, module_args: String::new() }
+        Self { lines: Vec::new(), with_module: true, module_args: String::new(), has_machine: false }
     }
 
     /// A line of redis.conf, which wins over the shipped one.
@@ -60,6 +63,13 @@ impl Options {
     #[must_use]
     pub fn without_module(mut self) -> Self {
         self.with_module = false;
+        self
+    }
+
+    /// On a machine of its own, whose disk can be full and whose clock can be wrong: [`Redis::machine`].
+    #[must_use]
+    pub fn own_machine(mut self) -> Self {
+        self.has_machine = true;
         self
     }
 
@@ -100,16 +110,17 @@ impl Options {
         let file = artifact::on_path("redis-server").expect("redis-server is missing: apt-get install redis-server");
         let config = directory.path().join("redis.conf");
         fs::write(&config, self.config(port, directory.path())).expect("write redis.conf");
+        let machine = self.has_machine.then(|| Machine::in_directory(directory.path()));
         let program = Program {
             name: "redis-server",
             file,
             args: vec![config.into()],
-            env: Vec::new(),
+            env: machine.as_ref().map_or_else(Vec::new, |machine| machine.env().to_vec()),
             directory: directory.path().to_owned(),
             log: directory.path().join("log"),
             account: None,
         };
-        Redis { port, directory, program, process: None }
+        Redis { port, directory, program, machine, process: None }
     }
 
     fn config(&self, port: u16, directory: &Path) -> String {
@@ -179,6 +190,31 @@ impl Redis {
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Its machine.
+    ///
+    /// # Panics
+    /// If it was not started with [`Options::own_machine`].
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        self.machine.as_ref().expect("the server has a machine of its own")
+    }
+
+    /// The file that it appends to: the newest increment of its AOF.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn aof(&self) -> PathBuf {
+        let directory = self.directory().join("appendonlydir");
+        let files =
+            fs::read_dir(directory).expect("the AOF's directory").filter_map(Result::ok).map(|file| file.path());
+        let number = |path: &PathBuf| {
+            let name = path.file_name()?.to_str()?;
+            name.strip_prefix("appendonly.aof.")?.strip_suffix(".incr.aof")?.parse::<u64>().ok()
+        };
+        files.filter_map(|path| Some((number(&path)?, path))).max().expect("an increment of the AOF").1
     }
 
     /// Ends the server without warning.

@@ -4,9 +4,12 @@
 //! break what must hold. A broken promise is a panic that names it. The round's seed decides all that chance decides,
 //! so that a failing round can be played again (up to what the machine's own timing decides).
 
+pub mod clock;
+pub mod disk_full;
 pub mod failover;
 pub mod kill;
 pub mod load;
+pub mod memory;
 pub mod operator;
 pub mod outage;
 pub mod power_cut;
@@ -54,6 +57,21 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "operator",
         about: "keys deleted, renamed and expired, FLUSHALL, a lost AOF, an old backup put back",
         round: operator::round,
+    },
+    Scenario {
+        name: "disk-full",
+        about: "Redis and PostgreSQL out of disk space: refused or ended, and nothing acknowledged is lost",
+        round: disk_full::round,
+    },
+    Scenario {
+        name: "clock",
+        about: "the clocks of Redis and PostgreSQL an hour forward and back: the order of arrival holds",
+        round: clock::round,
+    },
+    Scenario {
+        name: "memory",
+        about: "maxmemory reached, and keys evicted: refused, or shut until the ledger's grants are brought back",
+        round: memory::round,
     },
 ];
 

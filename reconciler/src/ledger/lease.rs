@@ -1,6 +1,8 @@
 //! Tables `coupon_instance` and `coupon_lease`: which reconcilers run, and who works on which shard.
 //!
-//! A lease holds as long as its holder's row says, by PostgreSQL's clock, so one row is written to renew all of them.
+//! A lease holds as long as its holder's row says, by PostgreSQL's clock, so one row is written to renew all of them. A row
+//! that says much more than any holder asks for was written before the clock went back, and holds nothing: were it believed, a
+//! holder that died would be replaced as many hours later as the clock was wrong.
 
 use super::Ledger;
 use crate::error::Error;
@@ -30,16 +32,23 @@ pub struct Leases {
 }
 
 const RENEW: &str = "
-    with gone as (delete from coupon_instance where until < clock_timestamp() - interval '1 minute' and name <> $1)
+    with gone as (
+        delete from coupon_instance
+        where name <> $1 and until not between clock_timestamp() - interval '1 minute' and clock_timestamp() + interval '1 minute'
+    )
     insert into coupon_instance (name, until) values ($1, clock_timestamp() + $2 * interval '1 millisecond')
     on conflict (name) do update set until = excluded.until";
 
 const LEASES: &str = "
-    select l.shard, l.instance, coalesce(i.until > clock_timestamp(), false) as is_held,
-           (select count(*) from coupon_instance where until > clock_timestamp()) as instances,
+    with alive as (
+        select name, until from coupon_instance
+        where until > clock_timestamp() and until <= clock_timestamp() + interval '1 minute'
+    )
+    select l.shard, l.instance, i.name is not null as is_held,
+           (select count(*) from alive) as instances,
            (select (extract(epoch from min(until) - clock_timestamp()) * 1000)::bigint
-            from coupon_instance where until > clock_timestamp() and name <> $1) as next_end_ms
-    from coupon_lease l left join coupon_instance i on i.name = l.instance
+            from alive where name <> $1) as next_end_ms
+    from coupon_lease l left join alive i on i.name = l.instance
     order by l.shard";
 
 /// Compare-and-set on the holder that was seen: of two who claim a shard, one gets it.

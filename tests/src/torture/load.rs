@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The coupon.
 pub const KEY: &str = "coupon:{torture}";
 
+/// What a fenced or broken coupon answers.
+pub const FENCED: &[&str] = &["TRYAGAIN "];
+
 /// Requests that a client has under way at once.
 const PIPELINE: usize = 8;
 
@@ -19,23 +22,28 @@ const PIPELINE: usize = 8;
 pub struct Told {
     /// Each user's outcome of REQUEST.
     pub outcomes: HashMap<String, String>,
+    /// Users who were refused, each of whom asked once, and with what: of none of them may anything be kept.
+    pub refused: HashMap<String, String>,
     /// Grants that ISSUE calls have named, together.
     pub issued: i64,
 }
 
 impl Told {
-    /// Notes a reply to REQUEST. A refusal tells nothing.
+    /// Notes a reply to REQUEST. A refusal, which begins with one of these codes, tells that nothing was done.
     ///
     /// # Panics
     /// If the reply is none that can be, or a user is let in twice.
-    pub fn hear(&mut self, user: &str, reply: &Value) {
+    pub fn hear(&mut self, user: &str, reply: &Value, refusals: &[&str]) {
         match reply {
             Value::Bulk(word) => {
                 let word = String::from_utf8_lossy(word).into_owned();
                 let before = self.outcomes.insert(user.to_owned(), word.clone());
                 assert!(before.is_none(), "user {user} was told {before:?} and then {word}");
             }
-            Value::Error(error) => assert!(error.starts_with("TRYAGAIN "), "REQUEST answered {error}"),
+            Value::Error(error) => {
+                assert!(refusals.iter().any(|code| error.starts_with(code)), "REQUEST answered {error}");
+                self.refused.insert(user.to_owned(), error.clone());
+            }
             other => panic!("REQUEST answered {other}"),
         }
     }
@@ -63,6 +71,8 @@ impl Told {
                 "an acknowledged outcome is lost: {user} was told {outcome}, and stands at {place:?} of {seq}"
             );
         }
+        let kept = self.refused.keys().find(|user| place.contains_key(user.as_str()));
+        assert_eq!(kept, None, "a user was refused and let in all the same");
         assert!(
             stored.number("seq") >= self.issued,
             "acknowledged grants are lost: ISSUE named {}, seq is {seq}",
@@ -101,7 +111,7 @@ fn request_forever(client: &mut Client, prefix: &str, told: &Mutex<Told>, acknow
         client.flush()?;
         for user in &users {
             let reply = client.read()?;
-            told.lock().expect("not poisoned").hear(user, &reply);
+            told.lock().expect("not poisoned").hear(user, &reply, FENCED);
             acknowledged.fetch_add(1, Ordering::Release);
         }
     }

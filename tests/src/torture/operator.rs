@@ -5,8 +5,9 @@ use super::stack::{self, Load, Order, key};
 use super::{Survived, count};
 use crate::deadline::eventually_true;
 use crate::postgres_server::Postgres;
-use crate::reconciler::Reconciler;
+use crate::reconciler::{self, Reconciler};
 use crate::redis_server::{Options, Redis};
+use crate::resp::Value;
 use std::fs;
 use std::path::Path;
 
@@ -27,6 +28,10 @@ pub fn round(random: &mut fastrand::Rng) -> Survived {
     let backup = tempfile::tempdir().expect("temporary directory");
 
     for mistake in 0..MISTAKES {
+        if random.u8(0..3) == 0 {
+            count(&mut survived, while_it_sells(&redis, &postgres, mistake, random), 1);
+            continue;
+        }
         let load = Load::new(redis.port, &format!("m{mistake}"));
         load.during(|| load.await_answers(random.u64(20..400)));
         load.check(&postgres);
@@ -89,6 +94,45 @@ pub fn round(random: &mut fastrand::Rng) -> Survived {
         all_rows_are_persisted(&redis, &postgres);
     }
     survived
+}
+
+/// One of the keys goes while requests come in. Nothing is decided until it is back, or until the operator has brought
+/// back what the ledger holds.
+fn while_it_sells(redis: &Redis, postgres: &Postgres, mistake: u64, random: &mut fastrand::Rng) -> &'static str {
+    let load = Load::new(redis.port, &format!("s{mistake}")).expecting(&["WRONGTYPE "]);
+    let part = format!("{}{}", key(), ["", ":issued", ":grants"][random.usize(0..3)]);
+    let elsewhere = format!("{{{}}}:elsewhere", stack::ID);
+    let mut client = redis.client();
+    let damage = random.u8(0..3);
+    let mut is_there = false;
+    load.during(|| {
+        load.await_answers(random.u64(1..300));
+        // Of a coupon that is new there is no grant yet, and so no stream.
+        is_there = client.run(&format!("EXISTS {part}")).int() == 1;
+        match damage {
+            0 => client.run(&format!("RENAME {part} {elsewhere}")),
+            1 => client.run(&format!("PEXPIRE {part} 1")),
+            _ => client.run(&format!("SET {part} {mistake}")),
+        };
+        load.await_answers(random.u64(1..300));
+        match damage {
+            // Had a coupon been begun anew in the meantime, this would throw it away.
+            0 => client.run(&format!("RENAME {elsewhere} {part}")),
+            1 => Value::Null,
+            _ => client.run(&format!("DEL {part}")),
+        };
+        load.await_answers(random.u64(1..300));
+    });
+    let kind = ["RENAME of a key, and back, under load", "EXPIRE of a key under load", "SET over a key under load"];
+    let is_back = damage == 0 && part != key();
+    if is_there && !is_back {
+        let restored = reconciler::command(redis, postgres, &["restore", stack::ID, "--yes"]);
+        assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+        load.forget_unpersisted();
+    }
+    load.check_on(redis.port, postgres, Order::PerEpoch);
+    all_rows_are_persisted(redis, postgres);
+    kind[usize::from(damage)]
 }
 
 /// Every user of a row is told so.

@@ -13,7 +13,6 @@ use super::{Survived, count};
 use crate::deadline::{DEADLINE, within};
 use crate::redis_server::{Options, Redis};
 use std::fs::{self, File};
-use std::path::PathBuf;
 
 /// Servers of a round, each with a coupon of its own, so that there is always something left to grant.
 const SERVERS: u64 = 3;
@@ -48,7 +47,7 @@ fn cut_one(random: &mut fastrand::Rng) {
             client.queue(&["COUPON.REQUEST", KEY, user]);
         }
         for (user, reply) in users.iter().zip(client.replies(users.len()).expect("the server runs")) {
-            told.hear(user, &reply);
+            told.hear(user, &reply, load::FENCED);
         }
         let synced = aof_len(&redis);
 
@@ -65,7 +64,7 @@ fn cut_one(random: &mut fastrand::Rng) {
         redis.kill();
         let written = aof_len(&redis);
         let kept = random.u64(synced..=written);
-        File::options().write(true).open(aof(&redis)).and_then(|file| file.set_len(kept)).expect("the AOF can be cut");
+        File::options().write(true).open(redis.aof()).and_then(|file| file.set_len(kept)).expect("the AOF can be cut");
 
         redis.start_again();
         let mut client = redis.client();
@@ -75,17 +74,6 @@ fn cut_one(random: &mut fastrand::Rng) {
     }
 }
 
-/// The file that Redis appends to: the newest increment.
-fn aof(redis: &Redis) -> PathBuf {
-    let directory = redis.directory().join("appendonlydir");
-    let files = fs::read_dir(directory).expect("the AOF's directory").filter_map(Result::ok).map(|file| file.path());
-    let number = |path: &PathBuf| {
-        let name = path.file_name()?.to_str()?;
-        name.strip_prefix("appendonly.aof.")?.strip_suffix(".incr.aof")?.parse::<u64>().ok()
-    };
-    files.filter_map(|path| Some((number(&path)?, path))).max().expect("an increment of the AOF").1
-}
-
 fn aof_len(redis: &Redis) -> u64 {
-    fs::metadata(aof(redis)).expect("the AOF").len()
+    fs::metadata(redis.aof()).expect("the AOF").len()
 }

@@ -19,9 +19,13 @@ const CLIENTS: usize = 3;
 /// Requests of one client under way at once.
 const PIPELINE: usize = 4;
 
+/// Fenced, not there yet, or a server that is just starting or a replica.
+const REFUSALS: [&str; 5] = ["TRYAGAIN ", "NOCOUPON ", "LOADING ", "READONLY ", "MASTERDOWN "];
+
 /// Load that goes on whatever happens to the servers.
 pub struct Load {
     prefix: String,
+    refusals: Vec<&'static str>,
     redis_port: u16,
     /// Replies to REQUEST, refusals too.
     pub answers: AtomicU64,
@@ -36,6 +40,7 @@ impl Load {
     pub fn new(redis_port: u16, prefix: &str) -> Self {
         Self {
             prefix: prefix.to_owned(),
+            refusals: REFUSALS.into(),
             redis_port,
             answers: AtomicU64::new(0),
             told: Mutex::default(),
@@ -44,23 +49,31 @@ impl Load {
         }
     }
 
+    /// Refusals that this load's fault brings with it.
+    #[must_use]
+    pub fn expecting(mut self, codes: &[&'static str]) -> Self {
+        self.refusals.extend(codes);
+        self
+    }
+
     /// Runs `faults` while clients request, and one of them looks how others stand.
     ///
     /// # Panics
     /// If a client is told what cannot be.
-    pub fn during(&self, faults: impl FnOnce()) {
+    pub fn during<T>(&self, faults: impl FnOnce() -> T) -> T {
         std::thread::scope(|scope| {
             let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || self.request(number))).collect();
             let watcher = scope.spawn(|| self.watch());
             // Also when a fault shows a broken promise, so that its panic is not waited for in vain.
             let over = Over(&self.is_over);
-            faults();
+            let outcome = faults();
             drop(over);
             for client in clients {
                 client.join().expect("a client was told what cannot be");
             }
             watcher.join().expect("a user's state went back");
-        });
+            outcome
+        })
     }
 
     /// Waits for so many more answers.
@@ -70,6 +83,15 @@ impl Load {
     pub fn await_answers(&self, more: u64) {
         let goal = self.answers.load(Ordering::Acquire) + more;
         eventually_true("clients get answers", || self.answers.load(Ordering::Acquire) >= goal);
+    }
+
+    /// How many were refused with this code until now.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn refused(&self, code: &str) -> usize {
+        self.told.lock().expect("not poisoned").refused.values().filter(|refusal| refusal.starts_with(code)).count()
     }
 
     fn request(&self, number: usize) {
@@ -96,14 +118,7 @@ impl Load {
             client.flush()?;
             for user in &users {
                 let reply = client.read()?;
-                match &reply {
-                    // Not there yet, or a server that is just starting or a replica: no outcome.
-                    Value::Error(error) if !error.starts_with("TRYAGAIN ") => {
-                        let known = ["NOCOUPON ", "LOADING ", "READONLY ", "MASTERDOWN "];
-                        assert!(known.iter().any(|code| error.starts_with(code)), "REQUEST answered {error}");
-                    }
-                    reply => self.told.lock().expect("not poisoned").hear(user, reply),
-                }
+                self.told.lock().expect("not poisoned").hear(user, &reply, &self.refusals);
                 self.answers.fetch_add(1, Ordering::Release);
             }
         }
@@ -178,7 +193,10 @@ impl Load {
         for (place, row) in rows.iter().enumerate() {
             assert!(line.contains(row.user.as_str()), "row {} has a user whom Redis does not know", place + 1);
         }
-        for (user, outcome) in &self.told.lock().expect("not poisoned").outcomes {
+        let told = self.told.lock().expect("not poisoned");
+        let kept = told.refused.keys().find(|user| line.contains(user.as_str()));
+        assert_eq!(kept, None, "a user was refused and let in all the same");
+        for (user, outcome) in &told.outcomes {
             let is_kept = match outcome.as_str() {
                 "GRANTED" => granted.contains_key(user.as_str()),
                 "QUEUED" => line.contains(user.as_str()),
@@ -222,11 +240,28 @@ pub fn key() -> String {
 /// # Panics
 /// If PostgreSQL refuses it.
 pub fn insert(postgres: &Postgres, random: &mut fastrand::Rng) {
+    let quantity = random.u32(50..4000);
+    insert_of(postgres, random, quantity);
+}
+
+/// As [`insert`], with so many units.
+///
+/// # Panics
+/// If PostgreSQL refuses it.
+pub fn insert_of(postgres: &Postgres, random: &mut fastrand::Rng, quantity: u32) {
     let mode = if random.bool() { "INSTANT" } else { "QUEUE" };
-    let (quantity, waitlist) = (random.u32(50..4000), random.u32(0..300));
+    let waitlist = random.u32(0..300);
     postgres.run(&format!(
         "insert into coupon (id, name, quantity, status, mode, waitlist) values ('{ID}', '{ID}', {quantity}, 'AVAILABLE', '{mode}', {waitlist})"
     ));
+}
+
+/// Waits until a reconciler has made the tables.
+///
+/// # Panics
+/// If that does not come.
+pub fn await_schema(postgres: &Postgres) {
+    eventually_true("the schema is there", || postgres.try_run("select 1 from coupon").is_ok());
 }
 
 /// Waits until Redis is open at the ledger's epoch, everybody who can be granted is, and every grant is a row.

@@ -1,5 +1,7 @@
 //! The harness itself: what it shows must be what happened, or every other test is worth nothing.
 
+mod machine;
+
 use coupon_tests::dump::{await_replica, dump};
 use coupon_tests::postgres_server::Postgres;
 use coupon_tests::redis_server::{Options, Redis};

@@ -14,6 +14,7 @@ const TABLE: &[(&str, &str)] = &[
     ("stock-ignored", "fairness::in_instant_mode"),
     ("duplicate-let-in", "request::second_request_keeps_the_first_rank"),
     ("arrival-by-clock-alone", "request::clock_behind_the_newest_arrival_reorders_nobody"),
+    ("arrival-by-clock-alone", "clock::arrivals_never_go_back"),
     ("trim-unpersisted", "ack::what_is_acknowledged_is_persisted_and_trimmed"),
     ("ack-blind", "ack::what_redis_has_not_granted_cannot_be_acknowledged"),
     ("remaining-not-restored", "restore::what_was_lost_comes_back_in_order_and_nothing_is_issued_twice"),

@@ -1,7 +1,10 @@
 //! A million calls of any kind: the server lives, and what is refused changes nothing.
 
 use coupon_tests::coupon::Stored;
-use coupon_tests::redis_server::Redis;
+use coupon_tests::deadline::{DEADLINE, eventually_true, within};
+use coupon_tests::info::{number, replication_offset, used_memory};
+use coupon_tests::redis_server::{Options, Redis};
+use coupon_tests::replication::ReplicationStream;
 use coupon_tests::resp::{Client, Value, show};
 use fastrand::Rng;
 use std::thread;
@@ -9,6 +12,16 @@ use std::thread;
 const CALLS: usize = 1_000_000;
 const CONNECTIONS: usize = 4;
 const BATCH: usize = 100;
+
+/// Calls before the memory is measured, so that what Redis makes once and keeps is there: its table of errors, for one.
+const WARM_UP_CALLS: usize = 20_000;
+
+/// What a million calls may leave in a server whose keys are deleted again: buffers and tables that do not shrink at once. A
+/// fifth of a byte a call, so that a call that forgets to free anything at all is seen.
+const LEFT_BYTES: i64 = CALLS as i64 / 5;
+
+/// Calls of the one connection whose refusals are held against the replication stream.
+const WATCHED_CALLS: usize = 100_000;
 
 const COMMANDS: [&str; 9] = ["OPEN", "REQUEST", "ISSUE", "STATUS", "INFO", "CLOSE", "ACK", "RESUME", "RESTORE"];
 
@@ -182,33 +195,83 @@ fn shown(calls: &[Vec<Vec<u8>>], replies: &[Value]) -> String {
     calls.iter().zip(replies).map(line).collect::<Vec<_>>().join("\n")
 }
 
-#[test]
-fn a_million_calls_neither_end_the_server_nor_change_what_they_may_not() {
-    let mut redis = Redis::start();
-    let seed = std::env::var("COUPON_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| fastrand::u64(..1 << 40));
+fn seed() -> u64 {
+    let given = std::env::var("COUPON_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..1 << 40));
     println!("COUPON_SEED={seed}");
-    let refused_batches: usize = thread::scope(|scope| {
+    seed
+}
+
+/// So many calls over all connections; how many batches were refused as a whole.
+fn attack(redis: &Redis, calls: usize, seed: u64) -> usize {
+    thread::scope(|scope| {
         let attacks: Vec<_> = (0..CONNECTIONS)
             .map(|connection| {
-                let redis = &redis;
                 scope.spawn(move || {
                     let mut attack = Attack::new(redis, connection, seed);
-                    let batches = CALLS / CONNECTIONS / BATCH;
+                    let batches = calls / CONNECTIONS / BATCH;
                     // Sense and nonsense in turn, so that nonsense meets coupons in every state.
                     (0..batches).filter(|number| attack.batch(number % 4 != 0) == 0).count()
                 })
             })
             .collect();
         attacks.into_iter().map(|attack| attack.join().expect("an attack")).sum()
+    })
+}
+
+fn delete_all(client: &mut Client) {
+    for key in client.run("KEYS *").array() {
+        client.call(&[b"DEL", key.bytes()]);
+    }
+    // What it remembers of slow calls is their arguments.
+    client.run("SLOWLOG RESET");
+}
+
+/// Once its keys are deleted and the attackers gone, the server holds what it held before.
+fn assert_memory_returns(client: &mut Client, before: i64) {
+    delete_all(client);
+    let mut left = 0;
+    let is_back = within(DEADLINE, || {
+        left = used_memory(client) - before;
+        (number(client, "connected_clients") == 1 && left < LEFT_BYTES).then_some(())
     });
+    println!("{left} bytes are left of {CALLS} calls");
+    assert!(is_back.is_some(), "{left} bytes are left of {CALLS} calls, whose keys are deleted");
+}
+
+#[test]
+fn what_is_refused_reaches_no_replica() {
+    let redis = Options::shipped().line("repl-ping-replica-period 3600").start();
+    let _replica = ReplicationStream::attach(&redis);
+    let mut attack = Attack::new(&redis, 0, seed());
+    let mut client = redis.client();
+    let mut refused = 0;
+    for batch in 0..WATCHED_CALLS / BATCH {
+        let before = replication_offset(&mut client);
+        let accepted = attack.batch(batch % 4 != 0);
+        let after = replication_offset(&mut client);
+        if accepted == 0 {
+            assert_eq!(after, before, "a batch of refusals was replicated");
+            refused += 1;
+        }
+    }
+    assert!(refused > 10, "only {refused} batches were refused as a whole: the test shows too little");
+}
+
+#[test]
+fn a_million_calls_neither_end_the_server_nor_change_what_they_may_not() {
+    let mut redis = Redis::start();
+    let seed = seed();
+    let mut client = redis.client();
+    attack(&redis, WARM_UP_CALLS, seed);
+    delete_all(&mut client);
+    eventually_true("the attackers are gone", || number(&mut client, "connected_clients") == 1);
+    let before = used_memory(&mut client);
+    let refused_batches = attack(&redis, CALLS, seed);
     assert!(redis.is_alive(), "the server ended");
     assert!(refused_batches > 100, "only {refused_batches} batches were refused as a whole: the test shows too little");
     let log = redis.log();
     assert!(!log.contains("panic") && !log.contains("REPORT"), "{log}");
-    let mut client = redis.client();
     for connection in 0..CONNECTIONS {
         for name in ["plain", "ledger", "hand"] {
             let stored = Stored::read(&mut client, &format!("{name}{connection}"));
@@ -219,6 +282,7 @@ fn a_million_calls_neither_end_the_server_nor_change_what_they_may_not() {
             }
         }
     }
+    assert_memory_returns(&mut client, before);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The module on a real Redis: every command, and what a server does around it.
 
 mod ack;
+mod clock;
 mod close;
 mod cluster;
 mod command_table;
 mod copies;
+mod disk_full;
 mod fairness;
 mod faults;
 mod fence;
@@ -14,6 +16,7 @@ mod info_section;
 mod issue;
 mod keyspace_event;
 mod known;
+mod maxmemory;
 mod message;
 mod mrequest;
 mod old_pattern;

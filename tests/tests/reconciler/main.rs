@@ -1,8 +1,10 @@
 //! The reconciler between a real Redis and a real PostgreSQL.
 
 mod adopt;
+mod clock;
 mod daemon;
 mod dead_letter;
+mod disk_full;
 mod old_scheduler;
 mod outage;
 mod publish;

@@ -1,10 +1,25 @@
 //! The short form of `make torture`: every scenario, some minutes long.
 
+use coupon_tests::loss::{CRASHES, play};
 use coupon_tests::torture::run::{Plan, run};
 use std::time::Duration;
 
 /// How long, unless `COUPON_TORTURE_SECONDS` says otherwise.
 const SECONDS: u64 = 180;
+
+#[test]
+fn what_is_said_to_lose_nothing_loses_nothing() {
+    let mut random = fastrand::Rng::new();
+    for crash in CRASHES {
+        let loss = play(&crash, &mut random);
+        assert!(loss.acknowledged > 0, "{}: nobody was answered", crash.name);
+        if crash.is_lossless() {
+            assert_eq!(loss.lost, 0, "{}", crash.name);
+        } else {
+            assert!(loss.lost > 0, "{}: a cut that takes nothing was none", crash.name);
+        }
+    }
+}
 
 #[test]
 fn no_fault_breaks_a_promise() {
