@@ -366,11 +366,13 @@ fn restore(data: &Data, epoch: u8, rows: History) -> Data {
         words.extend([USERS[usize::from(*user)].to_owned(), arrival(*user).to_string(), "1".to_owned()]);
     }
     let cut = Restore::parse(words.iter().map(String::as_bytes)).and_then(|restore| {
-        let mut coupon = restore.cut(&data.coupon(), |seq| {
+        let shut = restore.shut(&data.coupon())?;
+        let Some(history) = restore.history else { return Ok(shut) };
+        let mut coupon = history.cut(shut, |seq| {
             let chain = grants.prefix(u8::try_from(seq.0).ok()?).chain();
             Some((chain, coupon_core::coupon::Cursor { arrival: Arrival(0), user: None }))
         })?;
-        for granted in &restore.grants {
+        for granted in &history.grants {
             coupon.grant(granted.user, granted.requested_at);
         }
         Ok(finish(coupon, None))
