@@ -10,6 +10,7 @@ pub mod call;
 pub mod coupon;
 pub mod deadline;
 pub mod dump;
+pub mod fault;
 pub mod http;
 pub mod ledger;
 pub mod port;

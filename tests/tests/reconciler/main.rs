@@ -3,11 +3,13 @@
 mod adopt;
 mod daemon;
 mod dead_letter;
+mod faults;
 mod old_scheduler;
 mod outage;
 mod publish;
 mod relay;
 mod replay;
+mod restore;
 mod sale;
 mod secrets;
 mod subcommands;
