@@ -3,6 +3,7 @@
 mod adopt;
 mod daemon;
 mod dead_letter;
+mod dead_letters_command;
 mod faults;
 mod old_scheduler;
 mod outage;
