@@ -35,7 +35,8 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let placed = place_all(&mut sale, &cut, &history)?;
 
     // Everything is checked; from here on all is written.
-    if cut.position != before.position {
+    // Before the first grant nothing of a stream is common, also where a new hash does not know of it.
+    if cut.position != before.position || cut.position.seq.0 == 0 {
         // What is left of the stream are rows of the ledger, or grants that never were; the last of the batch below
         // is appended anew, which is all that has to stay.
         sale.drop_grants();

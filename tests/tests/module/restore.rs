@@ -100,6 +100,23 @@ fn what_redis_granted_on_its_own_goes_back_to_the_queue() {
 }
 
 #[test]
+fn a_stream_that_outlived_its_hash_is_not_kept_beside_the_ledgers_grants() {
+    let (_redis, mut client, ledger) = sale();
+    // A fifth grant that the ledger does not hold, and then the hash is gone.
+    expect(
+        &mut client,
+        &[
+            ("COUPON.ISSUE c COUNT 1", ":1"),
+            ("DEL c", ":1"),
+            ("COUPON.OPEN c QUANTITY 6 WAITLIST 9 EPOCH 2", "+OK"),
+            (&*restore(2, &ledger, 0, 4), "+OK"),
+            (&*resume(2, &ledger), "+OK"),
+        ],
+    );
+    Stored::read(&mut client, "c").assert_promises();
+}
+
+#[test]
 fn a_replica_and_a_restart_hold_what_was_restored() {
     let mut redis = Options::shipped().line("appendonly yes").line("appendfsync always").start();
     let replica = redis.replica();
