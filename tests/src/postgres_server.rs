@@ -185,6 +185,12 @@ impl Postgres {
         self.launch().unwrap_or_else(|log| panic!("postgres does not start again:\n{log}"));
     }
 
+    /// All the server has logged, in all its lives: warnings and errors.
+    #[must_use]
+    pub fn log(&self) -> String {
+        read_log(&self.program.log)
+    }
+
     fn launch(&mut self) -> Result<(), String> {
         let mut process = self.program.start();
         let is_ready = within(DEADLINE, || match process.ended() {

@@ -5,6 +5,7 @@ mod daemon;
 mod dead_letter;
 mod dead_letters_command;
 mod faults;
+mod fire;
 mod leases;
 mod old_scheduler;
 mod outage;
