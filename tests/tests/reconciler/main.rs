@@ -17,3 +17,4 @@ mod sale;
 mod secrets;
 mod subcommands;
 mod tampering;
+mod verify;
