@@ -30,6 +30,7 @@ use crate::cli;
 use crate::error::Error;
 use crate::exit::{Exit, Failure};
 use crate::ledger::{Ledger, Row};
+use crate::pause::{self, Point};
 use crate::policy::{self, Remedy};
 use crate::redis::Redis;
 use crate::restore;
@@ -86,6 +87,7 @@ impl Audit<'_> {
         if first.is_clean() || first.skipped.is_some() {
             return Ok(first);
         }
+        pause::reach(Point::BetweenLooks).await;
         self.settle(id).await?;
         let intent = if scope == Scope::Nothing { Intent::Look } else { Intent::Mend };
         let mut second = self.look(id, intent).await?;

@@ -10,7 +10,7 @@ use coupon_tests::redis_server::Redis;
 const GRANTS: u64 = 40;
 
 /// A coupon whose grants are all rows; no reconciler runs.
-fn level(redis: &Redis, postgres: &Postgres, id: &str) {
+pub fn level(redis: &Redis, postgres: &Postgres, id: &str) {
     insert(postgres, id, 100, &[("mode", "'INSTANT'")]);
     let mut reconciler = Reconciler::start(redis, postgres);
     let mut client = redis.client();
