@@ -24,11 +24,14 @@ impl Faulty<'_> {
         let rows: Vec<&str> = table.iter().map(|(fault, _)| *fault).collect();
         assert_eq!(self.declared(), rows, "the faults of {}, and who has to notice", self.source);
         for (fault, test) in table {
-            let healthy = self.play(test, "none");
+            let (healthy, faulty) = std::thread::scope(|scope| {
+                let healthy = scope.spawn(|| self.play(test, "none"));
+                let faulty = self.play(test, fault);
+                (healthy.join().expect("a test can be played"), faulty)
+            });
             let said = String::from_utf8_lossy(&healthy.stdout);
             assert!(healthy.status.success(), "without a fault {test} fails:\n{said}");
             assert!(said.contains("1 passed"), "there is no test {test}");
-            let faulty = self.play(test, fault);
             assert!(!faulty.status.success(), "{test} does not notice the fault {fault}");
         }
     }
