@@ -49,8 +49,8 @@ impl Front {
 
     /// The batch met this error, and passed all the same.
     fn assert_met(self, error: &str) {
-        let log = self.postgres.log();
-        assert!(log.contains(error), "PostgreSQL never said \"{error}\": {log}");
+        // It says so a moment after the lock is let go.
+        eventually_true(&format!("PostgreSQL says \"{error}\""), || self.postgres.log().contains(error));
         self.assert_passed();
     }
 
