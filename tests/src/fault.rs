@@ -1,6 +1,7 @@
 //! Tests of the tests: each deliberate fault of a build is noticed by the test that is there for it.
 
 use crate::artifact;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -21,7 +22,7 @@ impl Faulty<'_> {
     /// # Panics
     /// If a fault is not noticed, or a test fails without one.
     pub fn assert_noticed(&self, table: &[(&str, &str)]) {
-        let rows: Vec<&str> = table.iter().map(|(fault, _)| *fault).collect();
+        let rows: BTreeSet<String> = table.iter().map(|(fault, _)| (*fault).to_owned()).collect();
         assert_eq!(self.declared(), rows, "the faults of {}, and who has to notice", self.source);
         for (fault, test) in table {
             let (healthy, faulty) = std::thread::scope(|scope| {
@@ -45,7 +46,7 @@ impl Faulty<'_> {
             .expect("a test can be started")
     }
 
-    fn declared(&self) -> Vec<String> {
+    fn declared(&self) -> BTreeSet<String> {
         let source = std::fs::read_to_string(artifact::workspace().join(self.source)).expect("the faults' source");
         let name = |line: &str| Some(line.trim().split_once(" = \"")?.1.strip_suffix("\",")?.to_owned());
         source.lines().filter_map(name).collect()
