@@ -22,8 +22,8 @@ say 'Unit tests'
 # Without --lib, which would run the module's too: it aborts outside Redis.
 cargo test --workspace --exclude coupon-tests --tests --no-fail-fast
 # After the unit tests, which build a reconciler without pause points under the same name.
-say 'Building for the tests: pause points at which the reconciler is killed, a module with deliberate faults'
-cargo build -p coupon-reconciler -p coupon-module --features coupon-reconciler/pause-points,coupon-module/faults
+say 'Building for the tests: pause points at which the reconciler is killed, deliberate faults in both halves'
+cargo build -p coupon-reconciler -p coupon-module --features coupon-reconciler/pause-points,coupon-reconciler/faults,coupon-module/faults
 # Loaded into the tests' servers, so no test links it and none would build it.
 cargo build -p coupon-shim
 say 'End-to-end tests'

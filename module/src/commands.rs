@@ -70,6 +70,10 @@ const fn needed(name: &'static CStr, kind: Kind) -> Argument {
     Argument { name, kind, token: None, is_optional: false }
 }
 
+const fn optional(name: &'static CStr, kind: Kind) -> Argument {
+    Argument { name, kind, token: None, is_optional: true }
+}
+
 const fn option(token: &'static CStr, name: &'static CStr, kind: Kind) -> Argument {
     Argument { name, kind, token: Some(token), is_optional: true }
 }
@@ -224,22 +228,22 @@ pub const TABLE: [Command; 11] = [
         args: &[KEY, EPOCH, SEQ],
         call: ack::call,
     },
-    // COUPON.RESTORE key EPOCH e AFTER k CHAIN c GRANTS n user requested_at granted_at […]
+    // COUPON.RESTORE key EPOCH e [AFTER k CHAIN c GRANTS n user requested_at granted_at […]]
     Command {
         name: c"coupon.restore",
-        arity: -13,
+        arity: -4,
         flags: c"write deny-oom",
         key: READS_AND_UPDATES,
-        summary: c"Shuts the gate and puts the ledger's grants in the place of Redis's own, from their common part on. For the reconciler.",
+        summary: c"Shuts the gate, and puts the ledger's grants, if any are given, in the place of Redis's own, from their common part on. For the reconciler.",
         complexity: c"O(M*log(N)) with M being the number of grants, at most 1000",
         since: V0_1,
         args: &[
             KEY,
             EPOCH,
-            needed_option(c"AFTER", c"seq", Kind::Integer),
-            CHAIN,
-            needed_option(c"GRANTS", c"count", Kind::Integer),
-            needed(c"user requested-at-microseconds granted-at-milliseconds", Kind::Texts),
+            option(c"AFTER", c"seq", Kind::Integer),
+            option(c"CHAIN", c"chain", Kind::Integer),
+            option(c"GRANTS", c"count", Kind::Integer),
+            optional(c"user requested-at-microseconds granted-at-milliseconds", Kind::Texts),
         ],
         call: restore::call,
     },

@@ -1,24 +1,6 @@
-//! Deliberate faults: each breaks one promise, so that the tests can show that they would notice.
-//!
-//! They exist only in a build with the feature `faults`, which is never shipped; elsewhere [`Fault::is_on`] is the
-//! constant `false` and leaves no trace. Such a build takes the fault's name from the environment variable
-//! `COUPON_FAULT` when it is loaded.
+//! The module's deliberate faults ([`coupon_core::fault`]).
 
-/// Declares the faults with their names.
-macro_rules! faults {
-    ($($(#[$doc:meta])* $fault:ident = $name:literal,)+) => {
-        /// What to do wrong.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Fault { $($(#[$doc])* $fault,)+ }
-
-        #[cfg(feature = "faults")]
-        impl Fault {
-            const ALL: &'static [(&'static str, Self)] = &[$(($name, Self::$fault),)+];
-        }
-    };
-}
-
-faults! {
+coupon_core::faults! {
     /// The gate is open whatever the fence says.
     FenceSkipped = "fence-skipped",
     /// A promoted replica and a reloaded server keep their token.
@@ -49,22 +31,4 @@ faults! {
     TripwireCut = "tripwire-cut",
     /// A status hash changed by somebody else is taken as it was last read.
     ChangeUnnoticed = "change-unnoticed",
-}
-
-impl Fault {
-    /// Whether this fault is to be made.
-    #[cfg(feature = "faults")]
-    pub fn is_on(self) -> bool {
-        static ON: std::sync::LazyLock<Option<Fault>> = std::sync::LazyLock::new(|| {
-            let name = std::env::var("COUPON_FAULT").ok()?;
-            Fault::ALL.iter().find(|(known, _)| *known == name).map(|(_, fault)| *fault)
-        });
-        *ON == Some(self)
-    }
-
-    /// Whether this fault is to be made: never.
-    #[cfg(not(feature = "faults"))]
-    pub const fn is_on(self) -> bool {
-        false
-    }
 }

@@ -1,17 +1,18 @@
-//! COUPON.RESTORE key EPOCH e AFTER k CHAIN c GRANTS n user requested_at granted_at [user requested_at granted_at …]
+//! COUPON.RESTORE key EPOCH e [AFTER k CHAIN c GRANTS n user requested_at granted_at [user requested_at granted_at …]]
 
+use crate::counters::{self, Counter};
 use crate::fault::Fault;
 use crate::redis::{Access, Arg, AsRedis, Reply, Server, Text};
 use crate::sale::Sale;
 use crate::settings::STREAM_KEEP;
 use coupon_core::coupon::{Arrival, Coupon, Cursor, Field};
 use coupon_core::refusal::{Refusal, quote};
-use coupon_core::restore::{Restore, finish};
+use coupon_core::restore::{History, Restore, finish};
 use coupon_core::user::UserId;
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-/// Shuts the gate, drops what Redis granted beyond the common part, and takes over the ledger's grants.
+/// Shuts the gate; with a history, drops what Redis granted beyond the common part, and takes over the ledger's grants.
 ///
 /// # Errors
 /// Any.
@@ -20,24 +21,32 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let restore = Restore::parse(rest.iter().map(Arg::bytes))?;
     let mut sale = Sale::open(server, key, Access::Write)?;
     let before = sale.coupon_if_any()?.ok_or(Refusal::NoCoupon)?;
-    let cut = restore.cut(&before, |seq| {
+    let shut = restore.shut(&before)?;
+    let Some(history) = restore.history else {
+        if shut != *before {
+            sale.set(&[(Field::Epoch, Text::count(shut.epoch.0)), (Field::Fence, fence(&shut))]);
+        }
+        return Ok(Reply::Done);
+    };
+    let cut = history.cut(shut, |seq| {
         let grant = sale.grants.find(seq)?;
         let score = sale.issued.score(&Text::new(grant.user.as_bytes()))?;
         Some((grant.chain, Cursor { arrival: Arrival::from_score(score)?, user: Some(grant.user) }))
     })?;
-    let placed = place_all(&mut sale, &cut, &restore)?;
+    let placed = place_all(&mut sale, &cut, &history)?;
 
     // Everything is checked; from here on all is written.
-    if cut.position != before.position {
+    // Before the first grant nothing of a stream is common, also where a new hash does not know of it.
+    if cut.position != before.position || cut.position.seq.0 == 0 {
         // What is left of the stream are rows of the ledger, or grants that never were; the last of the batch below
         // is appended anew, which is all that has to stay.
         sale.drop_grants();
     }
     let mut coupon = cut;
     let keep = usize::try_from(STREAM_KEEP.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
-    let first_kept = restore.grants.len().saturating_sub(keep.saturating_add(1));
+    let first_kept = history.grants.len().saturating_sub(keep.saturating_add(1));
     let mut joined = Vec::with_capacity(placed.len());
-    for (index, (granted, arrival)) in restore.grants.iter().zip(&placed).enumerate() {
+    for (index, (granted, arrival)) in history.grants.iter().zip(&placed).enumerate() {
         let Some(user) = rest.get(granted.argument) else { break };
         if index < first_kept {
             coupon.grant(granted.user, granted.requested_at);
@@ -65,22 +74,23 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
         fields.retain(|(field, _)| !matches!(field, Field::Remaining | Field::Seq));
     }
     sale.set(&fields);
+    counters::add(Counter::Restored, history.grants.len() as u64);
     // Places in line may have changed: each client is told how things stand, and may wait again.
     sale.wake_all();
     Ok(Reply::Done)
 }
 
 /// Finds the place of each grant in the sorted set.
-fn place_all(sale: &mut Sale<'_>, cut: &Coupon, restore: &Restore<'_>) -> Result<Vec<Arrival>, Refusal> {
+fn place_all(sale: &mut Sale<'_>, cut: &Coupon, history: &History<'_>) -> Result<Vec<Arrival>, Refusal> {
     if sale.requested() < cut.position.seq.0 {
         return Err(Refusal::TryAgain(
             "the :issued key lacks users who are granted before the common part; restore from the start, AFTER 0 CHAIN 0",
         ));
     }
-    let batch: HashSet<&[u8]> = restore.grants.iter().map(|granted| granted.user.as_bytes()).collect();
+    let batch: HashSet<&[u8]> = history.grants.iter().map(|granted| granted.user.as_bytes()).collect();
     let covers =
         |score: f64, user: UserId<'_>| cut.granted_to.as_ref().is_some_and(|cursor| cursor.covers(score, user));
-    for granted in &restore.grants {
+    for granted in &history.grants {
         let score = sale.issued.score(&Text::new(granted.user.as_bytes()));
         if score.is_some_and(|score| covers(score, granted.user)) {
             return Err(Refusal::usage(format!(
@@ -94,7 +104,7 @@ fn place_all(sale: &mut Sale<'_>, cut: &Coupon, restore: &Restore<'_>) -> Result
         let bytes = member.user.bytes();
         !batch.contains(bytes) && !UserId::parse(bytes).is_ok_and(|user| covers(member.score, user))
     });
-    restore.places(first_waiting.map(|member| member.score))
+    history.places(first_waiting.map(|member| member.score))
 }
 
 fn fields(coupon: &Coupon) -> Vec<(Field, Text)> {
@@ -105,7 +115,7 @@ fn fields(coupon: &Coupon) -> Vec<(Field, Text)> {
         (Field::Seq, Text::count(coupon.position.seq.0)),
         (Field::Chain, Text::number(coupon.position.chain.0)),
         (Field::Persisted, Text::count(coupon.persisted.0)),
-        (Field::Fence, Text::count(coupon.fence.unwrap_or_default().0)),
+        (Field::Fence, fence(coupon)),
     ];
     if let Some(first_at) = coupon.first_at {
         fields.push((Field::FirstAt, Text::count(first_at.0)));
@@ -116,4 +126,8 @@ fn fields(coupon: &Coupon) -> Vec<(Field, Text)> {
         fields.push((Field::PersistedTo, Text::new(text.as_bytes())));
     }
     fields
+}
+
+fn fence(coupon: &Coupon) -> Text {
+    Text::count(coupon.fence.unwrap_or_default().0)
 }

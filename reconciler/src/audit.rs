@@ -30,6 +30,7 @@ use crate::cli;
 use crate::error::Error;
 use crate::exit::{Exit, Failure};
 use crate::ledger::{Ledger, Row};
+use crate::pause::{self, Point};
 use crate::policy::{self, Remedy};
 use crate::redis::Redis;
 use crate::restore;
@@ -44,9 +45,6 @@ use std::time::Duration;
 
 /// Grants, members or entries read at once: some hundred kilobytes, and a millisecond or two of either server.
 const PAGE: u32 = 2000;
-
-/// Coupons read at once.
-const COUPONS_PAGE: u32 = 500;
 
 /// How long grants on their way may take before a finding is looked at again; less if none of them arrives.
 const SETTLE_LOOKS_MAX: u32 = 20;
@@ -89,6 +87,7 @@ impl Audit<'_> {
         if first.is_clean() || first.skipped.is_some() {
             return Ok(first);
         }
+        pause::reach(Point::BetweenLooks).await;
         self.settle(id).await?;
         let intent = if scope == Scope::Nothing { Intent::Look } else { Intent::Mend };
         let mut second = self.look(id, intent).await?;
@@ -184,11 +183,8 @@ pub async fn audit(redis: &Redis, ledger: &Ledger, args: &cli::Audit) -> Result<
         }
         showing.take(audit.coupon_patiently(id, scope).await.map_err(|error| failed(&error))?, &audit)?;
     } else {
-        let mut after = String::new();
-        loop {
-            let page = ledger.page(&after, COUPONS_PAGE).await.map_err(|error| failed(&error))?;
-            let Some(last) = page.last() else { break };
-            after.clone_from(&last.id);
+        let mut pages = ledger.pages();
+        while let Some(page) = pages.next().await.map_err(|error| failed(&error))? {
             for row in &page {
                 showing.take(audit.coupon_patiently(&row.id, scope).await.map_err(|error| failed(&error))?, &audit)?;
             }

@@ -83,9 +83,6 @@ async fn check_permissions(redis: &Redis, keys: &KeyPattern) -> Finding {
         &["ZCARD", &issued],
         &["HGET", &key, "epoch"],
         &["HMGET", &key, "epoch"],
-        // Without fields it is refused for that.
-        &["HSET", &key],
-        &["WATCH", &key],
         // Outside MULTI it is refused for that.
         &["EXEC"],
         &["XREAD", "COUNT", "1", "STREAMS", &grants, "0-0"],

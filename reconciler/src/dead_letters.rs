@@ -97,22 +97,24 @@ fn write_json(out: &mut dyn Write, letters: &[Letter]) -> io::Result<()> {
 fn write_table(out: &mut dyn Write, letters: &[Letter]) -> io::Result<()> {
     for letter in letters {
         let given_up = if letter.discarded_at.is_some() { "  given up" } else { "" };
-        let Letter { coupon_id, seq, sqlstate, reason, .. } = letter;
-        writeln!(out, "{coupon_id}  seq {seq}  {sqlstate}  {reason}{given_up}")?;
+        let Letter { seq, sqlstate, .. } = letter;
+        let (coupon, reason) = (letter.coupon_id.escape_debug(), letter.reason.escape_debug());
+        writeln!(out, "{coupon}  seq {seq}  {sqlstate}  {reason}{given_up}")?;
     }
     writeln!(out, "{} dead letter(s)", letters.len())
 }
 
+/// Users choose their ids, and a trigger may put one into its text: neither is to steer somebody's terminal.
 fn write_letter(out: &mut dyn Write, letter: &Letter) -> io::Result<()> {
-    writeln!(out, "coupon        {}", letter.coupon_id)?;
+    writeln!(out, "coupon        {}", letter.coupon_id.escape_debug())?;
     writeln!(out, "seq           {}", letter.seq)?;
-    writeln!(out, "user          {}", letter.user_id)?;
+    writeln!(out, "user          {}", letter.user_id.escape_debug())?;
     writeln!(out, "requested at  {}", letter.requested_at)?;
     writeln!(out, "granted at    {}", letter.granted_at)?;
     writeln!(out, "epoch         {}", letter.epoch)?;
     writeln!(out, "chain         {}", letter.chain)?;
     writeln!(out, "refused at    {}", letter.created_at)?;
     writeln!(out, "SQLSTATE      {}", letter.sqlstate)?;
-    writeln!(out, "reason        {}", letter.reason)?;
+    writeln!(out, "reason        {}", letter.reason.escape_debug())?;
     writeln!(out, "given up at   {}", letter.discarded_at.as_deref().unwrap_or("-"))
 }

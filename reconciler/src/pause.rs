@@ -47,6 +47,8 @@ points! {
     AfterResume = "after-resume",
     /// The definition is in Redis, and its row does not say so.
     AfterPublish = "after-publish",
+    /// The audit has looked once, and found something.
+    BetweenLooks = "between-looks",
     /// A row stands for a coupon opened by hand, which has no epoch yet.
     AfterAdopt = "after-adopt",
 }

@@ -33,9 +33,6 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Keys looked at by one SCAN call.
 const SCAN_COUNT: u32 = 1000;
 
-/// Tries to shut a coupon that is being granted from. One takes two round trips, in which nothing may be granted.
-const SHUT_TRIES_MAX: u32 = 1000;
-
 /// Redis, connected when needed.
 pub struct Redis {
     client: Client,
@@ -62,9 +59,6 @@ pub struct Info {
     /// Whether the gate is shut.
     pub fenced: bool,
 }
-
-/// Status, epoch and seq as the fields of a hash.
-type Stored = (Option<String>, Option<u64>, Option<u64>);
 
 /// The answer to COUPON.RESUME, where it is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,33 +189,13 @@ impl Redis {
         self.call(&command).await
     }
 
-    /// Shuts the gate of a coupon under an epoch and leaves everything else, as the first thing that COUPON.RESTORE
-    /// does: what is granted can be read then without more being granted meanwhile. Its newest grant; none if the coupon
-    /// is gone, or lives under a later epoch, or never stood still.
-    pub async fn shut(&self, key: &str, epoch: Epoch) -> RedisResult<Option<Seq>> {
-        let (epoch_field, fence_field) = (Field::Epoch.name(), Field::Fence.name());
-        // WATCH belongs to a connection, and the shared one is everybody's.
-        let config = Self::connection_config();
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        for _ in 0..SHUT_TRIES_MAX {
-            let ((status, stored, seq),): (Stored,) = pipe()
-                .cmd("WATCH")
-                .arg(key)
-                .ignore()
-                .hmget(key, &[Field::Status.name(), epoch_field, Field::Seq.name()])
-                .query_async(&mut connection)
-                .await?;
-            if status.is_none() || stored.unwrap_or(0) > epoch.0 {
-                return Ok(None);
-            }
-            let shut = [(epoch_field, epoch.0), (fence_field, restore::SHUT.0)];
-            let done: Option<()> =
-                pipe().atomic().hset_multiple(key, &shut).ignore().query_async(&mut connection).await?;
-            if done.is_some() {
-                return Ok(Some(Seq(seq.unwrap_or(0))));
-            }
-        }
-        Ok(None)
+    /// Shuts the gate of a coupon under an epoch and leaves everything else; its newest grant. What is granted can be read
+    /// then without more being granted meanwhile.
+    pub async fn shut(&self, key: &str, epoch: Epoch) -> RedisResult<Seq> {
+        self.call::<()>(cmd("COUPON.RESTORE").arg(key).arg(ledger::option::EPOCH).arg(epoch.0)).await?;
+        // Read apart, so that a coupon which lacks a companion key, and refuses to be asked, gives it too.
+        let seq: Option<u64> = self.call(cmd("HGET").arg(key).arg(Field::Seq.name())).await?;
+        Ok(Seq(seq.unwrap_or(0)))
     }
 
     /// The epoch stored in a coupon's hash, also where the coupon cannot answer for itself.

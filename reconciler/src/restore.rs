@@ -85,7 +85,7 @@ impl Restoration<'_> {
             Ok(Some(info)) if info.fenced => info.granted,
             Ok(None) => return Err(Error::Moved),
             // Open, or without one of its companion keys.
-            _ => self.redis.shut(self.key, self.epoch).await?.ok_or(Error::Moved)?,
+            _ => self.redis.shut(self.key, self.epoch).await?,
         };
         self.fork(granted).await
     }

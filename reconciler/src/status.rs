@@ -1,5 +1,6 @@
 //! `status`: every coupon as both sides see it.
 
+use crate::error::Error;
 use crate::exit::{Exit, Failure};
 use crate::ledger::{Ledger, Row};
 use crate::redis::{Info, Redis, wording};
@@ -7,9 +8,6 @@ use coupon_core::key::KeyPattern;
 use futures_util::future::join_all;
 use serde::Serialize;
 use std::io::{self, Write};
-
-/// Rows read at once.
-const PAGE: u32 = 500;
 
 /// One line of the table.
 #[derive(Debug, Serialize)]
@@ -58,13 +56,10 @@ pub async fn show(redis: &Redis, ledger: &Ledger, keys: &KeyPattern, json: bool)
 
 async fn lines(redis: &Redis, ledger: &Ledger, keys: &KeyPattern) -> Result<Vec<Line>, String> {
     let mut lines = Vec::new();
-    let mut after = String::new();
-    loop {
-        let rows = ledger.page(&after, PAGE).await.map_err(|error| {
-            format!("the coupons cannot be read: {error}; `coupon-reconciler check` says what is missing")
-        })?;
-        let Some(last) = rows.last() else { return Ok(lines) };
-        after.clone_from(&last.id);
+    let mut pages = ledger.pages();
+    let unreadable =
+        |error: Error| format!("the coupons cannot be read: {error}; `coupon-reconciler check` says what is missing");
+    while let Some(rows) = pages.next().await.map_err(unreadable)? {
         let infos = join_all(rows.iter().map(|row| async { redis.info(&keys.key(&row.id)).await })).await;
         for (row, info) in rows.into_iter().zip(infos) {
             let (seen, error) = match info {
@@ -84,6 +79,7 @@ async fn lines(redis: &Redis, ledger: &Ledger, keys: &KeyPattern) -> Result<Vec<
             });
         }
     }
+    Ok(lines)
 }
 
 fn see(row: &Row, info: &Info) -> Seen {

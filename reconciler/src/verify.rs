@@ -7,9 +7,6 @@ use coupon_core::user::UserId;
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 
-/// Coupons read at once.
-const COUPONS_PAGE: u32 = 500;
-
 /// Grants read at once: some megabytes, whatever the coupon's size.
 const GRANTS_PAGE: u32 = 10_000;
 
@@ -37,11 +34,8 @@ pub async fn verify(ledger: &Ledger, id: Option<&str>, json: bool) -> Result<Exi
         let row = row.ok_or_else(|| Failure::new(Exit::Failed, format!("there is no coupon {id} in the ledger")))?;
         findings.push(walk(ledger, &row).await.map_err(|error| failed(&error))?);
     } else {
-        let mut after = String::new();
-        loop {
-            let page = ledger.page(&after, COUPONS_PAGE).await.map_err(|error| failed(&error))?;
-            let Some(last) = page.last() else { break };
-            after.clone_from(&last.id);
+        let mut pages = ledger.pages();
+        while let Some(page) = pages.next().await.map_err(|error| failed(&error))? {
             for row in &page {
                 findings.push(walk(ledger, row).await.map_err(|error| failed(&error))?);
             }

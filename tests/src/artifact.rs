@@ -30,7 +30,20 @@ pub fn reconciler_with_pause_points() -> PathBuf {
     built(
         "COUPON_RECONCILER_PAUSE",
         "debug/coupon-reconciler",
-        "cargo build -p coupon-reconciler --features pause-points",
+        "cargo build -p coupon-reconciler --features pause-points,faults",
+    )
+}
+
+/// The reconciler built with deliberate faults.
+///
+/// # Panics
+/// If it is not built.
+#[must_use]
+pub fn reconciler_with_faults() -> PathBuf {
+    built(
+        "COUPON_RECONCILER_FAULTS",
+        "debug/coupon-reconciler",
+        "cargo build -p coupon-reconciler --features pause-points,faults",
     )
 }
 

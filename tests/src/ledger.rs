@@ -1,5 +1,6 @@
 //! The PostgreSQL side of a coupon, and the promises that must always hold for it.
 
+use crate::artifact;
 use crate::deadline::eventually_true;
 use crate::postgres_server::Postgres;
 use coupon_core::chain::Chain;
@@ -130,19 +131,16 @@ pub fn assert_whole(postgres: &Postgres, id: &str) {
     assert_eq!(first_broken_in_sql(postgres, id), "");
 }
 
-/// The first grant that breaks the chain, computed by PostgreSQL.
-fn first_broken_in_sql(postgres: &Postgres, id: &str) -> String {
-    postgres.value(&format!(
-        "with grants as (
-           select seq, user_id, requested_at, chain from user_coupon where coupon_id = '{id}'
-           union all
-           select seq, user_id, requested_at, chain from coupon_dead_letter where coupon_id = '{id}'
-         ), links as (
-           select seq, chain, convert_to(user_id, 'UTF8') as bytes, lag(chain, 1, 0::bigint) over (order by seq) as previous,
-                  (extract(epoch from requested_at) * 1000000)::bigint as us
-           from grants
-         )
-         select min(seq) from links where chain <> ('x' || left(encode(sha256(
-           int8send(previous) || int8send(octet_length(bytes)::bigint) || bytes || int8send(us)), 'hex'), 16))::bit(64)::bigint"
-    ))
+/// The first grant that breaks the proof of order, by the query that docs/guarantees.md gives to everybody; empty if none
+/// does.
+///
+/// # Panics
+/// If the page holds no such query, or PostgreSQL refuses it.
+#[must_use]
+pub fn first_broken_in_sql(postgres: &Postgres, id: &str) -> String {
+    const OF_THE_PAGE: &str = "'42'";
+    let page = std::fs::read_to_string(artifact::workspace().join("docs/guarantees.md")).expect("docs/guarantees.md");
+    let query = page.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a query");
+    assert!(query.contains("first_broken") && query.contains(OF_THE_PAGE), "another query: {query}");
+    postgres.value(&query.replace(OF_THE_PAGE, &format!("'{id}'")))
 }

@@ -11,6 +11,7 @@ pub mod call;
 pub mod coupon;
 pub mod deadline;
 pub mod dump;
+pub mod fault;
 pub mod http;
 pub mod info;
 pub mod ledger;

@@ -7,8 +7,9 @@ use crate::port;
 use crate::process::{self, Process, Program, read_log};
 use std::ffi::OsString;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use tempfile::TempDir;
 
@@ -180,6 +181,22 @@ impl Postgres {
         if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
     }
 
+    /// A session that stays, for a transaction that is held open while others work.
+    ///
+    /// # Panics
+    /// If psql cannot be started.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        let mut psql = Command::new(artifact::postgres_program("psql"))
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &self.url()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("psql starts");
+        let said = BufReader::new(psql.stdout.take().expect("its output"));
+        Session { psql, said }
+    }
+
     /// Ends the server, cutting off its clients but finishing what is on disk ("fast").
     ///
     /// # Panics
@@ -233,6 +250,37 @@ impl Postgres {
             }
             _ => Err(read_log(&self.program.log)),
         }
+    }
+}
+
+/// One connection of one's own. Its transaction is rolled back when it is dropped.
+pub struct Session {
+    psql: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Session {
+    /// Runs SQL whose result is of no interest, and waits until it is done.
+    ///
+    /// # Panics
+    /// If PostgreSQL refuses it.
+    pub fn run(&mut self, sql: &str) {
+        const DONE: &str = "session-is-done";
+        let input = self.psql.stdin.as_mut().expect("its input");
+        writeln!(input, "{sql};\n\\echo {DONE}").expect("psql reads");
+        let mut line = String::new();
+        while line.trim_end() != DONE {
+            line.clear();
+            assert_ne!(self.said.read_line(&mut line).expect("psql answers"), 0, "psql ended at: {sql}");
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The server sees the connection end, and rolls back.
+        let _ = self.psql.kill();
+        let _ = self.psql.wait();
     }
 }
 

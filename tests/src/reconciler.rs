@@ -8,7 +8,7 @@ use crate::postgres_server::Postgres;
 use crate::process::{Process, Program};
 use crate::redis_server::Redis;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Output};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use tempfile::TempDir;
 
 /// How a reconciler is run.
@@ -204,6 +204,52 @@ impl Reconciler {
     /// At the deadline.
     pub fn await_log(&self, text: &str) {
         eventually(&format!("the reconciler logs: {text}"), || self.log().contains(text).then_some(()));
+    }
+}
+
+/// A subcommand that is held when it first reaches a named point.
+pub struct HeldCommand {
+    child: Child,
+    directory: TempDir,
+}
+
+impl HeldCommand {
+    /// Starts it.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(redis: &Redis, postgres: &Postgres, args: &[&str], point: &str) -> Self {
+        let directory = tempfile::Builder::new().prefix("coupon-reconciler-").tempdir().expect("temporary directory");
+        let child = Command::new(artifact::reconciler_with_pause_points())
+            .args(args)
+            .env("REDIS_URL", redis.url())
+            .env("DATABASE_URL", postgres.url())
+            .env("COUPON_PAUSE_AT", point)
+            .env("COUPON_PAUSE_FILE", directory.path().join("pause"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("coupon-reconciler starts");
+        Self { child, directory }
+    }
+
+    /// Waits until it is held.
+    ///
+    /// # Panics
+    /// At the deadline.
+    pub fn await_pause(&self) {
+        eventually_true("the command reaches its pause point", || self.directory.path().join("pause").is_file());
+    }
+
+    /// Lets it go on to its end.
+    ///
+    /// # Panics
+    /// If it is not held.
+    #[must_use]
+    pub fn go_on(self) -> Output {
+        std::fs::remove_file(self.directory.path().join("pause")).expect("the command is held at a pause point");
+        self.child.wait_with_output().expect("a child can be waited for")
     }
 }
 

@@ -9,6 +9,7 @@
 
 pub mod chain;
 pub mod coupon;
+pub mod fault;
 pub mod grant;
 pub mod issue;
 pub mod key;

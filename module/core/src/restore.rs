@@ -1,5 +1,7 @@
 //! COUPON.RESTORE: the ledger's history takes the place of Redis's own, from their common part on.
 //!
+//! Without a history it only shuts the gate: then what Redis has can be read without more being granted meanwhile.
+//!
 //! Redis keeps who is granted as "everybody in the sorted set up to a cursor", so whoever is put in by the ledger has to
 //! stand before all who wait. That is where the own arrival puts them, but for one case: two servers that both thought to
 //! be the primary let in different users at the same time. Then a user whom the ledger holds may have arrived
@@ -40,12 +42,20 @@ pub struct Granted<'a> {
     pub granted_at_ms: u64,
 }
 
-/// `COUPON.RESTORE key EPOCH e AFTER k CHAIN c GRANTS n user requested_at granted_at …` after the key.
+/// `COUPON.RESTORE key EPOCH e [AFTER k CHAIN c GRANTS n user requested_at granted_at …]` after the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restore<'a> {
     epoch: Epoch,
+    /// What takes the place of Redis's own; none if the gate alone is to be shut.
+    pub history: Option<History<'a>>,
+}
+
+/// A part of the ledger's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History<'a> {
+    /// The last grant that both sides share.
     after: Position,
-    /// The ledger's grants, in order.
+    /// The ledger's grants after it, in order.
     pub grants: Vec<Granted<'a>>,
 }
 
@@ -66,18 +76,21 @@ impl<'a> Restore<'a> {
                 _ => {
                     let count = options.number(name, 1..=RESTORE_MAX)?;
                     let missing = |name| move || Refusal::usage(format!("option {name} is missing before GRANTS"));
-                    return Ok(Self {
-                        epoch: epoch.ok_or_else(missing(EPOCH))?,
-                        after: Position {
-                            seq: seq.ok_or_else(missing(option::AFTER))?,
-                            chain: chain.ok_or_else(missing(CHAIN))?,
-                        },
-                        grants: Self::parse_grants(&mut options, count, total)?,
-                    });
+                    let epoch = epoch.ok_or_else(missing(EPOCH))?;
+                    let after = Position {
+                        seq: seq.ok_or_else(missing(option::AFTER))?,
+                        chain: chain.ok_or_else(missing(CHAIN))?,
+                    };
+                    let grants = Self::parse_grants(&mut options, count, total)?;
+                    return Ok(Self { epoch, history: Some(History { after, grants }) });
                 }
             }
         }
-        Err(Refusal::usage("option GRANTS is missing: the ledger's grants come last"))
+        match (epoch, seq, chain) {
+            (Some(epoch), None, None) => Ok(Self { epoch, history: None }),
+            (None, None, None) => Err(Refusal::usage("option EPOCH is missing")),
+            _ => Err(Refusal::usage("option GRANTS is missing: the ledger's grants come last")),
+        }
     }
 
     fn parse_grants<I: Iterator<Item = &'a [u8]>>(
@@ -105,17 +118,26 @@ impl<'a> Restore<'a> {
         Ok(grants)
     }
 
-    /// Cuts the coupon back to the common part and shuts its gate.
+    /// Shuts the coupon's gate, and leaves all else.
+    ///
+    /// # Errors
+    /// [`Refusal::StaleEpoch`].
+    pub fn shut(&self, coupon: &Coupon) -> Result<Coupon, Refusal> {
+        if self.epoch < coupon.epoch {
+            return Err(Refusal::StaleEpoch { stored: coupon.epoch });
+        }
+        Ok(Coupon { epoch: self.epoch, fence: Some(SHUT), ..coupon.clone() })
+    }
+}
+
+impl History<'_> {
+    /// Cuts a coupon back to the common part.
     ///
     /// `at` finds a grant between 0 and the newest with its score, if it can still be known.
     ///
     /// # Errors
-    /// [`Refusal::StaleEpoch`], [`Refusal::Behind`] if Redis does not reach the common part, [`Refusal::Diverged`] if it
-    /// is not common.
-    pub fn cut(&self, coupon: &Coupon, at: impl FnOnce(Seq) -> Option<(Chain, Cursor)>) -> Result<Coupon, Refusal> {
-        if self.epoch < coupon.epoch {
-            return Err(Refusal::StaleEpoch { stored: coupon.epoch });
-        }
+    /// [`Refusal::Behind`] if Redis does not reach the common part, [`Refusal::Diverged`] if it is not common.
+    pub fn cut(&self, coupon: Coupon, at: impl FnOnce(Seq) -> Option<(Chain, Cursor)>) -> Result<Coupon, Refusal> {
         if self.after.seq > coupon.position.seq {
             return Err(Refusal::Behind(coupon.position));
         }
@@ -129,7 +151,7 @@ impl<'a> Restore<'a> {
         let Some((_, granted_to)) = known.filter(|(chain, _)| *chain == self.after.chain) else {
             return Err(Refusal::Diverged(coupon.position));
         };
-        Ok(Coupon { epoch: self.epoch, fence: Some(SHUT), position: self.after, granted_to, ..coupon.clone() })
+        Ok(Coupon { position: self.after, granted_to, ..coupon })
     }
 
     /// Where the grants stand in the sorted set: at their arrivals, but before the first who waits, and in their order.
@@ -190,15 +212,24 @@ mod tests {
         Restore::parse(args.into_iter())
     }
 
+    fn history(text: &'static str) -> Result<History<'static>, Refusal> {
+        parse(text)?.history.ok_or_else(|| Refusal::usage("no history"))
+    }
+
     #[test]
     fn grants_come_last_and_know_their_argument() -> Result<(), Refusal> {
-        let restore = parse("CHAIN -3 EPOCH 2 AFTER 4 GRANTS 2 a 10 1 b 20 2")?;
+        let restore = history("CHAIN -3 EPOCH 2 AFTER 4 GRANTS 2 a 10 1 b 20 2")?;
         assert_eq!(restore.after, Position { seq: Seq(4), chain: Chain(-3) });
         let known: Vec<_> = restore.grants.iter().map(|g| (g.user.as_str(), g.argument, g.requested_at.0)).collect();
         assert_eq!(known, [("a", 8, 10), ("b", 11, 20)]);
         for bad in [
             "",
             "EPOCH 2 AFTER 4 CHAIN 1",
+            "EPOCH 2 AFTER 4",
+            "EPOCH 2 CHAIN 1",
+            "AFTER 4 CHAIN 1",
+            "EPOCH 0",
+            "EPOCH 2 EPOCH 3",
             "EPOCH 2 CHAIN 1 GRANTS 1 a 1 1",
             "EPOCH 2 AFTER 4 CHAIN 1 GRANTS 0",
             "EPOCH 2 AFTER 4 CHAIN 1 GRANTS 1001",
@@ -218,8 +249,10 @@ mod tests {
         coupon.epoch = Epoch(3);
         coupon.position = Position { seq: Seq(5), chain: Chain(50) };
         let cut = |text| {
-            parse(text)?
-                .cut(&coupon, |seq| (seq == Seq(4)).then_some((Chain(40), Cursor { arrival: Arrival(44), user: None })))
+            let restore = parse(text)?;
+            let shut = restore.shut(&coupon)?;
+            let Some(history) = restore.history else { return Ok(shut) };
+            history.cut(shut, |seq| (seq == Seq(4)).then_some((Chain(40), Cursor { arrival: Arrival(44), user: None })))
         };
         let four = cut("EPOCH 4 AFTER 4 CHAIN 40 GRANTS 1 a 1 1")?;
         assert_eq!((four.epoch, four.fence, four.position.seq), (Epoch(4), Some(SHUT), Seq(4)));
@@ -233,8 +266,25 @@ mod tests {
     }
 
     #[test]
+    fn without_a_history_the_gate_alone_is_shut() -> Result<(), Refusal> {
+        let mut coupon = available(9, Mode::Queue);
+        coupon.epoch = Epoch(3);
+        coupon.fence = Some(Token(7));
+        coupon.position = Position { seq: Seq(5), chain: Chain(50) };
+        for epoch in ["EPOCH 3", "EPOCH 4"] {
+            let restore = parse(epoch)?;
+            assert_eq!(restore.history, None);
+            let shut = restore.shut(&coupon)?;
+            assert!(shut.is_fenced(Token(7)), "{epoch}");
+            assert_eq!(Coupon { epoch: coupon.epoch, fence: coupon.fence, ..shut }, coupon, "all else is left");
+        }
+        assert_eq!(parse("EPOCH 2")?.shut(&coupon), Err(Refusal::StaleEpoch { stored: Epoch(3) }));
+        Ok(())
+    }
+
+    #[test]
     fn grants_stand_before_all_who_wait_and_in_their_order() -> Result<(), Refusal> {
-        let restore = parse("EPOCH 4 AFTER 0 CHAIN 0 GRANTS 2 a 11 1 b 15 1")?;
+        let restore = history("EPOCH 4 AFTER 0 CHAIN 0 GRANTS 2 a 11 1 b 15 1")?;
         for (waiting, places) in [
             (None, [11, 15]),
             (Some(20.0), [11, 15]),

@@ -1,12 +1,12 @@
 //! The ledger protocol as an executable model, explored state by state.
 //!
 //! Two Redis nodes: 0 starts as primary, 1 as its replica, which lags until `sync`. Both can be primary at once. A crash
-//! falls back to the node's disk, so it may lose the newest writes, a RESUME among them. Two reconcilers talk to any
-//! node, each arbitrarily stale between two steps.
+//! falls back to the node's disk, so it may lose the newest writes, a RESUME among them. Somebody may delete the status
+//! hash, which leaves the stream without it. Two reconcilers talk to any node, each arbitrarily stale between two steps.
 //!
 //! The nodes decide by the product's own rules (`coupon_core`), so a change there is tried against every order of events
 //! that these few users, epochs, crashes and promotions allow. The ledger's side is SQL in the product and is modelled
-//! here: take an epoch, read rows, insert by compare-and-set. Each [`Fault`] breaks one rule and has to be caught.
+//! here: take an epoch, read rows, insert by compare-and-set, name orphans. Each [`Fault`] breaks one rule and has to be caught.
 #![expect(clippy::indexing_slicing, clippy::panic, reason = "a test may fail by panicking")]
 
 use coupon_core::chain::Chain;
@@ -44,9 +44,15 @@ enum Fault {
     AckFirst,
     /// ACK is taken whatever the fence and the epoch.
     AckBlind,
+    /// What a stream without its hash holds is saved whatever came before it.
+    SaveUnproved,
+    /// It is saved by compare-and-set of the position alone, whoever has taken an epoch since.
+    SaveAtAnyEpoch,
+    /// What a restore drops is named while the gate is open.
+    NameUnshut,
 }
 
-const FAULTS: [Fault; 8] = [
+const FAULTS: [Fault; 11] = [
     Fault::NoFence,
     Fault::NoToken,
     Fault::NoCompareAndSet,
@@ -55,6 +61,9 @@ const FAULTS: [Fault; 8] = [
     Fault::NoRestore,
     Fault::AckFirst,
     Fault::AckBlind,
+    Fault::SaveUnproved,
+    Fault::SaveAtAnyEpoch,
+    Fault::NameUnshut,
 ];
 
 /// Users in the order of their grants; a chain stands for one.
@@ -87,6 +96,16 @@ impl History {
         self.users().starts_with(other.users())
     }
 
+    /// How far two histories go together.
+    fn common(&self, other: &Self) -> u8 {
+        (0..=self.len.min(other.len)).rev().find(|len| self.prefix(*len) == other.prefix(*len)).unwrap_or(0)
+    }
+
+    /// The users as a set.
+    fn set(&self) -> u8 {
+        self.users().iter().fold(0, |set, user| set | 1 << user)
+    }
+
     fn chain(&self) -> Chain {
         self.users().iter().fold(Chain::START, |chain, user| chain.next(id(*user), arrival(*user)))
     }
@@ -108,16 +127,29 @@ fn arrival(user: u8) -> Arrival {
 }
 
 /// The coupon's keys on one node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Data {
+    /// Whether the status hash is there.
+    is_there: bool,
     epoch: u8,
     /// The token in the status hash.
     fence: u8,
     grants: History,
     persisted: u8,
+    /// What the stream holds; the hash may be gone, or a new one.
+    stream: History,
 }
 
 impl Data {
+    fn granted(self, user: u8) -> Self {
+        let grants = self.grants.with(user);
+        Self { grants, stream: grants, ..self }
+    }
+
+    fn without_hash(self) -> Self {
+        Self { is_there: false, stream: self.stream, ..EMPTY }
+    }
+
     fn coupon(&self) -> Coupon {
         Coupon {
             status: if self.grants.users().len() >= QUANTITY { Status::Issued } else { Status::Available },
@@ -159,6 +191,12 @@ enum Step {
     Idle,
     Taken,
     Looked(History),
+    /// With these rows, and what was read of a stream without its hash.
+    Saving(History, History),
+    /// The gate is shut, for these rows to be restored.
+    Shut(History),
+    /// What Redis holds beyond the common part is named.
+    Named(History, u8),
     /// At this position, with what was read from the stream beyond it, if anything was.
     Resumed(u8, Option<History>),
 }
@@ -179,19 +217,29 @@ struct State {
     reconcilers: [Reconciler; 2],
     crashes: u8,
     promotions: u8,
+    deletions: u8,
+    /// Users in `coupon_orphan`.
+    named: u8,
+    /// Users whose grants a restore has dropped without their being named or rows.
+    forgotten: u8,
 }
 
-const EMPTY: Data = Data { epoch: 0, fence: 0, grants: History { users: [0; 4], len: 0 }, persisted: 0 };
+const NOBODY: History = History { users: [0; 4], len: 0 };
+
+const EMPTY: Data = Data { is_there: true, epoch: 0, fence: 0, grants: NOBODY, persisted: 0, stream: NOBODY };
 
 const START: State = State {
     nodes: [
         Node { is_primary: true, token: 10, data: EMPTY, disk: EMPTY },
         Node { is_primary: false, token: 20, data: EMPTY, disk: EMPTY },
     ],
-    ledger: Ledger { epoch: 0, rows: History { users: [0; 4], len: 0 } },
+    ledger: Ledger { epoch: 0, rows: NOBODY },
     reconcilers: [IDLE; 2],
     crashes: 1,
     promotions: 1,
+    deletions: 1,
+    named: 0,
+    forgotten: 0,
 };
 
 /// The product's own rule, but for the faults that break it.
@@ -263,13 +311,18 @@ fn node_steps(state: &State, index: usize, fault: Fault, found: &mut impl FnMut(
         }
         return;
     }
-    for user in 0..3 {
+    if state.deletions > 0 && node.data.is_there {
+        let mut next = with_node(state, index, |n| n.data = n.data.without_hash());
+        next.deletions = next.deletions.saturating_sub(1);
+        found(format!("DEL at {index}"), next);
+    }
+    for user in (0..3).filter(|_| node.data.is_there) {
         let grants = node.data.grants;
         let (coupon, token) = seen(node, fault);
         let moment = Moment { now: Now { us: 1 }, token, unpersisted_max: u64::MAX };
         let line = Requester { requested: u64::from(grants.len), is_held: grants.users().contains(&user) };
         if let Ok(Decision::Grant(_)) = request::decide(&coupon, &line, moment) {
-            found(format!("request {user} at {index}"), with_node(state, index, |n| n.data.grants = grants.with(user)));
+            found(format!("request {user} at {index}"), with_node(state, index, |n| n.data = n.data.granted(user)));
         }
     }
     if node.disk != node.data {
@@ -314,6 +367,26 @@ fn reconciler_steps(state: &State, index: usize, fault: Fault, found: &mut impl 
                 found(format!("look {index}"), go_on(state, Step::Looked(state.ledger.rows)));
             }
         }
+        Step::Looked(rows) if !node.data.is_there => {
+            let stream = node.data.stream;
+            let follows = fault == Fault::SaveUnproved || stream.prefix(rows.len).chain() == rows.chain();
+            if stream.len > rows.len && follows {
+                let read = stream.prefix(rows.len.saturating_add(1));
+                found(format!("read what is left {index}"), go_on(state, Step::Saving(rows, read)));
+            }
+            let born = Data { is_there: true, epoch: reconciler.epoch, ..node.data };
+            found(format!("OPEN {index}"), with_node(state, at, |n| n.data = born));
+        }
+        Step::Saving(rows, read) => {
+            let is_level =
+                state.ledger.rows == rows && (state.ledger.epoch == reconciler.epoch || fault == Fault::SaveAtAnyEpoch);
+            if is_level {
+                let saved = rows.with(read.users()[usize::from(rows.len)]);
+                let mut next = go_on(state, Step::Looked(saved));
+                next.ledger.rows = saved;
+                found(format!("save {index}"), next);
+            }
+        }
         Step::Looked(rows) => match resume(node, reconciler.epoch, &rows, fault) {
             Ok(()) => {
                 let opened = with_node(state, at, |n| {
@@ -322,8 +395,29 @@ fn reconciler_steps(state: &State, index: usize, fault: Fault, found: &mut impl 
                 found(format!("RESUME {index}"), go_on(&opened, Step::Resumed(rows.len, None)));
             }
             Err(Refusal::Behind(_) | Refusal::Diverged(_)) => {
-                let restored = with_node(state, at, |n| n.data = restore(&n.data, reconciler.epoch, rows));
-                found(format!("RESTORE {index}"), restored);
+                let shut = match restored(&node.data, &["EPOCH".into(), reconciler.epoch.to_string()]) {
+                    Ok(_) if fault == Fault::NameUnshut => *state,
+                    Ok(shut) => with_node(state, at, |n| n.data = shut),
+                    Err(refusal) => panic!("RESTORE refused to shut what RESUME found unlevel: {refusal}"),
+                };
+                found(format!("shut {index}"), go_on(&shut, Step::Shut(rows)));
+            }
+            Err(_) => found(format!("refused {index}"), gone),
+        },
+        Step::Shut(rows) => {
+            let mut next = go_on(state, Step::Named(rows, node.data.grants.common(&rows)));
+            next.named |= held(&node.data) & !rows.set();
+            found(format!("name {index}"), next);
+        }
+        Step::Named(rows, common) => match restore(&node.data, reconciler.epoch, rows, common) {
+            Ok(data) => {
+                let mut next = with_node(&go_on(state, Step::Looked(rows)), at, |n| n.data = data);
+                // At epoch 0 nothing is promised yet: a coupon opened by hand is open, also where a crash has undone its
+                // adoption after its grants were named.
+                if node.data.epoch > 0 {
+                    next.forgotten |= held(&node.data) & !held(&data) & !rows.set() & !state.named;
+                }
+                found(format!("RESTORE {index}"), next);
             }
             Err(_) => found(format!("refused {index}"), gone),
         },
@@ -368,51 +462,75 @@ fn resume(node: &Node, epoch: u8, rows: &History, fault: Fault) -> Result<(), Re
         .map(|_| ())
 }
 
-/// RESTORE as the reconciler calls it, in one batch: after the longest part that both share.
-fn restore(data: &Data, epoch: u8, rows: History) -> Data {
+/// Everybody whom the keys show as granted.
+fn held(data: &Data) -> u8 {
+    data.grants.set() | data.stream.set()
+}
+
+/// The ledger's grants in one batch, after what was common when it was looked at; from the start if that is refused.
+fn restore(data: &Data, epoch: u8, rows: History, common: u8) -> Result<Data, Refusal> {
+    if rows.len == common {
+        return Ok(*data);
+    }
+    let after = |common: u8| {
+        let words = [
+            ["EPOCH".to_owned(), epoch.to_string()],
+            ["AFTER".to_owned(), common.to_string()],
+            ["CHAIN".to_owned(), rows.prefix(common).chain().to_string()],
+            ["GRANTS".to_owned(), rows.len.saturating_sub(common).to_string()],
+        ];
+        let of = |user: &u8| [USERS[usize::from(*user)].to_owned(), arrival(*user).to_string(), "1".to_owned()];
+        let words: Vec<String> =
+            words.into_iter().flatten().chain(rows.users().iter().skip(usize::from(common)).flat_map(of)).collect();
+        let data = restored(data, &words)?;
+        assert_eq!(data.grants, rows, "RESTORE did not bring the ledger's history");
+        Ok(data)
+    };
+    match after(common) {
+        Err(Refusal::Behind(_) | Refusal::Diverged(_)) => after(0),
+        done => done,
+    }
+}
+
+/// COUPON.RESTORE by the product's rules.
+fn restored(data: &Data, words: &[String]) -> Result<Data, Refusal> {
+    if !data.is_there {
+        return Err(Refusal::NoCoupon);
+    }
     let grants = data.grants;
-    let common = (0..=rows.len.min(grants.len)).rev().find(|len| grants.prefix(*len) == rows.prefix(*len)).unwrap_or(0);
-    let mut words = vec![
-        "EPOCH".to_owned(),
-        epoch.to_string(),
-        "AFTER".to_owned(),
-        common.to_string(),
-        "CHAIN".to_owned(),
-        rows.prefix(common).chain().to_string(),
-        "GRANTS".to_owned(),
-        rows.len.saturating_sub(common).to_string(),
-    ];
-    for user in rows.users().iter().skip(usize::from(common)) {
-        words.extend([USERS[usize::from(*user)].to_owned(), arrival(*user).to_string(), "1".to_owned()]);
+    let restore = Restore::parse(words.iter().map(String::as_bytes))?;
+    let before = data.coupon();
+    let shut = restore.shut(&before)?;
+    let written = |coupon: &Coupon, grants: History| Data {
+        epoch: u8::try_from(coupon.epoch.0).unwrap_or(u8::MAX),
+        fence: u8::try_from(coupon.fence.unwrap_or_default().0).unwrap_or(u8::MAX),
+        grants,
+        persisted: u8::try_from(coupon.persisted.0).unwrap_or(u8::MAX),
+        ..*data
+    };
+    let Some(history) = restore.history else { return Ok(written(&shut, grants)) };
+    let mut coupon = history.cut(shut, |seq| {
+        let chain = grants.prefix(u8::try_from(seq.0).ok()?).chain();
+        Some((chain, coupon_core::coupon::Cursor { arrival: Arrival(0), user: None }))
+    })?;
+    let mut kept = grants.prefix(u8::try_from(coupon.position.seq.0).unwrap_or(u8::MAX));
+    for granted in &history.grants {
+        coupon.grant(granted.user, granted.requested_at);
+        let user = USERS.iter().position(|user| *user == granted.user.as_str()).unwrap_or(USERS.len());
+        kept = kept.with(u8::try_from(user).unwrap_or(u8::MAX));
     }
-    let cut = Restore::parse(words.iter().map(String::as_bytes)).and_then(|restore| {
-        let mut coupon = restore.cut(&data.coupon(), |seq| {
-            let chain = grants.prefix(u8::try_from(seq.0).ok()?).chain();
-            Some((chain, coupon_core::coupon::Cursor { arrival: Arrival(0), user: None }))
-        })?;
-        for granted in &restore.grants {
-            coupon.grant(granted.user, granted.requested_at);
-        }
-        Ok(finish(coupon, None))
-    });
-    match cut {
-        Ok(coupon) => {
-            assert_eq!(coupon.position, rows.position(), "RESTORE did not bring the ledger's history");
-            Data {
-                epoch: u8::try_from(coupon.epoch.0).unwrap_or(u8::MAX),
-                fence: u8::try_from(coupon.fence.unwrap_or_default().0).unwrap_or(u8::MAX),
-                grants: rows,
-                persisted: u8::try_from(coupon.persisted.0).unwrap_or(u8::MAX),
-            }
-        }
-        Err(refusal) => panic!("RESTORE refused: {refusal}"),
-    }
+    let coupon = finish(coupon, None);
+    assert_eq!(coupon.position, kept.position(), "the position is not that of the grants");
+    Ok(Data { stream: kept, ..written(&coupon, kept) })
 }
 
 fn acknowledge(state: &State, index: usize, seq: u8, fault: Fault, found: &mut impl FnMut(String, State)) {
     let reconciler = state.reconcilers[index];
     let at = usize::from(reconciler.node);
     let node = &state.nodes[at];
+    if !node.data.is_there {
+        return;
+    }
     let (coupon, token) = seen(node, fault);
     let ack = Ack { epoch: Epoch(u64::from(reconciler.epoch)), seq: Seq(u64::from(seq)) };
     let moves = match fault {
@@ -432,12 +550,15 @@ fn violation(state: &State, fault: Fault) -> Option<String> {
     if (1..rows.users().len()).any(|at| rows.users()[..at].contains(&rows.users()[at])) {
         return Some("a user twice in the rows".into());
     }
+    if state.forgotten != 0 {
+        return Some("a grant was dropped without being named".into());
+    }
     for (index, node) in state.nodes.iter().enumerate().filter(|(_, node)| node.is_primary) {
         let data = node.data;
         if data.persisted > rows.len || data.grants.prefix(data.persisted) != rows.prefix(data.persisted) {
             return Some(format!("PERSISTED without its row at {index}"));
         }
-        let is_current = data.epoch > 0 && data.epoch == state.ledger.epoch;
+        let is_current = data.is_there && data.epoch > 0 && data.epoch == state.ledger.epoch;
         if is_current && is_open(node, fault) && !data.grants.starts_with(&rows) {
             return Some(format!("open but not level with the ledger at {index}"));
         }
@@ -445,10 +566,34 @@ fn violation(state: &State, fault: Fault) -> Option<String> {
     None
 }
 
+/// A coupon opened by hand and adopted, whose first grant is a row.
+const ADOPTED: &str = "request 1 at 0 > take 1 by 0 for 0 > look 0 > RESUME 0 > read 0 > commit 0";
+
+/// Two primaries that have both granted, and a ledger that holds what one of them did.
+const SPLIT: &str = "take 1 by 0 for 0 > look 0 > RESUME 0 > sync 1 > promote 1 > request 0 at 0 > reconciler 0 dies > \
+                     take 2 by 1 for 1 > look 1 > RESUME 1 > request 1 at 1 > read 1 > commit 1 > reconciler 1 dies";
+
+/// Where to begin: at the start, and deep in the tree, where most of the rules come in.
+fn starts() -> [State; 3] {
+    [START, after(ADOPTED), after(SPLIT)]
+}
+
+fn after(way: &str) -> State {
+    way.split(" > ").fold(START, |state, wanted| {
+        let mut then = None;
+        next_states(&state, Fault::None, |step, next| {
+            if step == wanted {
+                then = Some(next);
+            }
+        });
+        then.unwrap_or_else(|| panic!("there is no step \"{wanted}\" any more"))
+    })
+}
+
 /// Breadth first, up to so many states: how many there were, and the shortest way to a violation.
-fn explore(limit: usize, fault: Fault) -> (usize, Option<String>) {
-    let mut origin: HashMap<State, Option<(State, String)>> = HashMap::from([(START, None)]);
-    let mut queue = VecDeque::from([START]);
+fn explore(start: State, limit: usize, fault: Fault) -> (usize, Option<String>) {
+    let mut origin: HashMap<State, Option<(State, String)>> = HashMap::from([(start, None)]);
+    let mut queue = VecDeque::from([start]);
     let mut broken = None;
     while let Some(state) = queue.pop_front() {
         if broken.is_some() || origin.len() >= limit {
@@ -478,15 +623,15 @@ fn explore(limit: usize, fault: Fault) -> (usize, Option<String>) {
 }
 
 /// Random walks reach deeper than a search of every state can in the same time.
-fn walk(steps: usize, seed: u64, fault: Fault) -> Option<String> {
+fn walk(start: State, steps: usize, seed: u64, fault: Fault) -> Option<String> {
     const DEPTH: usize = 70;
     let mut random = seed;
-    let (mut state, mut way) = (START, Vec::new());
+    let (mut state, mut way) = (start, Vec::new());
     for _ in 0..steps {
         let mut choices = Vec::new();
         next_states(&state, fault, |step, next| choices.push((step, next)));
         if choices.is_empty() || way.len() >= DEPTH {
-            (state, way) = (START, Vec::new());
+            (state, way) = (start, Vec::new());
             continue;
         }
         // xorshift64: repeatable, and good enough to choose among a dozen.
@@ -506,19 +651,22 @@ fn walk(steps: usize, seed: u64, fault: Fault) -> Option<String> {
 
 #[test]
 fn no_order_of_events_breaks_a_promise() {
-    let (states, broken) = explore(300_000, Fault::None);
-    assert_eq!(broken, None);
-    assert!(states >= 300_000, "only {states} states: the model lost most of its steps");
-    for seed in 1..=4 {
-        assert_eq!(walk(150_000, seed, Fault::None), None, "seed {seed}");
+    for start in starts() {
+        let (states, broken) = explore(start, 300_000, Fault::None);
+        assert_eq!(broken, None);
+        assert!(states >= 300_000, "only {states} states: the model lost most of its steps");
+        for seed in 1..=4 {
+            assert_eq!(walk(start, 150_000, seed, Fault::None), None, "seed {seed}");
+        }
     }
 }
 
 #[test]
 fn every_broken_rule_is_caught() {
     for fault in FAULTS {
-        let found = explore(300_000, fault).1.or_else(|| (1..=20).find_map(|seed| walk(300_000, seed, fault)));
-        match found {
+        let explored = starts().into_iter().find_map(|start| explore(start, 300_000, fault).1);
+        let walks = || (1..=10).flat_map(|seed| starts().map(|start| (seed, start)));
+        match explored.or_else(|| walks().find_map(|(seed, start)| walk(start, 300_000, seed, fault))) {
             Some(way) => println!("{fault:?}: {way}"),
             None => panic!("{fault:?} was not caught"),
         }

@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Report};
 use super::pace::{Pace, pause};
-use super::{Audit, COUPONS_PAGE, Scope};
+use super::{Audit, Scope};
 use crate::daemon::Daemon;
 use crate::error::Error;
 use std::time::Duration;
@@ -36,16 +36,14 @@ impl Daemon {
             pace: Pace::background(self.stop.clone()),
             is_watched: false,
         };
-        let mut after = String::new();
+        let mut pages = self.ledger.pages();
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return Ok(false),
                 () = self.sides.both() => {}
             }
             audit.pace.resume();
-            let page = self.ledger.page(&after, COUPONS_PAGE).await?;
-            let Some(last) = page.last() else { return Ok(true) };
-            after.clone_from(&last.id);
+            let Some(page) = pages.next().await? else { return Ok(true) };
             for row in page.iter().filter(|row| self.shards.hold(&row.id)) {
                 match audit.coupon(&row.id, Scope::Ledger).await {
                     Ok(report) => self.note(&report),

@@ -50,6 +50,24 @@ pub struct Taken {
     pub position: Position,
 }
 
+/// All coupons, page by page.
+pub struct Pages<'a> {
+    ledger: &'a Ledger,
+    /// The last id of the page before.
+    after: String,
+}
+
+impl Pages<'_> {
+    /// The next page; none at the end.
+    pub async fn next(&mut self) -> Result<Option<Vec<Row>>, Error> {
+        let page = sqlx::query(ALL).bind(&self.after).bind(i64::from(PAGE_LEN));
+        let rows = read_all(&self.ledger.fetch(page).await?)?;
+        let Some(last) = rows.last() else { return Ok(None) };
+        self.after.clone_from(&last.id);
+        Ok(Some(rows))
+    }
+}
+
 /// A wish for an epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bid {
@@ -63,6 +81,9 @@ pub struct Bid {
 
 /// Epochs taken of many coupons: where the ledger stands with each, under its new epoch.
 pub type Standing = HashMap<String, Progress>;
+
+/// Coupons in one page.
+const PAGE_LEN: u32 = 500;
 
 const ROW: &str = "select id, status::text, mode::text, quantity, waitlist, opens_at, expires_at, granted, epoch, seq, chain, revision, published_revision from coupon where id = $1";
 const PAGE: &str = "select id, status::text, mode::text, quantity, waitlist, opens_at, expires_at, granted, epoch, seq, chain, revision, published_revision from coupon where (status in ('AVAILABLE', 'ISSUED') or revision <> published_revision) and id > $1 order by id limit $2";
@@ -111,9 +132,9 @@ impl Ledger {
         read_all(&self.fetch(sqlx::query(PAGE).bind(after).bind(i64::from(limit))).await?)
     }
 
-    /// All coupons, in the order of their ids, after one.
-    pub async fn page(&self, after: &str, limit: u32) -> Result<Vec<Row>, Error> {
-        read_all(&self.fetch(sqlx::query(ALL).bind(after).bind(i64::from(limit))).await?)
+    /// All coupons, in the order of their ids.
+    pub const fn pages(&self) -> Pages<'_> {
+        Pages { ledger: self, after: String::new() }
     }
 
     /// These coupons, as far as there are rows.

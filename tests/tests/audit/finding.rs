@@ -1,9 +1,10 @@
 //! What the command says, as a test compares it.
 
 use coupon_tests::postgres_server::Postgres;
-use coupon_tests::reconciler::command;
+use coupon_tests::reconciler::{HeldCommand, command};
 use coupon_tests::redis_server::Redis;
 use serde_json::Value;
+use std::process::Output;
 
 /// A finding: kind, seq, user, field.
 pub type Finding = (String, Option<u64>, Option<String>, Option<String>);
@@ -32,8 +33,24 @@ pub struct Audited {
 
 /// Runs `audit --json` with more arguments: the exit code, and the coupons.
 pub fn audit(redis: &Redis, postgres: &Postgres, more: &[&str]) -> (Option<i32>, Vec<Audited>) {
+    parse(&command(redis, postgres, &[&["audit", "--json"], more].concat()))
+}
+
+/// The same, held after its first look, which has to find something; meanwhile `change` is made.
+pub fn audit_while(
+    redis: &Redis,
+    postgres: &Postgres,
+    more: &[&str],
+    change: impl FnOnce(),
+) -> (Option<i32>, Vec<Audited>) {
     let args = [&["audit", "--json"], more].concat();
-    let output = command(redis, postgres, &args);
+    let held = HeldCommand::start(redis, postgres, &args, "between-looks");
+    held.await_pause();
+    change();
+    parse(&held.go_on())
+}
+
+fn parse(output: &Output) -> (Option<i32>, Vec<Audited>) {
     let text = String::from_utf8_lossy(&output.stdout);
     let coupons: Vec<Value> = serde_json::from_str(&text)
         .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&output.stderr)));

@@ -9,3 +9,4 @@ mod repair;
 #[allow(dead_code, reason = "the other target uses the rest")]
 #[path = "../reconciler/sale.rs"]
 mod sale;
+mod second_look;

@@ -10,7 +10,7 @@ use coupon_tests::redis_server::Redis;
 const GRANTS: u64 = 40;
 
 /// A coupon whose grants are all rows; no reconciler runs.
-fn level(redis: &Redis, postgres: &Postgres, id: &str) {
+pub fn level(redis: &Redis, postgres: &Postgres, id: &str) {
     insert(postgres, id, 100, &[("mode", "'INSTANT'")]);
     let mut reconciler = Reconciler::start(redis, postgres);
     let mut client = redis.client();
@@ -133,6 +133,26 @@ fn dead_letters_and_their_retry_are_no_drift() {
     assert!(command(&redis, &postgres, &["dead-letters", "retry", "a", "--all"]).status.success());
     clean_afterwards(&redis, &postgres);
     assert_eq!(ledger::dead_letters(&postgres, "a"), []);
+}
+
+#[test]
+fn a_dead_letter_deleted_by_hand_is_a_missing_row_and_said_so() {
+    let (redis, postgres) = servers();
+    postgres.run("alter table user_coupon add constraint no_thirteen check (user_id not like '%3')");
+    level(&redis, &postgres, "a");
+    for seq in ["13", "23"] {
+        assert!(command(&redis, &postgres, &["dead-letters", "discard", "a", seq]).status.success());
+    }
+    postgres.run("delete from coupon_dead_letter where seq = 23; alter table user_coupon drop constraint no_thirteen");
+    // Its number must be somebody's: who wants to be rid of a grant discards it, and leaves the letter.
+    let missing = finding("row_missing", Some(23), Some("u23"), None);
+    let (code, coupons) = audit(&redis, &postgres, &[]);
+    assert_eq!((code, &coupons[0].left), (Some(1), &vec![missing.clone()]));
+    let (code, coupons) = audit(&redis, &postgres, &["--repair"]);
+    assert_eq!((code, &coupons[0].left, &coupons[0].repaired), (Some(0), &vec![], &vec![missing]));
+    let letters: Vec<u64> = ledger::dead_letters(&postgres, "a").iter().map(|letter| letter.seq).collect();
+    assert_eq!(letters, [3, 13, 33], "the one that was only discarded is left");
+    clean_afterwards(&redis, &postgres);
 }
 
 #[test]

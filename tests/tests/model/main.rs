@@ -54,6 +54,9 @@ enum Step {
         epoch: u64,
         seq: u64,
     },
+    Shut {
+        epoch: u64,
+    },
     Restore {
         epoch: u64,
         after: u64,
@@ -79,6 +82,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Close),
         8 => (1_u64..5, 0_u64..7, prop::bool::weighted(0.9)).prop_map(|(epoch, seq, is_true)| Step::Resume { epoch, seq, is_true }),
         10 => (1_u64..5, 0_u64..7).prop_map(|(epoch, seq)| Step::Ack { epoch, seq }),
+        1 => (1_u64..5).prop_map(|epoch| Step::Shut { epoch }),
         3 => (1_u64..5, 0_u64..5, prop::bool::weighted(0.9), prop::collection::vec(0_u8..12, 1..4))
             .prop_map(|(epoch, after, is_true, users)| Step::Restore { epoch, after, is_true, users }),
         1 => Just(Step::Reload),
@@ -227,6 +231,10 @@ fn play(client: &mut Client, key: &str, step: &Step, model: &mut Option<Coupon>,
         Step::Ack { epoch, seq } => {
             let expected = model.as_mut().map_or_else(|| vec!["-NOCOUPON".into()], |coupon| coupon.ack(*epoch, *seq));
             (format!("COUPON.ACK {key} EPOCH {epoch} SEQ {seq}"), expected)
+        }
+        Step::Shut { epoch } => {
+            let expected = model.as_mut().map_or_else(|| vec!["-NOCOUPON".into()], |coupon| coupon.shut(*epoch));
+            (format!("COUPON.RESTORE {key} EPOCH {epoch}"), expected)
         }
         Step::Restore { epoch, after, is_true, users } => {
             let stored = Stored::read(client, key);

@@ -250,6 +250,15 @@ impl Coupon {
         ok()
     }
 
+    pub fn shut(&mut self, epoch: u64) -> Vec<String> {
+        if epoch < self.epoch {
+            return error("STALEEPOCH");
+        }
+        self.epoch = epoch;
+        self.is_open = false;
+        ok()
+    }
+
     /// Whether a user stands twice in a batch.
     pub fn repeats(ledger: &Ledger) -> bool {
         ledger.iter().enumerate().any(|(place, (user, _))| ledger[..place].iter().any(|(other, _)| other == user))

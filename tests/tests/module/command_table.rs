@@ -16,7 +16,7 @@ const TABLE: [(&str, i64, &str, &str); 11] = [
     ("coupon.close", 2, "fast module write", "RW update"),
     ("coupon.resume", 8, "module write", "RW access update"),
     ("coupon.ack", 6, "module write", "RW access update"),
-    ("coupon.restore", -13, "denyoom module write", "RW access update"),
+    ("coupon.restore", -4, "denyoom module write", "RW access update"),
 ];
 
 fn sorted(flags: &Value) -> String {
@@ -105,6 +105,7 @@ fn command_getkeys_finds_the_key() {
             ("COMMAND GETKEYS COUPON.CLOSE k", "[k]"),
             ("COMMAND GETKEYS COUPON.RESUME k EPOCH 1 SEQ 0 CHAIN 0", "[k]"),
             ("COMMAND GETKEYS COUPON.ACK k EPOCH 1 SEQ 0", "[k]"),
+            ("COMMAND GETKEYS COUPON.RESTORE k EPOCH 1", "[k]"),
             ("COMMAND GETKEYS COUPON.RESTORE k EPOCH 1 AFTER 0 CHAIN 0 GRANTS 1 u 1 1", "[k]"),
         ],
     );

@@ -1,9 +1,9 @@
 //! The tests are tested: each deliberate fault of the module is noticed by the test that is there for it.
 
 use coupon_tests::artifact;
-use std::process::{Command, Output};
+use coupon_tests::fault::Faulty;
 
-/// The faults of `module/src/fault.rs`, and who has to notice.
+/// Who has to notice which.
 const TABLE: &[(&str, &str)] = &[
     ("fence-skipped", "fence::restart_shuts_the_gate_and_resume_opens_it"),
     ("token-kept", "fence::a_primary_that_lost_grants_to_its_own_replica_is_shut_when_it_is_primary_again"),
@@ -23,24 +23,8 @@ const TABLE: &[(&str, &str)] = &[
     ("tripwire-cut", "tripwire::a_set_that_is_gone_before_the_first_grant_is_no_fresh_start"),
 ];
 
-/// Runs one test of this very binary against the module that can be told to do wrong.
-fn play(test: &str, fault: &str) -> Output {
-    Command::new(std::env::current_exe().expect("a process knows its own path"))
-        .args(["--exact", test])
-        .env("COUPON_MODULE", artifact::module_with_faults())
-        .env("COUPON_FAULT", fault)
-        .output()
-        .expect("a test can be started")
-}
-
 #[test]
 fn each_deliberate_fault_is_noticed() {
-    for (fault, test) in TABLE {
-        let healthy = play(test, "none");
-        let said = String::from_utf8_lossy(&healthy.stdout);
-        assert!(healthy.status.success(), "without a fault {test} fails:\n{said}");
-        assert!(said.contains("1 passed"), "there is no test {test}");
-        let faulty = play(test, fault);
-        assert!(!faulty.status.success(), "{test} does not notice the fault {fault}");
-    }
+    let (source, file) = ("module/src/fault.rs", artifact::module_with_faults());
+    Faulty { source, variable: "COUPON_MODULE", file: &file }.assert_noticed(TABLE);
 }

@@ -21,7 +21,7 @@ fn events(client: &mut Client, listener: &mut Client, call: &str) -> Vec<String>
 }
 
 fn listening(flags: &str) -> (Redis, Client, Client) {
-    let redis = Options::shipped().line(&format!("notify-keyspace-events {flags}")).start();
+    let redis = Options::shipped().line(format!("notify-keyspace-events {flags}")).start();
     let (client, mut listener) = (redis.client(), redis.client());
     listener.pipeline(&["PSUBSCRIBE __keyspace@0__:*", "SUBSCRIBE end"]);
     (redis, client, listener)

@@ -110,6 +110,8 @@ fn an_issue_that_only_ends_the_coupon_replicates_its_status() {
     stream.lines();
     expect(&mut client, &[("COUPON.ISSUE c", ":0")]);
     assert_eq!(stream.lines(), ["HSET c status EXPIRED"]);
+    expect(&mut client, &[("COUPON.RESTORE c EPOCH 3", "+OK"), ("COUPON.RESTORE c EPOCH 3", "+OK")]);
+    assert_eq!(stream.lines(), ["HSET c epoch 3 fence 0"]);
 }
 
 #[test]
@@ -144,6 +146,8 @@ fn the_reconcilers_calls_replicate_what_they_change() {
     );
     expect(&mut client, &[("COUPON.CLOSE c", "+OK"), ("COUPON.CLOSE c", "+OK")]);
     assert_eq!(stream.lines(), ["HSET c status EXPIRED"]);
+    expect(&mut client, &[("COUPON.RESTORE c EPOCH 3", "+OK"), ("COUPON.RESTORE c EPOCH 3", "+OK")]);
+    assert_eq!(stream.lines(), ["HSET c epoch 3 fence 0"]);
 }
 
 #[test]

@@ -100,6 +100,23 @@ fn what_redis_granted_on_its_own_goes_back_to_the_queue() {
 }
 
 #[test]
+fn a_stream_that_outlived_its_hash_is_not_kept_beside_the_ledgers_grants() {
+    let (_redis, mut client, ledger) = sale();
+    // A fifth grant that the ledger does not hold, and then the hash is gone.
+    expect(
+        &mut client,
+        &[
+            ("COUPON.ISSUE c COUNT 1", ":1"),
+            ("DEL c", ":1"),
+            ("COUPON.OPEN c QUANTITY 6 WAITLIST 9 EPOCH 2", "+OK"),
+            (&*restore(2, &ledger, 0, 4), "+OK"),
+            (&*resume(2, &ledger), "+OK"),
+        ],
+    );
+    Stored::read(&mut client, "c").assert_promises();
+}
+
+#[test]
 fn a_replica_and_a_restart_hold_what_was_restored() {
     let mut redis = Options::shipped().line("appendonly yes").line("appendfsync always").start();
     let replica = redis.replica();
@@ -123,6 +140,49 @@ fn a_replica_and_a_restart_hold_what_was_restored() {
 }
 
 #[test]
+fn without_grants_the_gate_is_shut_and_the_rest_left() {
+    let (redis, mut client, ledger) = sale();
+    expect(&mut client, &[("COUPON.ISSUE c COUNT 1", ":1"), ("COUPON.REQUEST c v", "QUEUED")]);
+    let mut before = Stored::read(&mut client, "c");
+    expect(&mut client, &[("COUPON.RESTORE c EPOCH 2", "+OK"), ("HMGET c epoch fence", "[2 0]")]);
+    let mut after = Stored::read(&mut client, "c");
+    for stored in [&mut before, &mut after] {
+        stored.hash.retain(|field, _| !["epoch", "fence"].contains(&field.as_str()));
+    }
+    assert_eq!(after, before);
+    expect_without_effect(
+        &redis,
+        &[
+            // Shut already.
+            ("COUPON.RESTORE c EPOCH 2", "+OK"),
+            ("COUPON.REQUEST c new", "-TRYAGAIN"),
+            ("COUPON.ISSUE c", "-TRYAGAIN"),
+            ("COUPON.STATUS c w", "GRANTED"),
+            ("COUPON.STATUS c v", "WAITING"),
+            ("COUPON.RESTORE c EPOCH 1", "-STALEEPOCH "),
+            ("COUPON.RESTORE missing EPOCH 2", "-NOCOUPON "),
+        ],
+    );
+    // What was granted before it was shut continues the ledger.
+    expect(&mut client, &[(&*resume(3, &ledger), "+OK"), ("COUPON.ISSUE c", ":1"), ("COUPON.STATUS c v", "GRANTED")]);
+    Stored::read(&mut client, "c").assert_promises();
+}
+
+#[test]
+fn a_coupon_without_a_companion_key_can_be_shut() {
+    let (_redis, mut client, _) = sale();
+    expect(
+        &mut client,
+        &[
+            ("DEL c:issued", ":1"),
+            ("COUPON.INFO c", "-TRYAGAIN"),
+            ("COUPON.RESTORE c EPOCH 2", "+OK"),
+            ("HMGET c epoch fence", "[2 0]"),
+        ],
+    );
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     let (redis, mut client, ledger) = sale();
     expect(&mut client, &[("DEBUG RELOAD", "+OK"), ("SET s 1", "+OK")]);
@@ -132,7 +192,11 @@ fn what_does_not_fit_is_refused() {
     expect_without_effect(
         &redis,
         &[
-            ("COUPON.RESTORE c EPOCH 2 AFTER 0 CHAIN 0 GRANTS 1".into(), "-ERR wrong number of arguments"),
+            ("COUPON.RESTORE c EPOCH".into(), "-ERR wrong number of arguments"),
+            ("COUPON.RESTORE c EPOCH 2 AFTER 0 CHAIN 0 GRANTS 1".into(), "-ERR option GRANTS needs a value"),
+            ("COUPON.RESTORE c EPOCH 2 AFTER 0 CHAIN 0".into(), "-ERR option GRANTS is missing"),
+            ("COUPON.RESTORE c AFTER 0".into(), "-ERR option GRANTS is missing"),
+            ("COUPON.RESTORE c EPOCH 0".into(), "-ERR EPOCH is a whole number from 1 to "),
             (broken("EPOCH 2", "EPOCH 0"), "-ERR EPOCH is a whole number from 1 to "),
             (broken("AFTER 2", "AFTER -1"), "-ERR AFTER is a whole number from 0 to "),
             (broken("GRANTS 2", "GRANTS 1"), "-ERR "),

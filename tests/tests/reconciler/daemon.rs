@@ -89,26 +89,3 @@ fn lag_is_shown_while_postgresql_is_away() {
     await_level(&redis, &postgres, "a", 20);
     eventually_true("the lag is gone", || reconciler.metric("coupon_lag_entries") == Some(0.0));
 }
-
-#[test]
-fn a_redis_of_another_past_is_left_fenced_and_said_so() {
-    let (redis, postgres) = servers();
-    insert(&postgres, "a", 20, &[("mode", "'INSTANT'")]);
-    let mut reconciler = Reconciler::start(&redis, &postgres);
-    let mut client = redis.client();
-    await_open(&mut client, "a");
-    request(&mut client, "a", "u", 0..10);
-    await_level(&redis, &postgres, "a", 10);
-    reconciler.kill();
-    // All is lost in Redis, and nothing in the ledger.
-    client.run("FLUSHALL");
-    let reconciler = Reconciler::start(&redis, &postgres);
-    eventually_true("the coupon needs an operator or was restored", || {
-        reconciler.metric("coupon_fenced") == Some(1.0)
-            || client.run("COUPON.INFO coupon:{a}").to_string().contains("granted :10")
-    });
-    // Either way nothing can be issued twice.
-    let reply = client.run("COUPON.REQUEST coupon:{a} u3").to_string();
-    assert!(reply.starts_with("-TRYAGAIN") || reply == "DUPLICATE", "{reply}");
-    assert_eq!(ledger::coupon(&postgres, "a", "granted, seq"), "10|10");
-}

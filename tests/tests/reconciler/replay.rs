@@ -107,6 +107,7 @@ points! {
     before_ack = "before-ack",
     after_ack = "after-ack",
     after_take_epoch = "after-take-epoch",
+    before_resume = "before-resume",
     after_resume = "after-resume",
     after_publish = "after-publish",
     after_adopt = "after-adopt",
