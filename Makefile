@@ -2,10 +2,10 @@
 # Settings are given as in `make run REDIS_PORT=6380`; make hands them to the scripts through the environment.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test torture loss bench drop build
+.PHONY: help run test test-servers torture loss bench drop build
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '%s\n' '' \
 	  'Settings, as in: make run REDIS_PORT=6380' \
 	  '  run    REDIS_PORT=6379  PG_PORT=(a free port)  LISTEN=127.0.0.1:9187  DATA_DIR=.data' \
@@ -19,6 +19,9 @@ run: ## install what is missing, build, start everything with a coupon to try; C
 
 test: ## install what is missing, build, run all checks and tests
 	@scripts/test.sh
+
+test-servers: ## run the end-to-end tests on Redis 8.2, Valkey 8.1 and Valkey 9.1
+	@scripts/test_servers.sh
 
 torture: ## break real servers in a loop, MINUTES=30, and check the promises after each fault
 	@scripts/torture.sh

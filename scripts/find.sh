@@ -18,6 +18,11 @@ find_kill() {
   type -P kill >/dev/null
 }
 
+# Fetches the servers of other versions.
+find_pip() {
+  python3 -m pip --version >/dev/null 2>&1
+}
+
 # bindgen reads Redis's header through libclang, which needs its own stddef.h beside it.
 find_libclang() {
   if [ -n "${LIBCLANG_PATH:-}" ]; then

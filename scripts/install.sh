@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing and nothing else: a C compiler, libclang, kill, redis-server, PostgreSQL. With all there it
-# asks no network and no password.
+# Installs what is missing and nothing else: a C compiler, libclang, kill, redis-server, PostgreSQL, and of the tools for
+# tests those that are named as arguments (pip, valgrind). With all there it asks no network and no password.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/say.sh
@@ -10,12 +10,19 @@ cd "$(dirname "$0")/.."
 command -v cargo >/dev/null || fail "Rust is not installed (no cargo found)" \
   "install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer as https://rustup.rs says, then try again"
 
+tools=" $* "
+wants() {
+  case $tools in *" $1 "*) ;; *) return 1 ;; esac
+}
+
 list_missing() {
   find_compiler || echo compiler
   find_libclang || echo libclang
   find_kill || echo kill
   find_redis || echo redis
   find_postgres >/dev/null || echo postgres
+  if wants pip; then find_pip || echo pip; fi
+  if wants valgrind; then command -v valgrind >/dev/null || echo valgrind; fi
 }
 
 packages_for() {
@@ -27,9 +34,12 @@ packages_for() {
       apt-kill) printf 'procps ' ;;
       apt-redis) printf 'redis-server redis-tools ' ;;
       apt-postgres) printf 'postgresql postgresql-client ' ;;
+      apt-pip) printf 'python3-pip ' ;;
+      apt-valgrind) printf 'valgrind ' ;;
       brew-compiler | brew-libclang) printf 'llvm ' ;;
       brew-redis) printf 'redis ' ;;
       brew-postgres) printf 'postgresql@17 ' ;;
+      brew-pip) printf 'python ' ;;
     esac
   done
 }

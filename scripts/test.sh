@@ -26,5 +26,10 @@ say 'Building for the tests: pause points at which the reconciler is killed, del
 cargo build -p coupon-reconciler -p coupon-module --features coupon-reconciler/pause-points,coupon-reconciler/faults,coupon-module/faults
 # Loaded into the tests' servers, so no test links it and none would build it.
 cargo build -p coupon-shim
+if [ "$(uname -sm)" = 'Linux x86_64' ]; then
+  scripts/test_servers.sh short
+else
+  say 'Skipped: the tests on Redis 8.2, Valkey 8.1 and Valkey 9.1, which are to be had for Linux on x86_64 only'
+fi
 say 'End-to-end tests'
 cargo test -p coupon-tests --tests --no-fail-fast

@@ -58,8 +58,10 @@ fn databases() -> MutexGuard<'static, Databases> {
 /// Whether the server tells of changes; while it does not, nothing is kept.
 static IS_TOLD: AtomicBool = AtomicBool::new(false);
 
-/// From now on the server tells of changes.
+/// From now on the server tells of changes. What is known from before an unload is not: the library may have stayed
+/// where it was.
 pub fn begin() {
+    forget_all();
     IS_TOLD.store(true, Ordering::Relaxed);
 }
 

@@ -28,6 +28,7 @@ mod settings;
 mod status;
 mod transaction;
 mod tripwire;
+mod unload;
 mod user_id;
 mod wait;
 mod window;

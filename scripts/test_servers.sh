@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# The end-to-end tests on the servers of other versions: all that touch Redis, or with `short` those of the module but the
+# longest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/say.sh
+scripts/build.sh
+. scripts/find.sh
+scripts/servers.sh
+
+if [ "${1:-}" = short ]; then
+  tests=(--test module -- --skip faults:: --skip hostile:: --skip wait::ten_thousand --skip disk_full:: --skip clock::
+    --skip maxmemory:: --skip fairness::)
+else
+  cargo build -p coupon-reconciler -p coupon-module --features coupon-reconciler/pause-points,coupon-reconciler/faults,coupon-module/faults
+  cargo build -p coupon-shim
+  tests=(--test module --test model --test reconciler --test audit)
+fi
+for server in target/servers/*/redis-server; do
+  directory=$(dirname "$server")
+  say "Tests on $(basename "$directory")"
+  PATH=$PWD/$directory:$PATH cargo test -p coupon-tests "${tests[@]}"
+done
