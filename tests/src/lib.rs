@@ -23,6 +23,7 @@ pub mod postgres_server;
 pub mod process;
 pub mod proxy;
 pub mod reconciler;
+pub mod redis_cluster;
 pub mod redis_server;
 pub mod refusal;
 pub mod replication;

@@ -23,6 +23,7 @@ mod old_pattern;
 mod open;
 mod replication_stream;
 mod request;
+mod resharding;
 mod restore;
 mod settings;
 mod status;
