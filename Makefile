@@ -11,7 +11,7 @@ help: ## show this list
 	  '  run    REDIS_PORT=6379  PG_PORT=(a free port)  LISTEN=127.0.0.1:9187  DATA_DIR=.data' \
 	  '  drop   USERS=1000000  QUANTITY=100000  MODE=QUEUE|INSTANT  WAITLIST=0  CONNECTIONS=64  PIPELINE=1  SEED=1' \
 	  '  torture  MINUTES=30  SEED=(any)  SCENARIO=(all)' \
-	  '  bench  CALLS=200000  ROUNDS=7'
+	  '  bench  ONLY=(all, or names: accepted,sold-out,...)  QUICK=(set: a tenth)  SEED=1'
 
 run: ## install what is missing, build, start everything with a coupon to try; Ctrl-C stops it
 	@scripts/run.sh
@@ -22,7 +22,7 @@ test: ## install what is missing, build, run all checks and tests
 torture: ## break real servers in a loop, MINUTES=30, and check the promises after each fault
 	@scripts/torture.sh
 
-bench: ## compare single commands with bare Redis commands, alternating, on a private server
+bench: ## measure ours beside bare Redis, Lua, the old pattern and PostgreSQL alone; table, JSON and a page with plots
 	@scripts/bench.sh
 
 drop: ## hold a sale and verify it, on the stack of `make run` or on one of its own

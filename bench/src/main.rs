@@ -1,14 +1,26 @@
-//! Load generator: a verified sale (`drop`), and single commands beside bare Redis (`compare`).
+//! Load generator: a verified sale (`drop`), ours beside what one would use without it (`compare`), and the number of
+//! instructions that each command takes (`budget`).
 
+mod chart;
 mod compare;
 mod connection;
 mod coupon;
 mod ledger;
+mod line;
 mod load;
 mod outcome;
+mod page;
+#[path = "../peers/mod.rs"]
+mod peers;
+mod ping;
 mod progress;
 mod report;
 mod sale;
+mod server;
+mod slices;
+mod spread;
+mod table;
+mod template;
 mod verify;
 
 use clap::Parser;
@@ -24,7 +36,7 @@ enum Cli {
     /// Opens a new coupon by inserting a row into PostgreSQL, lets every user request it over many connections
     /// (and every tenth once more), waits for the last row, then proves from what is stored that the sale was fair.
     Drop(sale::Settings),
-    /// Compare single commands with bare Redis commands, alternating
+    /// Measure ours beside bare Redis commands, Lua scripts, the pattern it grew out of and PostgreSQL alone
     Compare(compare::Settings),
 }
 

@@ -1,0 +1,38 @@
+//! The lines on a terminal.
+
+use crate::line::Line;
+
+const HEAD: [&str; 8] = ["what", "ours", "compared with", "theirs", "median", "spread", "asked", ""];
+
+/// One line, as soon as it is measured.
+pub fn print_line(line: &Line) {
+    let (median, spread) = line.figure();
+    let cpu = line.by_cpu.map(|cpu| format!(", {:.2} × by CPU time", cpu.median)).unwrap_or_default();
+    println!("  {}: {median} ({spread}{cpu}) {} {}", line.what, line.asked(), line.verdict());
+    if let Some(note) = &line.note {
+        println!("    {note}");
+    }
+}
+
+/// All of them, in columns as wide as what stands in them.
+pub fn print_all(lines: &[Line]) {
+    let rows: Vec<[String; 8]> = lines
+        .iter()
+        .map(|line| {
+            let (median, spread) = line.figure();
+            let [what, ours, peer, theirs] = [&line.what, &line.ours, &line.peer, &line.theirs].map(Clone::clone);
+            [what, ours, peer, theirs, median, spread, line.asked(), line.verdict().to_owned()]
+        })
+        .collect();
+    let head = HEAD.map(str::to_owned);
+    let mut widths = [0; 8];
+    for row in std::iter::once(&head).chain(&rows) {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in std::iter::once(&head).chain(&rows) {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        println!("{}", cells.join("  ").trim_end());
+    }
+}
