@@ -1,6 +1,7 @@
 //! The reconciler, started for a line and stopped behind it.
 
 use super::place::Place;
+use crate::coupon::Coupon;
 use crate::server::Usage;
 use anyhow::{Context, Result, bail};
 use std::fs::{File, create_dir_all};
@@ -70,14 +71,29 @@ pub async fn granted(place: &Place, id: &str) -> Result<u64> {
     Ok(granted.unwrap_or_default().unsigned_abs())
 }
 
-/// Waits until every coupon row is published and its gate open.
+/// Waits until a coupon takes requests.
+pub async fn await_open_gate(place: &Place, key: &str) -> Result<()> {
+    await_offers(place).await?;
+    let mut coupon = Coupon::connect(&place.redis_url, key.to_owned()).await?;
+    let deadline = Instant::now() + PATIENCE;
+    while !coupon.info().await?.is_on_offer() {
+        if Instant::now() > deadline {
+            bail!("{key} does not take requests after {PATIENCE:?}; see reconciler.log");
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    Ok(())
+}
+
+/// Waits until every coupon that is on offer is published.
 pub async fn await_offers(place: &Place) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let missing: i64 =
-            sqlx::query_scalar("select count(*) from coupon where revision <> published_revision or epoch = 0")
-                .fetch_one(&place.ledger)
-                .await?;
+        let missing: i64 = sqlx::query_scalar(
+            "select count(*) from coupon where status = 'AVAILABLE' and (revision <> published_revision or epoch = 0)",
+        )
+        .fetch_one(&place.ledger)
+        .await?;
         if missing == 0 {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! Ten thousand coupons on which nothing happens, and then something does.
 
 use super::Findings;
-use super::daemon::{Daemon, await_offers};
+use super::daemon::{Daemon, await_open_gate};
 use super::latency::{Waiting, milliseconds, quantile};
 use super::place::Place;
 use crate::line::{Line, Reach, Unit};
@@ -29,7 +29,7 @@ pub async fn measure(place: &mut Place) -> Result<Findings> {
     .execute(&place.ledger)
     .await?;
     let daemon = Daemon::start(place)?;
-    await_offers(place).await?;
+    await_open_gate(place, &format!("coupon:{{bench-idle-{coupons}}}")).await?;
     tokio::time::sleep(SETTLE).await;
     let mut shares = Vec::new();
     for _ in 0..place.rounds(WINDOWS) {

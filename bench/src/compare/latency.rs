@@ -1,7 +1,7 @@
 //! From the grant to its committed row, under light load, beside one bare commit.
 
 use super::Findings;
-use super::daemon::{Daemon, await_offers};
+use super::daemon::{Daemon, await_open_gate};
 use super::place::Place;
 use crate::connection::{Connection, Reply, Target, command};
 use crate::line::{Line, Reach, Unit};
@@ -67,7 +67,7 @@ pub async fn measure(place: &mut Place) -> Result<Findings> {
     .execute(&place.ledger)
     .await?;
     let daemon = Daemon::start(place)?;
-    await_offers(place).await?;
+    await_open_gate(place, &format!("coupon:{{{ID}}}")).await?;
     let mut waiting = Waiting::connect(&place.server.target).await?;
     let mut connection = place.ledger.acquire().await?;
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
@@ -105,8 +105,7 @@ fn line(what: &str, share: f64, bound: f64, ours: &[f64], bare: &[f64]) -> Line 
         ours: format!("{ours:.2} ms"),
         peer: "one bare commit of one row".into(),
         theirs: format!("{bare:.2} ms"),
-        // The median over all samples; the spread over their parts.
-        judged: Spread { median: ours / bare, ..spread },
+        judged: spread,
         unit: Unit::Times,
         reach: Some(Reach::AtMost(bound)),
         by_cpu: None,

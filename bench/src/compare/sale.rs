@@ -2,7 +2,7 @@
 //! PostgreSQL alone.
 
 use super::Findings;
-use super::daemon::{Daemon, await_offers, granted};
+use super::daemon::{Daemon, await_open_gate, granted};
 use super::place::{GATEWAY, Place};
 use crate::chart::{Plot, Scale, Series};
 use crate::line::{Line, Reach, Unit, thousands};
@@ -113,9 +113,9 @@ async fn hold(place: &mut Place, users: u32, id: &str) -> Result<Sale> {
     .execute(&place.ledger)
     .await?;
     let daemon = Daemon::start(place)?;
-    await_offers(place).await?;
-
     let key = format!("coupon:{{{id}}}");
+    await_open_gate(place, &key).await?;
+
     let calls: Arc<[u32]> = place.shuffled(0, users).into();
     let caller = Repeat::new(Template::new(&["COUPON.REQUEST", &key, "{user}"]));
     let answered = Answered::default();
