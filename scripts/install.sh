@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing and nothing else: a C compiler, libclang, kill, redis-server, PostgreSQL. With all there it
-# asks no network and no password.
+# Installs what is missing and nothing else: a C compiler, libclang, kill, redis-server, PostgreSQL, and valgrind where it
+# is given as an argument. With all there it asks no network and no password.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/say.sh
@@ -10,12 +10,15 @@ cd "$(dirname "$0")/.."
 command -v cargo >/dev/null || fail "Rust is not installed (no cargo found)" \
   "install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer as https://rustup.rs says, then try again"
 
+wants_valgrind=${1:-}
+
 list_missing() {
   find_compiler || echo compiler
   find_libclang || echo libclang
   find_kill || echo kill
   find_redis || echo redis
   find_postgres >/dev/null || echo postgres
+  [ -z "$wants_valgrind" ] || command -v valgrind >/dev/null || echo valgrind
 }
 
 packages_for() {
@@ -27,6 +30,7 @@ packages_for() {
       apt-kill) printf 'procps ' ;;
       apt-redis) printf 'redis-server redis-tools ' ;;
       apt-postgres) printf 'postgresql postgresql-client ' ;;
+      apt-valgrind) printf 'valgrind ' ;;
       brew-compiler | brew-libclang) printf 'llvm ' ;;
       brew-redis) printf 'redis ' ;;
       brew-postgres) printf 'postgresql@17 ' ;;

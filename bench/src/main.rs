@@ -1,6 +1,8 @@
 //! Load generator: a verified sale (`drop`), ours beside what one would use without it (`compare`), and the number of
 //! instructions that each command takes (`budget`).
 
+mod budget;
+mod callgrind;
 mod chart;
 mod compare;
 mod connection;
@@ -38,6 +40,8 @@ enum Cli {
     Drop(sale::Settings),
     /// Measure ours beside bare Redis commands, Lua scripts, the pattern it grew out of and PostgreSQL alone
     Compare(compare::Settings),
+    /// Count the instructions of each command under valgrind, and compare with what is written down
+    Budget(budget::Settings),
 }
 
 // One thread: the server needs the other cores, and a client that waits for replies has nothing to gain from them.
@@ -46,6 +50,7 @@ async fn main() -> ExitCode {
     let done = match Cli::parse() {
         Cli::Drop(settings) => sale::hold(&settings).await,
         Cli::Compare(settings) => compare::run(&settings).await.map(|()| true),
+        Cli::Budget(settings) => budget::run(&settings).await,
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
