@@ -18,10 +18,11 @@ use crate::line::Line;
 use crate::{page, table};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
 use place::Place;
 use serde::Serialize;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Settings of the comparison.
 #[derive(Debug, clap::Args)]
@@ -156,15 +157,17 @@ async fn measure(settings: &Settings) -> Result<()> {
         .collect();
     let start = Instant::now();
     let mut all = Findings::default();
-    for (number, topic) in topics.iter().enumerate() {
+    let progress = progress(topics.len())?;
+    for topic in &topics {
         let name = topic.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        println!("\n[{}/{}] {name}, {:.0} s so far", number + 1, topics.len(), start.elapsed().as_secs_f64());
+        progress.suspend(|| println!("\n[{}/{}] {name}", progress.position() + 1, topics.len()));
+        progress.set_message(name.clone());
         let findings = topic.measure(&mut place).await.with_context(|| format!("measuring {name}"))?;
-        for line in &findings.lines {
-            table::print_line(line);
-        }
+        progress.suspend(|| findings.lines.iter().for_each(table::print_line));
+        progress.inc(1);
         all.join(findings);
     }
+    progress.finish_and_clear();
     println!("\nAll lines, after {:.0} s", start.elapsed().as_secs_f64());
     table::print_all(&all.lines);
 
@@ -176,6 +179,14 @@ async fn measure(settings: &Settings) -> Result<()> {
     std::fs::write(&html, page::render(&circumstances, &all))?;
     println!("\n{}\n{}", json.display(), html.display());
     Ok(())
+}
+
+/// A bar with a clock on a terminal, nothing elsewhere: what is measured is printed as it comes, either way.
+fn progress(topics: usize) -> Result<ProgressBar> {
+    let style = ProgressStyle::with_template("{elapsed_precise} [{bar:40}] {pos}/{len} {msg}")?;
+    let bar = ProgressBar::new(u64::try_from(topics)?).with_style(style);
+    bar.enable_steady_tick(Duration::from_secs(1));
+    Ok(bar)
 }
 
 impl Topic {

@@ -67,6 +67,7 @@ impl Line {
     #[must_use]
     pub fn verdict(&self) -> &'static str {
         match self.is_reached() {
+            _ if self.judged.median.is_nan() => "not measured",
             Some(true) => "reached",
             Some(false) => "NOT reached",
             None => "",
@@ -84,10 +85,19 @@ impl Line {
         }
     }
 
+    /// The ratio by CPU time, in words.
+    #[must_use]
+    pub fn by_cpu(&self) -> String {
+        self.by_cpu.map(|cpu| format!("{:.2} {}", cpu.median, self.unit.sign())).unwrap_or_default()
+    }
+
     /// The judged figure and its spread, in words.
     #[must_use]
     pub fn figure(&self) -> (String, String) {
         let Spread { low, median, high } = self.judged;
+        if median.is_nan() {
+            return (String::new(), String::new());
+        }
         let median = format!("{median:.2} {}", self.unit.sign());
         let spread = if low == high { String::new() } else { format!("{low:.2}..{high:.2}") };
         (median, spread)
@@ -146,6 +156,7 @@ mod tests {
         assert_eq!(line(0.994, Some(Reach::AtLeast(1.0))).is_reached(), Some(false));
         assert_eq!(line(1.024, Some(Reach::AtMost(1.02))).is_reached(), Some(true));
         assert_eq!(line(f64::NAN, Some(Reach::AtMost(1.02))).is_reached(), Some(false), "nothing measured");
+        assert_eq!(line(f64::NAN, Some(Reach::AtMost(1.02))).verdict(), "not measured");
         assert_eq!(line(1.0, None).verdict(), "");
         assert_eq!(line(0.996, None).figure(), ("1.00 ×".to_owned(), "0.90..1.10".to_owned()));
     }

@@ -41,7 +41,7 @@ pub fn render(circumstances: &Circumstances, findings: &Findings) -> String {
 fn table(out: &mut String, findings: &Findings) {
     out.push_str(
         "<table>\n<thead><tr><th>what</th><th>ours</th><th>compared with</th><th>theirs</th><th>median</th>\
-         <th>spread</th><th>asked</th><th></th></tr></thead>\n<tbody>\n",
+         <th>spread</th><th>by CPU</th><th>asked</th><th></th></tr></thead>\n<tbody>\n",
     );
     for line in &findings.lines {
         let (median, spread) = line.figure();
@@ -55,13 +55,14 @@ fn table(out: &mut String, findings: &Findings) {
             let _ = write!(out, "<small>{}</small>", escape(note));
         }
         out.push_str("</th>");
-        let asked = line.asked();
+        let (asked, cpu) = (line.asked(), line.by_cpu());
         let cells = [
             ("ours", line.ours.as_str()),
             ("compared with", &line.peer),
             ("theirs", &line.theirs),
             ("median", &median),
             ("spread", &spread),
+            ("by CPU", &cpu),
             ("asked", &asked),
             ("", line.verdict()),
         ];

@@ -8,10 +8,11 @@ use crate::chart::{Plot, Scale, Series};
 use crate::line::{Line, Reach, Unit, thousands};
 use crate::load::{Answered, drive};
 use crate::peers::old_pattern::{self, Scheduler};
-use crate::peers::postgres_alone;
+use crate::peers::postgres_alone::{self, Commit};
 use crate::spread::Spread;
 use crate::template::{Repeat, Template};
 use anyhow::{Context, Result, bail, ensure};
+use coupon_core::words::Mode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -33,42 +34,55 @@ const SCHEDULER_FAST: Duration = Duration::from_secs(1);
 /// All sales.
 pub async fn measure(place: &mut Place) -> Result<Findings> {
     let mut found = Findings::default();
-    let users = place.scaled(USERS);
-    let rounds = place.rounds(ROUNDS);
-    let (mut ours, mut slow, mut fast) = (Vec::new(), Vec::new(), Vec::new());
+    great(place, &mut found).await?;
+    small(place, &mut found).await?;
+    Ok(found)
+}
+
+/// A million users, in both modes, beside the old pattern at both intervals.
+async fn great(place: &mut Place, found: &mut Findings) -> Result<()> {
+    let (users, rounds) = (place.scaled(USERS), place.rounds(ROUNDS));
+    let (mut instant, mut queue, mut slow, mut fast) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
-        let sale = hold(place, users, &format!("bench-sale-{round}")).await?;
-        ours.push(sale.seconds);
+        // A sale begins at any moment between two rounds of the scheduler: moments spread evenly over its interval.
+        let phase = (round as f64 + 0.5) / rounds as f64;
+        let sale = hold(place, users, Mode::Instant).await?;
+        instant.push(sale.seconds);
         if round == 0 {
             found.plots.push(sale.plot(users));
         }
-        // A sale begins at any moment between two rounds of the scheduler: moments spread evenly over its interval.
-        let phase = (round as f64 + 0.5) / rounds as f64;
         slow.push(old(place, users, SCHEDULER_SLOW, phase).await?);
+        queue.push(hold(place, users, Mode::Queue).await?.seconds);
         fast.push(old(place, users, SCHEDULER_FAST, phase).await?);
     }
-    let (mut ours_small, mut alone) = (Vec::new(), Vec::new());
-    let users_small = place.scaled(USERS_SMALL);
-    for round in 0..rounds {
-        ours_small.push(hold(place, users_small, &format!("bench-small-{round}")).await?.seconds);
+    let what = |mode: Mode| title(users, mode);
+    let (every_10_s, every_1_s) = ("the old pattern, scheduler every 10 s", "the old pattern, scheduler every 1 s");
+    found.lines.push(line(what(Mode::Instant), every_10_s, Some(3.0), &instant, &slow));
+    found.lines.push(line(what(Mode::Queue), every_10_s, Some(3.0), &queue, &slow));
+    found.lines.push(line(what(Mode::Instant), every_1_s, None, &instant, &fast));
+    found.lines.push(line(what(Mode::Queue), every_1_s, None, &queue, &fast));
+    found.keep("sale in seconds: INSTANT, QUEUE, old pattern every 10 s, every 1 s", &(instant, queue, slow, fast))
+}
+
+/// Fewer users, beside PostgreSQL alone: with commits that wait for the disk, and with commits that do not.
+async fn small(place: &mut Place, found: &mut Findings) -> Result<()> {
+    let users = place.scaled(USERS_SMALL);
+    let (mut ours, mut durable, mut lazy) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..place.rounds(ROUNDS) {
+        ours.push(hold(place, users, Mode::Instant).await?.seconds);
         place.clear().await?;
-        alone.push(postgres_alone::hold(place, users_small, users_small / USERS_PER_UNIT).await?);
+        durable.push(postgres_alone::hold(place, users, users / USERS_PER_UNIT, Commit::Durable).await?);
+        lazy.push(postgres_alone::hold(place, users, users / USERS_PER_UNIT, Commit::Lazy).await?);
     }
-    let what = |users: u32| {
-        format!(
-            "whole sale, {} users, {} units",
-            thousands(f64::from(users)),
-            thousands(f64::from(users / USERS_PER_UNIT))
-        )
-    };
-    let every_10_s = "the old pattern, scheduler every 10 s";
-    let every_1_s = "the old pattern, scheduler every 1 s";
-    found.lines.push(line(what(users), every_10_s, Some(3.0), &ours, &slow));
-    found.lines.push(line(what(users), every_1_s, None, &ours, &fast));
-    found.lines.push(line(what(users_small), "PostgreSQL alone", Some(50.0), &ours_small, &alone));
-    found.keep("sale in seconds: ours, old pattern every 10 s, every 1 s", &(ours, slow, fast))?;
-    found.keep("small sale in seconds: ours, PostgreSQL alone", &(ours_small, alone))?;
-    Ok(found)
+    let what = || title(users, Mode::Instant);
+    found.lines.push(line(what(), "PostgreSQL alone, durable commits", Some(50.0), &ours, &durable));
+    found.lines.push(line(what(), "PostgreSQL alone, synchronous_commit off", Some(50.0), &ours, &lazy));
+    found.keep("small sale in seconds: ours, PostgreSQL alone durable, not", &(ours, durable, lazy))
+}
+
+fn title(users: u32, mode: Mode) -> String {
+    let units = thousands(f64::from(users / USERS_PER_UNIT));
+    format!("whole sale, {mode}, {} users, {units} units", thousands(f64::from(users)))
 }
 
 fn line(what: String, peer: &str, at_least: Option<f64>, ours: &[f64], theirs: &[f64]) -> Line {
@@ -102,14 +116,16 @@ struct Moment {
 }
 
 /// Ours: a row puts the coupon on offer, users request it, the reconciler makes rows.
-async fn hold(place: &mut Place, users: u32, id: &str) -> Result<Sale> {
+async fn hold(place: &mut Place, users: u32, mode: Mode) -> Result<Sale> {
     place.clear().await?;
+    let id = "bench-sale";
     let units = u64::from(users / USERS_PER_UNIT);
     sqlx::query(
-        "insert into coupon (id, name, quantity, status, mode) values ($1, 'bench', $2, 'AVAILABLE', 'INSTANT')",
+        "insert into coupon (id, name, quantity, status, mode) values ($1, 'bench', $2, 'AVAILABLE', $3::coupon_mode)",
     )
     .bind(id)
     .bind(i64::try_from(units)?)
+    .bind(mode.word())
     .execute(&place.ledger)
     .await?;
     let daemon = Daemon::start(place)?;

@@ -3,7 +3,7 @@
 use super::Findings;
 use super::place::{GATEWAY, Place};
 use crate::chart::{Plot, Scale, Series};
-use crate::line::{Line, Reach, Unit};
+use crate::line::{Line, Reach, Unit, thousands};
 use crate::slices::{Course, Side, cpu_us};
 use crate::spread::Spread;
 use crate::template::{Repeat, SHARDS, Template};
@@ -102,7 +102,7 @@ fn line(size: u32, ours: &Course, bare: &Course, base: (f64, f64)) -> Line {
     };
     let cost = |course: &Course, base: f64| format!("{:.2} µs (× {:.2})", cpu_us(course), cpu_us(course) / base);
     Line {
-        what: format!("growth of REQUEST from 1 k to {} k users", size / 1000),
+        what: format!("growth of REQUEST, 1,000 to {} users", thousands(f64::from(size))),
         ours: cost(ours, base.0),
         peer: "growth of ZADD".into(),
         theirs: cost(bare, base.1),
