@@ -158,9 +158,9 @@ async fn measure(settings: &Settings) -> Result<()> {
     let start = Instant::now();
     let mut all = Findings::default();
     let progress = progress(topics.len())?;
-    for topic in &topics {
+    for (number, topic) in topics.iter().enumerate() {
         let name = topic.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        progress.suspend(|| println!("\n[{}/{}] {name}", progress.position() + 1, topics.len()));
+        progress.suspend(|| println!("\n[{}/{}] {name}", number + 1, topics.len()));
         progress.set_message(name.clone());
         let findings = topic.measure(&mut place).await.with_context(|| format!("measuring {name}"))?;
         progress.suspend(|| findings.lines.iter().for_each(table::print_line));
