@@ -51,7 +51,7 @@ pub struct Settings {
     /// The core that the load stays on, where there is taskset; programs that are started may use all
     #[arg(long)]
     core: Option<usize>,
-    /// Where results.json and the page go
+    /// Where results.json, table.md and the page go
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
 }
@@ -177,7 +177,9 @@ async fn measure(settings: &Settings) -> Result<()> {
     std::fs::write(&json, serde_json::to_string_pretty(&results)?)?;
     let html = settings.out.join("index.html");
     std::fs::write(&html, page::render(&circumstances, &all))?;
-    println!("\n{}\n{}", json.display(), html.display());
+    let markdown = settings.out.join("table.md");
+    std::fs::write(&markdown, table::markdown(&all.lines))?;
+    println!("\n{}\n{}\n{}", json.display(), markdown.display(), html.display());
     Ok(())
 }
 
