@@ -41,16 +41,17 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Wakes for the first time at that moment and then at the interval, until all units are rows; how many there are.
-    pub async fn run(mut self, first: Instant, interval: Duration) -> Result<u64> {
+    /// Wakes for the first time at that moment and then at the interval, until all units are rows; how many there are, and since when.
+    pub async fn run(mut self, first: Instant, interval: Duration) -> Result<(u64, Instant)> {
         let mut ticks = tokio::time::interval_at(first.into(), interval);
         let mut rows = 0;
         while rows < self.units {
             ticks.tick().await;
             rows = self.issue(rows).await?;
         }
+        let end = Instant::now();
         let rows: i64 = sqlx::query_scalar("select count(*) from old_user_coupon").fetch_one(&self.ledger).await?;
-        Ok(rows.unsigned_abs())
+        Ok((rows.unsigned_abs(), end))
     }
 
     /// One round: rows for those of the first users who have none yet; how many have one now.

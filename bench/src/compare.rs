@@ -16,7 +16,7 @@ mod size;
 use crate::chart::Plot;
 use crate::line::Line;
 use crate::{page, table};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use place::Place;
@@ -156,35 +156,50 @@ async fn measure(settings: &Settings) -> Result<()> {
         .copied()
         .collect();
     let start = Instant::now();
-    let mut all = Findings::default();
-    let progress = progress(topics.len())?;
+    let (mut all, mut failed) = (Findings::default(), Vec::new());
+    let progress = progress_bar(topics.len())?;
     for (number, topic) in topics.iter().enumerate() {
         let name = topic.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         progress.suspend(|| println!("\n[{}/{}] {name}", number + 1, topics.len()));
         progress.set_message(name.clone());
-        let findings = topic.measure(&mut place).await.with_context(|| format!("measuring {name}"))?;
-        progress.suspend(|| findings.lines.iter().for_each(table::print_line));
+        match topic.measure(&mut place).await {
+            Ok(findings) => {
+                progress.suspend(|| findings.lines.iter().for_each(table::print_line));
+                all.join(findings);
+            }
+            // The others are worth measuring all the same.
+            Err(error) => {
+                progress.suspend(|| println!("  failed: {error:#}"));
+                failed.push(name);
+            }
+        }
         progress.inc(1);
-        all.join(findings);
     }
     progress.finish_and_clear();
     println!("\nAll lines, after {:.0} s", start.elapsed().as_secs_f64());
     table::print_all(&all.lines);
 
+    write(settings, &circumstances, &all)?;
+    ensure!(failed.is_empty(), "could not be measured: {}", failed.join(", "));
+    Ok(())
+}
+
+/// Writes the files, and says where they are.
+fn write(settings: &Settings, circumstances: &Circumstances, findings: &Findings) -> Result<()> {
     std::fs::create_dir_all(&settings.out).with_context(|| format!("cannot make {}", settings.out.display()))?;
     let json = settings.out.join("results.json");
-    let results = Results { circumstances: &circumstances, findings: &all };
+    let results = Results { circumstances, findings };
     std::fs::write(&json, serde_json::to_string_pretty(&results)?)?;
     let html = settings.out.join("index.html");
-    std::fs::write(&html, page::render(&circumstances, &all))?;
+    std::fs::write(&html, page::render(circumstances, findings))?;
     let markdown = settings.out.join("table.md");
-    std::fs::write(&markdown, table::markdown(&all.lines))?;
+    std::fs::write(&markdown, table::markdown(&findings.lines))?;
     println!("\n{}\n{}\n{}", json.display(), markdown.display(), html.display());
     Ok(())
 }
 
 /// A bar with a clock on a terminal, nothing elsewhere: what is measured is printed as it comes, either way.
-fn progress(topics: usize) -> Result<ProgressBar> {
+fn progress_bar(topics: usize) -> Result<ProgressBar> {
     let style = ProgressStyle::with_template("{elapsed_precise} [{bar:40}] {pos}/{len} {msg}")?;
     let bar = ProgressBar::new(u64::try_from(topics)?).with_style(style);
     bar.enable_steady_tick(Duration::from_secs(1));
