@@ -2,7 +2,7 @@
 # Settings are given as in `make run REDIS_PORT=6380`; make hands them to the scripts through the environment.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-servers torture loss bench drop build
+.PHONY: help run test test-servers torture loss bench budget drop build
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,7 +12,8 @@ help: ## show this list
 	  '  drop   USERS=1000000  QUANTITY=100000  MODE=QUEUE|INSTANT  WAITLIST=0  CONNECTIONS=64  PIPELINE=1  SEED=1' \
 	  '  torture  MINUTES=30  SEED=(any)  SCENARIO=(all)' \
 	  '  loss   ROUNDS=20  SEED=1' \
-	  '  bench  CALLS=200000  ROUNDS=7'
+	  '  bench  ONLY=(all, or names: accepted,sold-out,...)  QUICK=(set: a tenth)  SEED=1' \
+	  '  budget  RECORD=(set: write it anew)  KEEP=(a directory for callgrind'"'"'s files)'
 
 run: ## install what is missing, build, start everything with a coupon to try; Ctrl-C stops it
 	@scripts/run.sh
@@ -29,8 +30,11 @@ torture: ## break real servers in a loop, MINUTES=30, and check the promises aft
 loss: ## crash servers under load and count the answers that are gone, ROUNDS=20 times each way
 	@scripts/loss.sh
 
-bench: ## compare single commands with bare Redis commands, alternating, on a private server
+bench: ## measure ours beside bare Redis, Lua, the old pattern and PostgreSQL alone; table, JSON and a page with plots
 	@scripts/bench.sh
+
+budget: ## count the instructions of each command under valgrind, and compare with bench/budget.json
+	@scripts/budget.sh
 
 drop: ## hold a sale and verify it, on the stack of `make run` or on one of its own
 	@scripts/drop.sh

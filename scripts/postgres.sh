@@ -87,7 +87,7 @@ start_postgres() {
   # pg_ctl starts it in a session of its own, which keeps the terminal's Ctrl-C away from it.
   as_postgres "$postgres_bin/pg_ctl" start --silent --wait --timeout=120 --pgdata="$cluster" \
     --log="$postgres_dir/postgres.log" \
-    --options="-p $postgres_port -c listen_addresses=127.0.0.1 -c unix_socket_directories=''" >/dev/null || {
+    --options="-p $postgres_port -c listen_addresses=127.0.0.1 -c unix_socket_directories='' ${postgres_settings:-}" >/dev/null || {
     show_tail "$postgres_dir/postgres.log"
     fail 'PostgreSQL did not start' "its log is $postgres_dir/postgres.log"
   }

@@ -21,6 +21,7 @@ cargo clippy --workspace --all-targets -- -D warnings
 say 'Unit tests'
 # Without --lib, which would run the module's too: it aborts outside Redis.
 cargo test --workspace --exclude coupon-tests --tests --no-fail-fast
+scripts/budget.sh
 # After the unit tests, which build a reconciler without pause points under the same name.
 say 'Building for the tests: pause points at which the reconciler is killed, deliberate faults in both halves'
 cargo build -p coupon-reconciler -p coupon-module --features coupon-reconciler/pause-points,coupon-reconciler/faults,coupon-module/faults

@@ -1,234 +1,226 @@
-//! Single commands beside the bare Redis commands that an application would use in their place, alternating on one
-//! server, so that whatever slows one round down slows both sides. What counts is the ratio.
+//! Ours beside what one would use without it, in one run on the same servers, as ratios.
 
-use crate::connection::{Reply, Target, push_command};
-use crate::load::{Answered, Caller, Shape, drive};
-use anyhow::{Context, Result, bail};
-use redis::aio::MultiplexedConnection;
-use std::io::Write;
-use std::sync::Arc;
+mod calls;
+mod connections;
+mod core;
+mod daemon;
+mod idle;
+mod issue;
+mod latency;
+mod mrequest;
+pub mod place;
+mod relay;
+mod sale;
+mod size;
 
-/// As a gateway talks to Redis: few connections, many requests in flight.
-const SHAPE: Shape = Shape { connections: 8, pipeline: 16 };
+use crate::chart::Plot;
+use crate::line::Line;
+use crate::{page, table};
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+use place::Place;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// Settings of the comparison.
 #[derive(Debug, clap::Args)]
 pub struct Settings {
-    /// A private Redis with the module; keys named bench:* are deleted there
-    #[arg(long)]
+    /// A private Redis with the module; what lies in it is deleted
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     redis_url: String,
-    /// Calls of each command in each round
-    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    calls: u32,
-    /// Rounds; the order of the two sides alternates
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    rounds: u32,
+    /// A private, migrated ledger; what lies in it is deleted
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: String,
+    /// The reconciler's program; it is started and stopped as each line needs it
+    #[arg(long, env = "COUPON_RECONCILER")]
+    reconciler: PathBuf,
+    /// Where PostgreSQL's psql and pgbench are
+    #[arg(long, env = "POSTGRES_BIN")]
+    postgres_bin: PathBuf,
+    /// Only these lines, separated by commas
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Topic>,
+    /// A tenth of everything, to see that it runs; its figures mean little
+    #[arg(long)]
+    quick: bool,
+    /// The order of the users follows from it
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The core that the load stays on, where there is taskset; programs that are started may use all
+    #[arg(long)]
+    core: Option<usize>,
+    /// Where results.json, table.md and the page go
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
 }
 
-/// A coupon command, the bare command, and what both run against.
-struct Line {
-    what: &'static str,
-    peer: &'static str,
-    setup: Setup,
-    command: &'static [&'static str],
-    bare: &'static [&'static str],
-}
-
-/// The state before each round.
-#[derive(Clone, Copy)]
-enum Setup {
-    /// A coupon that nobody has requested.
-    Fresh,
-    /// A coupon whose only unit is gone, to a user who does not take part.
+/// Lines that are measured together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Topic {
+    /// REQUEST accepted, beside ZADD and a Lua script; memory for a user
+    Accepted,
+    /// REQUEST granted at once, beside a Lua script
+    Instant,
+    /// REQUEST on a sold-out coupon, beside HMGET
     SoldOut,
-    /// A coupon, and a bare sorted set, with all users in.
-    Full,
+    /// REQUEST by a user already in, and STATUS, beside ZSCORE
+    Lookup,
+    /// MREQUEST of 16 users, beside single calls
+    Mrequest,
+    /// ISSUE of a million users, beside XADD; memory for a grant; PING meanwhile
+    Issue,
+    /// 1, 8, 64, 512 connections without pipelining, beside SET
+    Connections,
+    /// What a REQUEST costs in sets of 1 k to 5 M users, beside ZADD
+    Size,
+    /// From grant to committed row, beside a bare commit
+    Latency,
+    /// Rows per second, beside psql; the reconciler's memory with a million grants to go
+    Relay,
+    /// 10,000 idle coupons
+    Idle,
+    /// A whole sale, beside the pattern it grew out of, and beside PostgreSQL alone
+    Sale,
 }
 
-/// In the commands, USER stands for the user's number and SCORE for an arrival time that increases with it.
-const LINES: &[Line] = &[
-    Line {
-        what: "REQUEST, accepted",
-        peer: "ZADD NX, increasing scores",
-        setup: Setup::Fresh,
-        command: &["COUPON.REQUEST", "bench:{c}", "USER"],
-        bare: &["ZADD", "bench:{z}", "NX", "SCORE", "USER"],
-    },
-    Line {
-        what: "REQUEST, sold out",
-        peer: "HMGET status remaining",
-        setup: Setup::SoldOut,
-        command: &["COUPON.REQUEST", "bench:{c}", "USER"],
-        bare: &["HMGET", "bench:{c}", "status", "remaining"],
-    },
-    Line {
-        what: "REQUEST, already in",
-        peer: "ZSCORE",
-        setup: Setup::Full,
-        command: &["COUPON.REQUEST", "bench:{c}", "USER"],
-        bare: &["ZSCORE", "bench:{z}", "USER"],
-    },
-    Line {
-        what: "STATUS",
-        peer: "ZSCORE",
-        setup: Setup::Full,
-        command: &["COUPON.STATUS", "bench:{c}", "USER"],
-        bare: &["ZSCORE", "bench:{z}", "USER"],
-    },
-];
-
-/// Sends one command for every call.
-struct Repeat {
-    words: &'static [&'static str],
-    first_error: Option<String>,
+/// What one topic comes to.
+#[derive(Debug, Default, Serialize)]
+pub struct Findings {
+    /// Its lines.
+    pub lines: Vec<Line>,
+    /// What can be drawn of it.
+    pub plots: Vec<Plot>,
+    /// Every slice, for whoever wants to look closer.
+    pub slices: serde_json::Map<String, serde_json::Value>,
 }
 
-impl Caller for Repeat {
-    fn encode(&self, call: u32, out: &mut Vec<u8>) {
-        let (mut user, mut score) = (Vec::with_capacity(10), Vec::with_capacity(16));
-        // Writing to a vector cannot fail.
-        let _ = write!(user, "{call}");
-        let _ = write!(score, "{}", 1_700_000_000_000_000 + u64::from(call));
-        let mut words: [&[u8]; 5] = [&[]; 5];
-        for (slot, word) in words.iter_mut().zip(self.words) {
-            *slot = match *word {
-                "USER" => &user,
-                "SCORE" => &score,
-                word => word.as_bytes(),
-            };
-        }
-        push_command(out, words.get(..self.words.len()).unwrap_or_default());
-    }
-
-    fn take(&mut self, _call: u32, reply: Reply<'_>) {
-        if let Reply::Error(text) = reply {
-            self.first_error.get_or_insert_with(|| String::from_utf8_lossy(text).into_owned());
-        }
-    }
-}
-
-/// Runs all lines and prints them as a table.
-pub async fn run(settings: &Settings) -> Result<()> {
-    let target = Target::parse(&settings.redis_url)?;
-    let client = redis::Client::open(settings.redis_url.as_str()).context("the Redis URL cannot be read")?;
-    let mut redis = client.get_multiplexed_async_connection().await.context("no connection to Redis")?;
-    let bench = Bench { target, calls: (1..=settings.calls).collect() };
-    println!(
-        "{} calls a round, {} rounds, {} connections with {} calls in flight each; calls per second are medians\n",
-        settings.calls, settings.rounds, SHAPE.connections, SHAPE.pipeline
-    );
-    println!("{:<20}{:>10}   {:<27}{:>10}   {:>6}   spread", "", "calls/s", "compared with", "calls/s", "ratio");
-    for line in LINES {
-        let mut rounds = Vec::new();
-        for round in 0..settings.rounds {
-            bench.set_up(line.setup, &mut redis).await?;
-            rounds.push(if round % 2 == 0 {
-                let rate = bench.rate(line.command).await?;
-                Round { rate, bare: bench.rate(line.bare).await? }
-            } else {
-                let bare = bench.rate(line.bare).await?;
-                Round { rate: bench.rate(line.command).await?, bare }
-            });
-        }
-        let ratio = Spread::of(rounds.iter().map(|round| round.rate / round.bare));
-        println!(
-            "{:<20}{:>10.0}   {:<27}{:>10.0}   {:>6.2}   {:.2} to {:.2}",
-            line.what,
-            Spread::of(rounds.iter().map(|round| round.rate)).median,
-            line.peer,
-            Spread::of(rounds.iter().map(|round| round.bare)).median,
-            ratio.median,
-            ratio.least,
-            ratio.most
-        );
-    }
-    Ok(())
-}
-
-/// Calls per second of both sides.
-struct Round {
-    rate: f64,
-    bare: f64,
-}
-
-struct Bench {
-    target: Target,
-    calls: Arc<[u32]>,
-}
-
-impl Bench {
-    async fn set_up(&self, setup: Setup, redis: &mut MultiplexedConnection) -> Result<()> {
-        let quantity = match setup {
-            Setup::SoldOut => 1,
-            Setup::Fresh | Setup::Full => 1_000_000_000,
-        };
-        let () = redis::pipe()
-            .cmd("DEL")
-            .arg(&["bench:{c}", "bench:{c}:issued", "bench:{c}:grants", "bench:{z}"])
-            .cmd("COUPON.OPEN")
-            .arg(&["bench:{c}", "QUANTITY"])
-            .arg(quantity)
-            .query_async(redis)
-            .await?;
-        match setup {
-            Setup::Fresh => {}
-            Setup::SoldOut => {
-                redis::cmd("COUPON.REQUEST").arg("bench:{c}").arg("first").exec_async(redis).await?;
-            }
-            Setup::Full => {
-                self.rate(&["COUPON.REQUEST", "bench:{c}", "USER"]).await?;
-                self.rate(&["ZADD", "bench:{z}", "NX", "SCORE", "USER"]).await?;
-            }
-        }
+impl Findings {
+    /// Keeps figures that are behind the lines.
+    pub fn keep(&mut self, name: &str, figures: &impl Serialize) -> Result<()> {
+        self.slices.insert(name.to_owned(), serde_json::to_value(figures)?);
         Ok(())
     }
 
-    async fn rate(&self, words: &'static [&'static str]) -> Result<f64> {
-        let caller = || Repeat { words, first_error: None };
-        let run = drive(&self.target, SHAPE, Arc::clone(&self.calls), Answered::default(), caller).await?;
-        if let Some(error) = run.callers.into_iter().find_map(|caller| caller.first_error) {
-            bail!("{}: {error}", words.join(" "));
+    fn join(&mut self, other: Self) {
+        self.lines.extend(other.lines);
+        self.plots.extend(other.plots);
+        self.slices.extend(other.slices);
+    }
+}
+
+/// Where and how it was measured.
+#[derive(Debug, Serialize)]
+pub struct Circumstances {
+    /// The processor, its cores, the system.
+    pub machine: String,
+    /// Versions of both servers.
+    pub servers: String,
+    /// How the load reaches Redis.
+    pub method: String,
+    /// When, by PostgreSQL's clock.
+    pub at: String,
+}
+
+/// Everything that results.json holds.
+#[derive(Serialize)]
+struct Results<'a> {
+    circumstances: &'a Circumstances,
+    #[serde(flatten)]
+    findings: &'a Findings,
+}
+
+/// Measures, prints, writes; an interrupt ends whatever was started.
+pub async fn run(settings: &Settings) -> Result<()> {
+    tokio::select! {
+        done = measure(settings) => done,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            anyhow::bail!("interrupted; what was measured so far is above")
         }
-        Ok(self.calls.len() as f64 / run.elapsed.as_secs_f64())
     }
 }
 
-/// The middle of some figures, and their ends.
-struct Spread {
-    least: f64,
-    median: f64,
-    most: f64,
+async fn measure(settings: &Settings) -> Result<()> {
+    if let Some(core) = settings.core {
+        core::stay_on(core).await?;
+    }
+    let mut place = Place::enter(settings).await?;
+    let circumstances = place.circumstances().await?;
+    println!("{}\n{}\n{}", circumstances.machine, circumstances.servers, circumstances.method);
+    let topics: Vec<Topic> = Topic::value_variants()
+        .iter()
+        .filter(|topic| settings.only.is_empty() || settings.only.contains(topic))
+        .copied()
+        .collect();
+    let start = Instant::now();
+    let (mut all, mut failed) = (Findings::default(), Vec::new());
+    let progress = progress_bar(topics.len())?;
+    for (number, topic) in topics.iter().enumerate() {
+        let name = topic.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        progress.suspend(|| println!("\n[{}/{}] {name}", number + 1, topics.len()));
+        progress.set_message(name.clone());
+        match topic.measure(&mut place).await {
+            Ok(findings) => {
+                progress.suspend(|| findings.lines.iter().for_each(table::print_line));
+                all.join(findings);
+            }
+            // The others are worth measuring all the same.
+            Err(error) => {
+                progress.suspend(|| println!("  failed: {error:#}"));
+                failed.push(name);
+            }
+        }
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    println!("\nAll lines, after {:.0} s", start.elapsed().as_secs_f64());
+    table::print_all(&all.lines);
+
+    write(settings, &circumstances, &all)?;
+    ensure!(failed.is_empty(), "could not be measured: {}", failed.join(", "));
+    Ok(())
 }
 
-impl Spread {
-    fn of(figures: impl Iterator<Item = f64>) -> Self {
-        let mut sorted: Vec<f64> = figures.collect();
-        sorted.sort_by(f64::total_cmp);
-        let at = |place: usize| sorted.get(place).copied().unwrap_or(f64::NAN);
-        let last = sorted.len().saturating_sub(1);
-        Self { least: at(0), median: f64::midpoint(at(last / 2), at(last.div_ceil(2))), most: at(last) }
-    }
+/// Writes the files, and says where they are.
+fn write(settings: &Settings, circumstances: &Circumstances, findings: &Findings) -> Result<()> {
+    std::fs::create_dir_all(&settings.out).with_context(|| format!("cannot make {}", settings.out.display()))?;
+    let json = settings.out.join("results.json");
+    let results = Results { circumstances, findings };
+    std::fs::write(&json, serde_json::to_string_pretty(&results)?)?;
+    let html = settings.out.join("index.html");
+    std::fs::write(&html, page::render(circumstances, findings))?;
+    let markdown = settings.out.join("table.md");
+    std::fs::write(&markdown, table::markdown(&findings.lines))?;
+    println!("\n{}\n{}\n{}", json.display(), markdown.display(), html.display());
+    Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A bar with a clock on a terminal, nothing elsewhere: what is measured is printed as it comes, either way.
+fn progress_bar(topics: usize) -> Result<ProgressBar> {
+    let style = ProgressStyle::with_template("{elapsed_precise} [{bar:40}] {pos}/{len} {msg}")?;
+    let bar = ProgressBar::new(u64::try_from(topics)?).with_style(style);
+    bar.enable_steady_tick(Duration::from_secs(1));
+    Ok(bar)
+}
 
-    #[test]
-    fn the_median_lies_in_the_middle() {
-        let spread = |figures: &[f64]| {
-            let Spread { least, median, most } = Spread::of(figures.iter().copied());
-            (least, median, most)
-        };
-        assert_eq!(spread(&[3.0, 1.0, 2.0]), (1.0, 2.0, 3.0));
-        assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]), (1.0, 2.5, 4.0));
-    }
-
-    #[test]
-    fn places_in_a_command_are_filled() {
-        let mut out = Vec::new();
-        Repeat { words: &["ZADD", "k", "NX", "SCORE", "USER"], first_error: None }.encode(7, &mut out);
-        let filled: [&[u8]; 5] = [b"ZADD", b"k", b"NX", b"1700000000000007", b"7"];
-        assert_eq!(out, crate::connection::command(&filled));
+impl Topic {
+    async fn measure(self, place: &mut Place) -> Result<Findings> {
+        match self {
+            Self::Accepted => calls::accepted(place).await,
+            Self::Instant => calls::instant(place).await,
+            Self::SoldOut => calls::sold_out(place).await,
+            Self::Lookup => calls::lookup(place).await,
+            Self::Mrequest => mrequest::measure(place).await,
+            Self::Issue => issue::measure(place).await,
+            Self::Connections => connections::measure(place).await,
+            Self::Size => size::measure(place).await,
+            Self::Latency => latency::measure(place).await,
+            Self::Relay => relay::measure(place).await,
+            Self::Idle => idle::measure(place).await,
+            Self::Sale => sale::measure(place).await,
+        }
     }
 }

@@ -35,6 +35,12 @@ impl Target {
         }
         Ok(Self { host: host.clone(), port: *port, greeting })
     }
+
+    /// Host and port.
+    #[must_use]
+    pub fn address(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
 }
 
 /// A reply, as far as the load generator looks into it.
@@ -57,7 +63,7 @@ pub struct Connection {
 impl Connection {
     /// Connects and logs in.
     pub async fn open(target: &Target) -> Result<Self> {
-        let address = (target.host.as_str(), target.port);
+        let address = target.address();
         let stream = TcpStream::connect(address)
             .await
             .with_context(|| format!("no connection to {}:{}", address.0, address.1))?;
