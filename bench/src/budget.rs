@@ -52,7 +52,7 @@ const MARGIN_PERCENT: u64 = 10;
 const USERS: u32 = 30_000;
 /// Users, grants or calls counted.
 const COUNTED: u32 = 2_000;
-const COUNT: u32 = 1_000;
+const COUNT: u32 = 500;
 const ONE: Shape = Shape { connections: 1, pipeline: 16 };
 
 /// One command, counted over so many calls, each of which stands for so many users or grants.
@@ -120,7 +120,7 @@ fn cases(queue: &str, instant: &str, has_mrequest: bool) -> Vec<Case> {
         Case::of_new("REQUEST, sold out", &["COUPON.REQUEST", "sold", "{user}"]),
         Case::of_new("REQUEST, granted", &["COUPON.REQUEST", "instant", "{user}"]),
         Case::of_known("STATUS", &["COUPON.STATUS", "queue", "{user}"]),
-        Case::of_known("ISSUE, each grant", &["COUPON.ISSUE", "queue", "COUNT", "1000"]).grouped(COUNT),
+        Case::of_known("ISSUE, each grant", &["COUPON.ISSUE", "queue", "COUNT", "500"]).grouped(COUNT),
     ];
     if has_mrequest {
         let mut case = Case::of_new("MREQUEST of 16, each user", &["COUPON.MREQUEST", "multi"]).grouped(16);

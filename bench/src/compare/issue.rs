@@ -18,7 +18,7 @@ const BARE: &str = "bench:{x}";
 const USERS: u32 = 1_000_000;
 const SLICES: usize = 20;
 /// As the reconciler calls it.
-const COUNT: u32 = 1000;
+const COUNT: u32 = 500;
 const PING_ROUNDS: usize = 3;
 const IDLE_PINGING: Duration = Duration::from_secs(2);
 
@@ -27,7 +27,7 @@ fn issue() -> Side {
     let count = COUNT.to_string();
     let template = Template::new(&["COUPON.ISSUE", COUPON, "COUNT", &count]);
     let shape = Shape { connections: 1, pipeline: 1 };
-    Side { name: "COUPON.ISSUE", caller: Repeat::expecting(template, "1000"), shape, units_per_call: COUNT }
+    Side { name: "COUPON.ISSUE", caller: Repeat::expecting(template, "500"), shape, units_per_call: COUNT }
 }
 
 /// One connection, as the ids have to increase, and a deep pipeline.
@@ -157,7 +157,7 @@ async fn pings(place: &mut Place, users: u32) -> Result<Line> {
         reach: Some(Reach::AtMost(2.0)),
         by_cpu: None,
         note: Some(format!(
-            "judged is the difference; an ISSUE of 1,000 with the PINGs beside it takes {:.2} ms of the server's CPU",
+            "judged is the difference; an ISSUE of {COUNT} with the PINGs beside it takes {:.2} ms of the server's CPU",
             Spread::of(call_ms).median
         )),
     })

@@ -23,8 +23,9 @@ pub const NUMBER_MAX: u64 = i64::MAX as u64;
 /// How much of a client's own bytes an error repeats.
 pub const QUOTE_BYTES_MAX: usize = 64;
 
-/// Units that one ISSUE call grants at most, unless `coupon.issue-max` says otherwise.
-pub const ISSUE_MAX_DEFAULT: u64 = 1000;
+/// Units that one ISSUE call grants at most, unless `coupon.issue-max` says otherwise: with what is replicated, a call
+/// then holds the server for about a millisecond.
+pub const ISSUE_MAX_DEFAULT: u64 = 500;
 
 /// Highest value of `coupon.issue-max`: at some 2 µs a grant, a call then holds the server for 200 ms.
 pub const ISSUE_MAX_LIMIT: u64 = 100_000;

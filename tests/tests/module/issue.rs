@@ -81,14 +81,14 @@ fn one_call_grants_at_most_issue_max() {
     expect(
         &mut client,
         &[
-            ("COUPON.ISSUE c", ":1000"),
-            ("COUPON.ISSUE c COUNT 9223372036854775807", ":1000"),
+            ("COUPON.ISSUE c", ":500"),
+            ("COUPON.ISSUE c COUNT 9223372036854775807", ":500"),
             ("CONFIG SET coupon.issue-max 7", "+OK"),
             ("COUPON.ISSUE c", ":7"),
             ("COUPON.ISSUE c COUNT 9", ":7"),
             ("COUPON.ISSUE c COUNT 3", ":3"),
             ("CONFIG SET coupon.issue-max 100000", "+OK"),
-            ("COUPON.ISSUE c", ":483"),
+            ("COUPON.ISSUE c", ":1483"),
         ],
     );
     Stored::read(&mut client, "c").assert_promises();

@@ -9,7 +9,7 @@ fn defaults_are_the_published_ones() {
     expect(
         &mut redis.client(),
         &[
-            ("CONFIG GET coupon.issue-max", "[coupon.issue-max 1000]"),
+            ("CONFIG GET coupon.issue-max", "[coupon.issue-max 500]"),
             ("CONFIG GET coupon.request-max", "[coupon.request-max 1000]"),
             ("CONFIG GET coupon.stream-keep", "[coupon.stream-keep 0]"),
             ("CONFIG GET coupon.unpersisted-max", "[coupon.unpersisted-max 0]"),
