@@ -99,42 +99,39 @@ fn while_a_slot_moves_users_are_told_to_try_again_and_nothing_is_lost() {
 #[test]
 fn a_node_from_which_a_part_has_moved_decides_nothing() {
     let cluster = Cluster::start(3);
-    let home = cluster.home(KEY);
-    let (from, to) = (&cluster.primaries[home], &cluster.primaries[(home + 1) % 3]);
-    let (issued, grants) = (format!("{KEY}:issued"), format!("{KEY}:grants"));
-    for first in [&grants, &issued] {
-        let mut client = from.client();
+    for (coupon, first, last) in [("{1}", ":grants", ":issued"), ("{2}", ":issued", ":grants")] {
+        let [first, last] = [first, last].map(|suffix| format!("{coupon}{suffix}"));
+        let home = cluster.home(coupon);
+        let (from, to) = (&cluster.primaries[home], &cluster.primaries[(home + 1) % 3]);
+        let (mut client, mut target) = (from.client(), to.client());
         expect(
             &mut client,
             &[
-                (format!("COUPON.OPEN {KEY} QUANTITY 5 MODE INSTANT"), "+OK"),
-                (format!("COUPON.REQUEST {KEY} a"), "GRANTED"),
-                (format!("COUPON.REQUEST {KEY} a"), "DUPLICATE"),
+                (format!("COUPON.OPEN {coupon} QUANTITY 5 MODE INSTANT"), "+OK"),
+                (format!("COUPON.REQUEST {coupon} a"), "GRANTED"),
+                (format!("COUPON.REQUEST {coupon} a"), "DUPLICATE"),
             ],
         );
-        let mut target = to.client();
-        let slot = slot(from, KEY);
+        let slot = slot(from, coupon);
         assert_ok(&mut target, &format!("CLUSTER SETSLOT {slot} IMPORTING {}", id(from)));
         assert_ok(&mut client, &format!("CLUSTER SETSLOT {slot} MIGRATING {}", id(to)));
-        assert_ok(&mut client, &format!("MIGRATE 127.0.0.1 {} {first} 0 5000", to.port));
+        let migrate = |key: &str| assert_ok(&mut from.client(), &format!("MIGRATE 127.0.0.1 {} {key} 0 5000", to.port));
+        migrate(&first);
         // What was known of the coupon before the move is known no more.
-        for call in
-            [format!("COUPON.REQUEST {KEY} a"), format!("COUPON.REQUEST {KEY} b"), format!("COUPON.STATUS {KEY} a")]
-        {
-            expect(&mut client, &[(call, "-TRYAGAIN")]);
+        for call in ["COUPON.REQUEST {} a", "COUPON.REQUEST {} b", "COUPON.STATUS {} a"] {
+            expect(&mut client, &[(call.replace("{}", coupon), "-TRYAGAIN")]);
         }
-        assert_ok(&mut client, &format!("MIGRATE 127.0.0.1 {} {KEY} 0 5000", to.port));
-        expect(&mut client, &[(format!("COUPON.REQUEST {KEY} b"), "-ASK")]);
-        expect(&mut target, &[("ASKING".into(), "+OK"), (format!("COUPON.REQUEST {KEY} b"), "-TRYAGAIN")]);
-        // Back to where it was.
-        for key in [KEY, first] {
-            target.run("ASKING");
-            assert_ok(&mut target, &format!("MIGRATE 127.0.0.1 {} {key} 0 5000 REPLACE", from.port));
+        migrate(coupon);
+        let request = format!("COUPON.REQUEST {coupon} b");
+        expect(&mut client, &[(&request, "-ASK")]);
+        expect(&mut target, &[("ASKING", "+OK"), (&request, "-TRYAGAIN")]);
+        migrate(&last);
+        expect(&mut target, &[("ASKING", "+OK"), (&request, "GRANTED")]);
+        for node in [&mut target, &mut client] {
+            assert_ok(node, &format!("CLUSTER SETSLOT {slot} NODE {}", id(to)));
         }
-        assert_ok(&mut target, &format!("CLUSTER SETSLOT {slot} STABLE"));
-        assert_ok(&mut client, &format!("CLUSTER SETSLOT {slot} STABLE"));
-        expect(&mut client, &[(format!("COUPON.REQUEST {KEY} b"), "GRANTED")]);
-        client.run(&format!("DEL {KEY} {issued} {grants}"));
+        expect(&mut client, &[(&request, "-MOVED")]);
+        expect(&mut target, &[(&request, "DUPLICATE")]);
     }
 }
 
@@ -152,7 +149,7 @@ fn a_failover_shuts_the_gate_of_the_ledgers_coupons_only() {
     }
     let chain = client.run(&format!("HGET {KEY} chain")).text().to_owned();
     let mut primary = cluster.primaries[home].client();
-    primary.run(&format!("SET {{42}}marker 1"));
+    primary.run("SET {42}marker 1");
     eventually_true("the replica has everything", || primary.run("WAIT 1 1000").int() == 1);
     cluster.primaries[home].kill();
     let mut promoted = cluster.replicas[home].client();
