@@ -1,6 +1,7 @@
 //! The module on a real Redis: every command, and what a server does around it.
 
 mod ack;
+mod acl;
 mod clock;
 mod close;
 mod cluster;

@@ -1,5 +1,6 @@
 //! The reconciler between a real Redis and a real PostgreSQL.
 
+mod acl;
 mod adopt;
 mod clock;
 mod daemon;
