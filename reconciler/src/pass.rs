@@ -7,6 +7,7 @@ use crate::ledger::Row;
 use crate::plan::{Plan, Publication, plan};
 use crate::policy::{self, Remedy};
 use crate::redis::Info;
+use crate::redis::ScanCursor;
 use futures_util::future::join_all;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +38,7 @@ impl PassRequest {
 impl Daemon {
     /// Passes at every beat, and whenever it is asked for.
     pub async fn pass_at(&self, every: Duration) {
-        let mut cursor = 0;
+        let mut cursor = ScanCursor::default();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(every) => {}
@@ -55,7 +56,7 @@ impl Daemon {
     }
 
     /// One bounded pass. `cursor` is where the next one goes on among Redis's keys.
-    async fn full_pass(&self, cursor: &mut u64, whole: bool) -> Result<(), Error> {
+    async fn full_pass(&self, cursor: &mut ScanCursor, whole: bool) -> Result<(), Error> {
         // What is on offer comes first: after a restart of Redis these coupons are shut.
         let mut seen = HashSet::new();
         let mut after = String::new();
@@ -69,11 +70,11 @@ impl Daemon {
             seen.extend(ids);
         }
         if whole {
-            *cursor = 0;
+            *cursor = ScanCursor::default();
         }
         let glob = self.keys.glob();
         for scans in 0.. {
-            let (next, keys) = self.redis.scan(*cursor, &glob).await?;
+            let (next, keys) = self.redis.scan(cursor.clone(), &glob).await?;
             let ids = keys.iter().filter_map(|key| self.id_of(key));
             let ids = ids.filter(|id| self.shards.hold(id) && !seen.contains(*id));
             let ids: Vec<String> = ids.map(str::to_owned).collect();
@@ -81,8 +82,9 @@ impl Daemon {
                 let rows = self.ledger.rows(ids).await?;
                 self.compare_page(ids, rows).await?;
             }
-            *cursor = next;
-            if next == 0 || (!whole && scans >= SCANS_MAX) {
+            let is_over = next.is_none();
+            *cursor = next.unwrap_or_default();
+            if is_over || (!whole && scans >= SCANS_MAX) {
                 break;
             }
         }

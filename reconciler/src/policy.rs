@@ -72,7 +72,10 @@ const REDIS_CODES: &[(&str, Remedy)] = &[
     ("NOPERM", Remedy::Stop("the reconciler's Redis user lacks a permission; `coupon-reconciler check` names it")),
     ("WRONGTYPE", Remedy::Stop("one of the coupon's three keys holds something else; DEL or RENAME it")),
     ("CROSSSLOT", Remedy::Stop("in cluster mode --key needs a hash tag, as in coupon:{ID}")),
-    ("MOVED", Remedy::Stop("this Redis is one node of a cluster and does not hold the coupon")),
+    (
+        "MOVED",
+        Remedy::Stop("this Redis is a node of a cluster; give --redis-url as redis-cluster://host:port,host:port"),
+    ),
 ];
 
 const UNKNOWN: Remedy = Remedy::Stop("nothing is known about this error; it is retried slowly");

@@ -3,17 +3,15 @@
 //! One connection serves all: commands of many coupons share it as a pipeline. Nothing that blocks is ever sent on it.
 
 mod audit;
+mod connection;
 
 pub use audit::{Entry, Held};
+pub use connection::ScanCursor;
 
 use crate::ledger::Link;
 use crate::policy::{self, Remedy};
-use ::redis::aio::MultiplexedConnection;
-use ::redis::io::tcp::TcpSettings;
-use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError,
-    RedisResult, Value, cmd, from_redis_value, pipe,
-};
+use ::redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Value, cmd, from_redis_value, pipe};
+use connection::{Address, CONNECT_TIMEOUT, Connection, timed_out};
 use coupon_core::coupon::{Arrival, Definition, Epoch, Field, Position, Seq};
 use coupon_core::grant::{EntryId, Grant};
 use coupon_core::message;
@@ -21,22 +19,15 @@ use coupon_core::user::UserId;
 use coupon_core::words::{Mode, Status};
 use coupon_core::{ledger, open, restore};
 use std::collections::HashMap;
-use std::time::Duration;
 use tokio::sync::Mutex;
-
-/// A server that does not accept within this time is away.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A command that is not answered within this time failed. Far above the longest ISSUE or a page of the stream.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Keys looked at by one SCAN call.
 const SCAN_COUNT: u32 = 1000;
 
 /// Redis, connected when needed.
 pub struct Redis {
-    client: Client,
-    connection: Mutex<Option<MultiplexedConnection>>,
+    address: Address,
+    connection: Mutex<Option<Connection>>,
 }
 
 /// `COUPON.INFO`.
@@ -76,26 +67,16 @@ pub enum Resumed {
 impl Redis {
     /// Reads the address; connects later.
     pub fn new(url: &str) -> RedisResult<Self> {
-        // Without it, a small command waits for the acknowledgement of the one before.
-        let tcp = TcpSettings::default().set_nodelay(true);
-        let info = url.into_connection_info()?.set_tcp_settings(tcp);
-        Ok(Self { client: Client::open(info)?, connection: Mutex::new(None) })
+        Ok(Self { address: Address::parse(url)?, connection: Mutex::new(None) })
     }
 
-    async fn connection(&self) -> RedisResult<MultiplexedConnection> {
+    async fn connection(&self) -> RedisResult<Connection> {
         let mut slot = self.connection.lock().await;
         if let Some(connection) = &*slot {
             return Ok(connection.clone());
         }
-        let config = Self::connection_config();
-        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let connection = self.address.connect().await?;
         Ok(slot.insert(connection).clone())
-    }
-
-    fn connection_config() -> AsyncConnectionConfig {
-        AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
     }
 
     /// Forgets the connection; the next command makes a new one.
@@ -116,13 +97,11 @@ impl Redis {
     /// A connection of its own for messages, subscribed to all of the module's channels.
     pub async fn subscribe(&self) -> RedisResult<::redis::aio::PubSub> {
         let connect = async {
-            let mut messages = self.client.get_async_pubsub().await?;
+            let mut messages = self.address.listen().await?;
             messages.subscribe(&message::CHANNELS).await?;
             Ok(messages)
         };
-        tokio::time::timeout(CONNECT_TIMEOUT, connect)
-            .await
-            .unwrap_or_else(|_| Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))))
+        tokio::time::timeout(CONNECT_TIMEOUT, connect).await.unwrap_or_else(|_| Err(timed_out()))
     }
 
     /// The state of a coupon, none where there is none.
@@ -269,11 +248,14 @@ impl Redis {
         Ok(members.into_iter().map(user).collect())
     }
 
-    /// One step over the keys that can be coupons: the next cursor, 0 at the end, and the keys.
-    pub async fn scan(&self, cursor: u64, glob: &str) -> RedisResult<(u64, Vec<Vec<u8>>)> {
-        let mut command = cmd("SCAN");
-        command.arg(cursor).arg("MATCH").arg(glob).arg("COUNT").arg(SCAN_COUNT).arg("TYPE").arg("hash");
-        self.call(&command).await
+    /// One step over the keys that can be coupons: where it goes on, none at the end, and the keys.
+    pub async fn scan(&self, at: ScanCursor, glob: &str) -> RedisResult<(Option<ScanCursor>, Vec<Vec<u8>>)> {
+        let scan = |cursor: u64| {
+            let mut command = cmd("SCAN");
+            command.arg(cursor).arg("MATCH").arg(glob).arg("COUNT").arg(SCAN_COUNT).arg("TYPE").arg("hash");
+            command
+        };
+        self.connection().await?.scan(at, scan).await
     }
 
     /// The server's clock, in milliseconds.
@@ -282,8 +264,11 @@ impl Redis {
         Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
     }
 
-    /// Whether this server takes writes: its role is master.
+    /// Whether this server takes writes: its role is master. A cluster does by itself what it takes.
     pub async fn is_primary(&self) -> RedisResult<bool> {
+        if self.connection().await?.is_cluster() {
+            return Ok(true);
+        }
         let role: Value = self.call(&cmd("ROLE")).await?;
         let Value::Array(parts) = role else { return Err(unexpected("ROLE gave no array")) };
         let word = parts.into_iter().next().ok_or_else(|| unexpected("ROLE gave an empty array"))?;

@@ -3,6 +3,7 @@
 mod acl;
 mod adopt;
 mod clock;
+mod cluster;
 mod daemon;
 mod dead_letter;
 mod dead_letters_command;
