@@ -325,3 +325,68 @@ fn a_restore_that_was_killed_in_the_middle_is_ended_by_the_next() {
     await_coupon(&postgres, "a", "seq", "2510");
     ledger::assert_whole(&postgres, "a");
 }
+
+/// A Redis that has lost all is shut and looked through; then it goes back to a state from before the coupon was adopted, in
+/// which it is open, and grants one more unit before the ledger's grants arrive. That grant, and the ledger's rows in the
+/// end.
+fn goes_back_after_naming(postgres: &Postgres, sold: u64) -> (Row, Vec<Row>) {
+    let redis = redis_server::Options::shipped()
+        .line("appendonly no")
+        .line("save \"\"")
+        .module_args("stream-keep 1000000000")
+        .start();
+    let mut client = redis.client();
+    expect(
+        &mut client,
+        &[
+            (format!("COUPON.OPEN {} QUANTITY 20 MODE INSTANT", key("a")), "+OK"),
+            (format!("COUPON.REQUEST {} first", key("a")), "GRANTED"),
+            ("SAVE".into(), "+OK"),
+        ],
+    );
+    let file = redis.directory().join("dump.rdb");
+    let by_hand = fs::read(&file).expect("the RDB");
+    let mut reconciler = Reconciler::start(&redis, postgres);
+    await_open(&mut client, "a");
+    request(&mut client, "a", "u", 0..sold);
+    await_level(&redis, postgres, "a", sold + 1);
+    reconciler.kill();
+    expect(&mut client, &[("FLUSHALL", "+OK")]);
+    let reconciler = Options::between(&redis, postgres).pause_at("after-naming").start();
+    reconciler.await_pause();
+    fs::write(&file, by_hand).expect("the RDB can be put back");
+    // Loaded by the same process: the reconciler's connection stays whole, as it does when another task has renewed it.
+    expect(
+        &mut client,
+        &[
+            ("DEBUG RELOAD NOSAVE".into(), "+OK"),
+            (format!("HGET {} epoch", key("a")), "0"),
+            (format!("COUPON.REQUEST {} between", key("a")), "GRANTED"),
+        ],
+    );
+    let between = Stored::read(&mut client, &key("a")).grants.last().map(Row::from).expect("a grant");
+    reconciler.go_on();
+    await_coupon(postgres, "a", "seq", &(sold + 2).to_string());
+    ledger::assert_whole(postgres, "a");
+    (between, ledger::rows(postgres, "a"))
+}
+
+#[test]
+fn what_is_granted_between_naming_and_restoring_is_named_too() {
+    let postgres = Postgres::start();
+    let (between, rows) = goes_back_after_naming(&postgres, 5);
+    assert_eq!((between.seq, between.epoch), (2, 0));
+    let named = "select seq, user_id, epoch, chain from coupon_orphan where coupon_id = 'a'";
+    assert_eq!(postgres.rows(named), [format!("2|between|0|{}", between.chain)]);
+    // Back in line, and as there are units left, it gets one for good.
+    let users: Vec<&str> = rows.iter().map(|row| row.user.as_str()).collect();
+    assert_eq!(users, ["first", "u0", "u1", "u2", "u3", "u4", "between"]);
+}
+
+#[test]
+fn what_is_granted_between_naming_and_restoring_is_kept_where_it_continues_the_ledger() {
+    let postgres = Postgres::start();
+    let (between, rows) = goes_back_after_naming(&postgres, 0);
+    assert_eq!(rows[1..], [between], "this very grant, and no later one to the same user");
+    assert_eq!(postgres.value("select count(*) from coupon_orphan"), "0");
+}
