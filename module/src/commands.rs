@@ -234,7 +234,7 @@ pub const TABLE: [Command; 11] = [
         arity: -4,
         flags: c"write deny-oom",
         key: READS_AND_UPDATES,
-        summary: c"Shuts the gate, and puts the ledger's grants, if any are given, in the place of Redis's own, from their common part on. For the reconciler.",
+        summary: c"Shuts the gate; once it is shut, puts the ledger's grants, where given, in the place of Redis's own, from their common part on. For the reconciler.",
         complexity: c"O(M*log(N)) with M being the number of grants, at most 1000",
         since: V0_1,
         args: &[

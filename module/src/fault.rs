@@ -25,6 +25,8 @@ coupon_core::faults! {
     AckBlind = "ack-blind",
     /// RESTORE brings users and entries back, but not how many units are left.
     RemainingNotRestored = "remaining-not-restored",
+    /// RESTORE takes a history also where the gate was not shut before.
+    RestoreUnshut = "restore-unshut",
     /// STATUS calls a grant persisted before it is.
     PersistedEarly = "persisted-early",
     /// The hash does not say that the sorted set must be there.

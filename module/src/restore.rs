@@ -7,12 +7,13 @@ use crate::sale::Sale;
 use crate::settings::STREAM_KEEP;
 use coupon_core::coupon::{Arrival, Coupon, Cursor, Field};
 use coupon_core::refusal::{Refusal, quote};
-use coupon_core::restore::{History, Restore, finish};
+use coupon_core::restore::{History, Restore, SHUT, UNSHUT, finish};
 use coupon_core::user::UserId;
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-/// Shuts the gate; with a history, drops what Redis granted beyond the common part, and takes over the ledger's grants.
+/// Shuts the gate; with a history, which needs it shut before, drops what Redis granted beyond the common part, and takes
+/// over the ledger's grants.
 ///
 /// # Errors
 /// Any.
@@ -21,7 +22,12 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let restore = Restore::parse(rest.iter().map(Arg::bytes))?;
     let mut sale = Sale::open(server, key, Access::Write)?;
     let before = sale.coupon_if_any()?.ok_or(Refusal::NoCoupon)?;
-    let shut = restore.shut(&before)?;
+    let shut = match restore.shut(&before) {
+        Err(Refusal::TryAgain(UNSHUT)) if Fault::RestoreUnshut.is_on() => {
+            Coupon { epoch: restore.epoch, fence: Some(SHUT), ..(*before).clone() }
+        }
+        shut => shut?,
+    };
     let Some(history) = restore.history else {
         if shut != *before {
             sale.set(&[(Field::Epoch, Text::count(shut.epoch.0)), (Field::Fence, fence(&shut))]);

@@ -41,6 +41,8 @@ points! {
     AfterTakeEpoch = "after-take-epoch",
     /// The gate is about to be opened under the new epoch.
     BeforeResume = "before-resume",
+    /// The gate is shut, and what Redis granted beyond the common part is named.
+    AfterNaming = "after-naming",
     /// A batch of the ledger's grants is back in Redis, and the gate is shut.
     AfterRestoreBatch = "after-restore-batch",
     /// The gate is open under the new epoch.

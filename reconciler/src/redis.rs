@@ -155,7 +155,8 @@ impl Redis {
         }
     }
 
-    /// Puts the ledger's grants after a position, in the place of what Redis has there; the gate is shut by it.
+    /// Puts the ledger's grants after a position, in the place of what Redis has there. The coupon has to be shut under the
+    /// epoch, else the answer is one of which [`is_unshut`] is true.
     pub async fn restore(&self, key: &str, epoch: Epoch, after: Position, links: &[Link]) -> RedisResult<()> {
         use ledger::option;
         let mut command = cmd("COUPON.RESTORE");
@@ -338,6 +339,11 @@ pub fn wording(error: &RedisError) -> String {
 /// Whether the module is missing.
 pub fn is_unknown_command(error: &RedisError) -> bool {
     error.code() == Some("ERR") && error.detail().is_some_and(|text| text.starts_with("unknown command"))
+}
+
+/// Whether a history was refused because the coupon is not shut under its epoch.
+pub fn is_unshut(error: &RedisError) -> bool {
+    error.code() == Some("TRYAGAIN") && error.detail() == Some(restore::UNSHUT)
 }
 
 fn unexpected(what: &'static str) -> RedisError {

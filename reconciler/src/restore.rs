@@ -1,12 +1,15 @@
 //! Restoring: a Redis that lost grants, or made others, gets the ledger's history back.
 //!
-//! 1. The gate is shut, if it is not: nothing is granted while this goes on.
+//! 1. The gate is shut under the epoch, even where it is fenced: nothing is granted while this goes on.
 //! 2. Both histories are followed back to where they part ([`fork`]), and what Redis granted beyond is named in table
 //!    `coupon_orphan`, before anything is dropped.
 //! 3. The ledger's grants from there on are sent in batches ([`Restoration::send`]). Each batch says after which grant,
-//!    by number and chain, it belongs, so repeating one is harmless and none fits where it does not belong.
+//!    by number and chain, it belongs, so repeating one is harmless and none fits where it does not belong. Redis takes
+//!    it only while it is shut under this very epoch.
 //!
-//! The gate stays shut until a RESUME finds Redis level. Killed in between, the next one begins at what is there.
+//! The gate stays shut until a RESUME finds Redis level. Killed in between, the next one begins at what is there. And where
+//! Redis has become another meanwhile, as by a crash that undid the shutting, it may have granted what is not named: then
+//! both sides are compared anew.
 
 mod command;
 mod fork;
@@ -19,11 +22,11 @@ use crate::error::Error;
 use crate::ledger::{Ledger, Link};
 use crate::metrics::Metrics;
 use crate::pause::{self, Point};
-use crate::redis::Redis;
+use crate::redis::{self, Redis};
 use crate::verify;
+use ::redis::RedisError;
 use coupon_core::coupon::{Epoch, Position, Seq};
 use coupon_core::limit::RESTORE_MAX;
-use redis::RedisError;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -64,7 +67,7 @@ impl Restoration<'_> {
                     coupon = self.id,
                     after = common.seq.0,
                     "cannot be restored from there, so it is from the start: {}",
-                    crate::redis::wording(&refusal)
+                    redis::wording(&refusal)
                 );
                 self.send(Position::default()).await
             }
@@ -78,16 +81,13 @@ impl Restoration<'_> {
         self.send(Position::default()).await
     }
 
-    /// Shuts the gate if it is open, so that all that follows is read from a coupon that stands still; then names what
-    /// lies beyond the last grant that both sides share, and returns that.
+    /// Shuts the gate, so that all that follows is read from a coupon that stands still; then names what lies beyond the
+    /// last grant that both sides share, and returns that.
     pub async fn name_orphans(&self) -> Result<Position, Error> {
-        let granted = match self.redis.info(self.key).await {
-            Ok(Some(info)) if info.fenced => info.granted,
-            Ok(None) => return Err(Error::Moved),
-            // Open, or without one of its companion keys.
-            _ => self.redis.shut(self.key, self.epoch).await?,
-        };
-        self.fork(granted).await
+        let granted = self.redis.shut(self.key, self.epoch).await?;
+        let common = self.fork(granted).await?;
+        pause::reach(Point::AfterNaming).await;
+        Ok(common)
     }
 
     /// Sends the ledger's grants after a position.
@@ -136,7 +136,16 @@ impl Restoration<'_> {
             for link in batch {
                 to = verify::follow(to, link).map_err(|broken| self.broken_ledger(&broken))?;
             }
-            self.redis.restore(self.key, self.epoch, *after, batch).await?;
+            match self.redis.restore(self.key, self.epoch, *after, batch).await {
+                Err(refusal) if redis::is_unshut(&refusal) => {
+                    tracing::warn!(
+                        coupon = self.id,
+                        "Redis is not as it was shut, and may have granted since; it is compared again, before anything is dropped"
+                    );
+                    return Err(Error::Moved);
+                }
+                sent => sent?,
+            }
             *after = to;
             self.metrics.restored.add(batch.len() as u64);
             pause::reach(Point::AfterRestoreBatch).await;

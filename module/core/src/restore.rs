@@ -1,6 +1,8 @@
 //! COUPON.RESTORE: the ledger's history takes the place of Redis's own, from their common part on.
 //!
-//! Without a history it only shuts the gate: then what Redis has can be read without more being granted meanwhile.
+//! Without a history it only shuts the gate: then what Redis has can be read without more being granted meanwhile. A
+//! history is taken only by a coupon that was shut so, under the same epoch: whatever else came in between, be it a crash
+//! that brought an older state back, may have granted what nobody has read, and it would be dropped without a name.
 //!
 //! Redis keeps who is granted as "everybody in the sorted set up to a cursor", so whoever is put in by the ledger has to
 //! stand before all who wait. That is where the own arrival puts them, but for one case: two servers that both thought to
@@ -29,6 +31,10 @@ pub mod option {
 /// No process ever draws this token: the gate is shut.
 pub const SHUT: Token = Token(0);
 
+/// Why a history is refused where the gate is not shut; the reconciler knows it by this text.
+pub const UNSHUT: &str = "coupon is not shut under this epoch, so it may have granted what nobody has named; \
+    shut it with COUPON.RESTORE key EPOCH e, name what it granted, then restore";
+
 /// A grant of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Granted<'a> {
@@ -45,7 +51,8 @@ pub struct Granted<'a> {
 /// `COUPON.RESTORE key EPOCH e [AFTER k CHAIN c GRANTS n user requested_at granted_at …]` after the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restore<'a> {
-    epoch: Epoch,
+    /// Under which the gate is shut.
+    pub epoch: Epoch,
     /// What takes the place of Redis's own; none if the gate alone is to be shut.
     pub history: Option<History<'a>>,
 }
@@ -118,13 +125,17 @@ impl<'a> Restore<'a> {
         Ok(grants)
     }
 
-    /// Shuts the coupon's gate, and leaves all else.
+    /// Shuts the coupon's gate, and leaves all else. For a history it has to be shut already.
     ///
     /// # Errors
-    /// [`Refusal::StaleEpoch`].
+    /// [`Refusal::StaleEpoch`]; [`Refusal::TryAgain`] for a history, if the gate is not shut under its epoch.
     pub fn shut(&self, coupon: &Coupon) -> Result<Coupon, Refusal> {
         if self.epoch < coupon.epoch {
             return Err(Refusal::StaleEpoch { stored: coupon.epoch });
+        }
+        let is_shut = coupon.epoch == self.epoch && coupon.fence == Some(SHUT);
+        if self.history.is_some() && !is_shut {
+            return Err(Refusal::TryAgain(UNSHUT));
         }
         Ok(Coupon { epoch: self.epoch, fence: Some(SHUT), ..coupon.clone() })
     }
@@ -246,7 +257,8 @@ mod tests {
     #[test]
     fn a_history_is_cut_where_both_agree() -> Result<(), Refusal> {
         let mut coupon = available(9, Mode::Queue);
-        coupon.epoch = Epoch(3);
+        coupon.epoch = Epoch(4);
+        coupon.fence = Some(SHUT);
         coupon.position = Position { seq: Seq(5), chain: Chain(50) };
         let cut = |text| {
             let restore = parse(text)?;
@@ -259,6 +271,7 @@ mod tests {
         assert_eq!(four.granted_to.map(|c| c.arrival), Some(Arrival(44)));
         assert_eq!(cut("EPOCH 4 AFTER 0 CHAIN 0 GRANTS 1 a 1 1")?.granted_to, None);
         assert!(matches!(cut("EPOCH 2 AFTER 4 CHAIN 40 GRANTS 1 a 1 1"), Err(Refusal::StaleEpoch { .. })));
+        assert!(matches!(cut("EPOCH 5 AFTER 4 CHAIN 40 GRANTS 1 a 1 1"), Err(Refusal::TryAgain(UNSHUT))));
         assert!(matches!(cut("EPOCH 4 AFTER 4 CHAIN 41 GRANTS 1 a 1 1"), Err(Refusal::Diverged(_))));
         assert!(matches!(cut("EPOCH 4 AFTER 3 CHAIN 30 GRANTS 1 a 1 1"), Err(Refusal::Diverged(_))));
         assert!(matches!(cut("EPOCH 4 AFTER 6 CHAIN 60 GRANTS 1 a 1 1"), Err(Refusal::Behind(_))));
@@ -279,6 +292,35 @@ mod tests {
             assert_eq!(Coupon { epoch: coupon.epoch, fence: coupon.fence, ..shut }, coupon, "all else is left");
         }
         assert_eq!(parse("EPOCH 2")?.shut(&coupon), Err(Refusal::StaleEpoch { stored: Epoch(3) }));
+        Ok(())
+    }
+
+    #[test]
+    fn a_history_is_taken_only_by_a_coupon_shut_under_its_epoch() -> Result<(), Refusal> {
+        let restore = parse("EPOCH 4 AFTER 5 CHAIN 50 GRANTS 1 a 1 1")?;
+        let mut coupon = available(9, Mode::Queue);
+        let mut taken = |epoch, fence: Option<u64>| {
+            coupon.epoch = Epoch(epoch);
+            coupon.fence = fence.map(Token);
+            restore.shut(&coupon).map(|shut| (shut.epoch, shut.fence))
+        };
+        assert_eq!(taken(4, Some(0)), Ok((Epoch(4), Some(SHUT))));
+        for (epoch, fence) in [
+            // Opened by hand, and adopted by nobody.
+            (0, None),
+            (0, Some(0)),
+            // Shut under another epoch, by somebody else.
+            (3, Some(0)),
+            // Open, and fenced by a token of another process.
+            (4, Some(7)),
+            // Fenced from birth.
+            (4, None),
+        ] {
+            assert_eq!(taken(epoch, fence), Err(Refusal::TryAgain(UNSHUT)), "{epoch} {fence:?}");
+        }
+        for fence in [None, Some(0), Some(7)] {
+            assert_eq!(taken(5, fence), Err(Refusal::StaleEpoch { stored: Epoch(5) }), "{fence:?}");
+        }
         Ok(())
     }
 

@@ -48,11 +48,13 @@ enum Fault {
     SaveUnproved,
     /// It is saved by compare-and-set of the position alone, whoever has taken an epoch since.
     SaveAtAnyEpoch,
-    /// What a restore drops is named while the gate is open.
+    /// What a restore drops is named before the gate is shut.
     NameUnshut,
+    /// RESTORE is taken by a coupon that is not shut, and shuts it.
+    RestoreUnshut,
 }
 
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 12] = [
     Fault::NoFence,
     Fault::NoToken,
     Fault::NoCompareAndSet,
@@ -64,6 +66,7 @@ const FAULTS: [Fault; 11] = [
     Fault::SaveUnproved,
     Fault::SaveAtAnyEpoch,
     Fault::NameUnshut,
+    Fault::RestoreUnshut,
 ];
 
 /// Users in the order of their grants; a chain stands for one.
@@ -132,8 +135,8 @@ struct Data {
     /// Whether the status hash is there.
     is_there: bool,
     epoch: u8,
-    /// The token in the status hash.
-    fence: u8,
+    /// The token in the status hash; none from birth until the first RESUME or shut.
+    fence: Option<u8>,
     grants: History,
     persisted: u8,
     /// What the stream holds; the hash may be gone, or a new one.
@@ -163,7 +166,7 @@ impl Data {
             epoch: Epoch(u64::from(self.epoch)),
             position: self.grants.position(),
             persisted: Seq(u64::from(self.persisted)),
-            fence: Some(Token(u64::from(self.fence))),
+            fence: self.fence.map(|token| Token(u64::from(token))),
             first_at: None,
             granted_to: None,
             persisted_to: None,
@@ -226,7 +229,7 @@ struct State {
 
 const NOBODY: History = History { users: [0; 4], len: 0 };
 
-const EMPTY: Data = Data { is_there: true, epoch: 0, fence: 0, grants: NOBODY, persisted: 0, stream: NOBODY };
+const EMPTY: Data = Data { is_there: true, epoch: 0, fence: None, grants: NOBODY, persisted: 0, stream: NOBODY };
 
 const START: State = State {
     nodes: [
@@ -246,15 +249,18 @@ const START: State = State {
 fn is_open(node: &Node, fault: Fault) -> bool {
     match fault {
         Fault::NoFence => true,
-        Fault::NoToken => node.data.epoch == 0 || u64::from(node.data.fence) != SHUT.0,
+        Fault::NoToken => node.data.epoch == 0 || node.data.fence.is_some_and(|token| u64::from(token) != SHUT.0),
         _ => !node.data.coupon().is_fenced(Token(u64::from(node.token))),
     }
 }
 
 /// The coupon as the fault lets the command see it, with the token that goes with it.
 fn seen(node: &Node, fault: Fault) -> (Coupon, Token) {
-    let coupon = node.data.coupon();
-    let token = if is_open(node, fault) { coupon.fence.unwrap_or_default() } else { Token(u64::from(node.token)) };
+    let mut coupon = node.data.coupon();
+    let token = Token(u64::from(node.token));
+    if is_open(node, fault) {
+        coupon.fence = Some(token);
+    }
     (coupon, token)
 }
 
@@ -390,12 +396,12 @@ fn reconciler_steps(state: &State, index: usize, fault: Fault, found: &mut impl 
         Step::Looked(rows) => match resume(node, reconciler.epoch, &rows, fault) {
             Ok(()) => {
                 let opened = with_node(state, at, |n| {
-                    (n.data.epoch, n.data.fence) = (reconciler.epoch, n.token);
+                    (n.data.epoch, n.data.fence) = (reconciler.epoch, Some(n.token));
                 });
                 found(format!("RESUME {index}"), go_on(&opened, Step::Resumed(rows.len, None)));
             }
             Err(Refusal::Behind(_) | Refusal::Diverged(_)) => {
-                let shut = match restored(&node.data, &["EPOCH".into(), reconciler.epoch.to_string()]) {
+                let shut = match shut(&node.data, reconciler.epoch) {
                     Ok(_) if fault == Fault::NameUnshut => *state,
                     Ok(shut) => with_node(state, at, |n| n.data = shut),
                     Err(refusal) => panic!("RESTORE refused to shut what RESUME found unlevel: {refusal}"),
@@ -409,16 +415,14 @@ fn reconciler_steps(state: &State, index: usize, fault: Fault, found: &mut impl 
             next.named |= held(&node.data) & !rows.set();
             found(format!("name {index}"), next);
         }
-        Step::Named(rows, common) => match restore(&node.data, reconciler.epoch, rows, common) {
+        Step::Named(rows, common) => match restore(&node.data, reconciler.epoch, rows, common, fault) {
             Ok(data) => {
                 let mut next = with_node(&go_on(state, Step::Looked(rows)), at, |n| n.data = data);
-                // At epoch 0 nothing is promised yet: a coupon opened by hand is open, also where a crash has undone its
-                // adoption after its grants were named.
-                if node.data.epoch > 0 {
-                    next.forgotten |= held(&node.data) & !held(&data) & !rows.set() & !state.named;
-                }
+                next.forgotten |= held(&node.data) & !held(&data) & !rows.set() & !state.named;
                 found(format!("RESTORE {index}"), next);
             }
+            // It is not what was shut and named: compared again, under the same epoch, under which nobody was resumed.
+            Err(Refusal::TryAgain(_)) => found(format!("not shut {index}"), go_on(state, Step::Taken)),
             Err(_) => found(format!("refused {index}"), gone),
         },
         Step::Resumed(seq, None) => {
@@ -468,10 +472,12 @@ fn held(data: &Data) -> u8 {
 }
 
 /// The ledger's grants in one batch, after what was common when it was looked at; from the start if that is refused.
-fn restore(data: &Data, epoch: u8, rows: History, common: u8) -> Result<Data, Refusal> {
+fn restore(data: &Data, epoch: u8, rows: History, common: u8, fault: Fault) -> Result<Data, Refusal> {
     if rows.len == common {
         return Ok(*data);
     }
+    let is_late = matches!(fault, Fault::NameUnshut | Fault::RestoreUnshut);
+    let data = if is_late { &shut(data, epoch)? } else { data };
     let after = |common: u8| {
         let words = [
             ["EPOCH".to_owned(), epoch.to_string()],
@@ -492,6 +498,11 @@ fn restore(data: &Data, epoch: u8, rows: History, common: u8) -> Result<Data, Re
     }
 }
 
+/// COUPON.RESTORE without a history.
+fn shut(data: &Data, epoch: u8) -> Result<Data, Refusal> {
+    restored(data, &["EPOCH".into(), epoch.to_string()])
+}
+
 /// COUPON.RESTORE by the product's rules.
 fn restored(data: &Data, words: &[String]) -> Result<Data, Refusal> {
     if !data.is_there {
@@ -503,7 +514,7 @@ fn restored(data: &Data, words: &[String]) -> Result<Data, Refusal> {
     let shut = restore.shut(&before)?;
     let written = |coupon: &Coupon, grants: History| Data {
         epoch: u8::try_from(coupon.epoch.0).unwrap_or(u8::MAX),
-        fence: u8::try_from(coupon.fence.unwrap_or_default().0).unwrap_or(u8::MAX),
+        fence: coupon.fence.map(|token| u8::try_from(token.0).unwrap_or(u8::MAX)),
         grants,
         persisted: u8::try_from(coupon.persisted.0).unwrap_or(u8::MAX),
         ..*data

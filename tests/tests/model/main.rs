@@ -58,6 +58,7 @@ enum Step {
         epoch: u64,
     },
     Restore {
+        is_shut_before: bool,
         epoch: u64,
         after: u64,
         is_true: bool,
@@ -83,8 +84,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (1_u64..5, 0_u64..7, prop::bool::weighted(0.9)).prop_map(|(epoch, seq, is_true)| Step::Resume { epoch, seq, is_true }),
         10 => (1_u64..5, 0_u64..7).prop_map(|(epoch, seq)| Step::Ack { epoch, seq }),
         1 => (1_u64..5).prop_map(|epoch| Step::Shut { epoch }),
-        3 => (1_u64..5, 0_u64..5, prop::bool::weighted(0.9), prop::collection::vec(0_u8..12, 1..4))
-            .prop_map(|(epoch, after, is_true, users)| Step::Restore { epoch, after, is_true, users }),
+        3 => (prop::bool::weighted(0.8), 1_u64..5, 0_u64..5, prop::bool::weighted(0.9), prop::collection::vec(0_u8..12, 1..4))
+            .prop_map(|(is_shut_before, epoch, after, is_true, users)| Step::Restore { is_shut_before, epoch, after, is_true, users }),
         1 => Just(Step::Reload),
         1 => Just(Step::Kill),
         1 => Just(Step::Failover),
@@ -236,7 +237,10 @@ fn play(client: &mut Client, key: &str, step: &Step, model: &mut Option<Coupon>,
             let expected = model.as_mut().map_or_else(|| vec!["-NOCOUPON".into()], |coupon| coupon.shut(*epoch));
             (format!("COUPON.RESTORE {key} EPOCH {epoch}"), expected)
         }
-        Step::Restore { epoch, after, is_true, users } => {
+        Step::Restore { is_shut_before, epoch, after, is_true, users } => {
+            if *is_shut_before {
+                play(client, key, &Step::Shut { epoch: *epoch }, model, number);
+            }
             let stored = Stored::read(client, key);
             let chain = chain_at(&stored, model.as_ref(), *after, *is_true);
             let mut call =

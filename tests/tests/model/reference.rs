@@ -32,6 +32,8 @@ pub struct Coupon {
     window: Window,
     epoch: u64,
     is_open: bool,
+    /// Whether the gate was shut on purpose, which no restart does.
+    is_shut: bool,
     /// Who is granted, in the order of grants, with the arrival where it is the ledger's.
     granted: Vec<(u8, Option<u64>)>,
     /// Who waits, in order.
@@ -69,6 +71,7 @@ impl Coupon {
             window: Window::Always,
             epoch: epoch.unwrap_or(0),
             is_open: false,
+            is_shut: false,
             granted: Vec::new(),
             waiting: Vec::new(),
             persisted: 0,
@@ -228,7 +231,7 @@ impl Coupon {
             return error("DIVERGED");
         }
         self.epoch = epoch;
-        self.is_open = true;
+        (self.is_open, self.is_shut) = (true, false);
         ok()
     }
 
@@ -255,7 +258,7 @@ impl Coupon {
             return error("STALEEPOCH");
         }
         self.epoch = epoch;
-        self.is_open = false;
+        (self.is_open, self.is_shut) = (false, true);
         ok()
     }
 
@@ -270,6 +273,9 @@ impl Coupon {
         }
         if epoch < self.epoch {
             return error("STALEEPOCH");
+        }
+        if epoch != self.epoch || !self.is_shut {
+            return error("TRYAGAIN");
         }
         if after > self.granted.len() as u64 {
             return error("BEHIND");
@@ -286,8 +292,6 @@ impl Coupon {
         self.waiting.splice(0..0, dropped);
         self.waiting.retain(|user| ledger.iter().all(|(other, _)| other != user));
         self.granted.extend(ledger.iter().map(|(user, arrival)| (*user, Some(*arrival))));
-        self.epoch = epoch;
-        self.is_open = false;
         self.persisted = self.granted.len();
         self.first_entry = self.persisted - 1;
         self.status = match self.status {

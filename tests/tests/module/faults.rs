@@ -18,6 +18,7 @@ const TABLE: &[(&str, &str)] = &[
     ("trim-unpersisted", "ack::what_is_acknowledged_is_persisted_and_trimmed"),
     ("ack-blind", "ack::what_redis_has_not_granted_cannot_be_acknowledged"),
     ("remaining-not-restored", "restore::what_was_lost_comes_back_in_order_and_nothing_is_issued_twice"),
+    ("restore-unshut", "restore::a_history_is_taken_only_by_a_coupon_that_is_shut_under_its_epoch"),
     ("persisted-early", "status::a_user_goes_from_none_to_persisted"),
     ("change-unnoticed", "known::a_field_set_by_hand_holds_from_the_next_call_on"),
     ("tripwire-cut", "tripwire::a_set_that_is_gone_before_the_first_grant_is_no_fresh_start"),

@@ -151,6 +151,26 @@ fn the_reconcilers_calls_replicate_what_they_change() {
 }
 
 #[test]
+fn a_restore_replicates_the_shutting_and_each_batch_as_one_group() {
+    let (_redis, mut client, mut stream) = attached();
+    expect(&mut client, &[("COUPON.OPEN c QUANTITY 5 EPOCH 2", "+OK")]);
+    stream.lines();
+    let batch = "COUPON.RESTORE c EPOCH 2 AFTER 0 CHAIN 0 GRANTS 1 a 5 6";
+    expect(&mut client, &[(batch, "-TRYAGAIN coupon is not shut")]);
+    assert_eq!(stream.lines(), [""; 0]);
+    expect(&mut client, &[("COUPON.RESTORE c EPOCH 2", "+OK")]);
+    assert_eq!(stream.lines(), ["HSET c epoch 2 fence 0"]);
+    expect(&mut client, &[(batch, "+OK")]);
+    let stored = Stored::read(&mut client, "c");
+    let chain = stored.number("chain");
+    let hset = format!(
+        "HSET c status AVAILABLE remaining 4 epoch 2 seq 1 chain {chain} persisted 1 fence 0 first_at 5 granted_to 5 \
+         persisted_to 5"
+    );
+    assert_eq!(stream.lines(), group(&[xadd(&stored, 1), zadd(&stored, 1), hset]));
+}
+
+#[test]
 fn a_transaction_and_a_script_replicate_as_one_group() {
     let (_redis, mut client, mut stream) = attached();
     expect(&mut client, &[("COUPON.OPEN c QUANTITY 5", "+OK"), ("COUPON.REQUEST c first", "QUEUED")]);

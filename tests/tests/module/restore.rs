@@ -52,6 +52,7 @@ fn what_was_lost_comes_back_in_order_and_nothing_is_issued_twice() {
             ("FLUSHALL", "+OK"),
             ("COUPON.OPEN c QUANTITY 6 WAITLIST 9 EPOCH 2", "+OK"),
             (&*resume(2, &ledger), "-BEHIND seq 0 chain 0: "),
+            ("COUPON.RESTORE c EPOCH 2", "+OK"),
             (&*restore(2, &ledger, 0, 3), "+OK"),
             // Shut until all of it is there.
             ("COUPON.REQUEST c new", "-TRYAGAIN"),
@@ -89,6 +90,7 @@ fn what_redis_granted_on_its_own_goes_back_to_the_queue() {
             ("COUPON.ISSUE c COUNT 1", ":1"),
             ("COUPON.STATUS c w", "GRANTED"),
             ("DEBUG RELOAD", "+OK"),
+            ("COUPON.RESTORE c EPOCH 2", "+OK"),
             (&*restore(2, &ledger, 2, 4), "+OK"),
             (&*resume(2, &ledger), "+OK"),
             ("COUPON.STATUS c w WITHRANK", "[WAITING :5 :0]"),
@@ -109,6 +111,7 @@ fn a_stream_that_outlived_its_hash_is_not_kept_beside_the_ledgers_grants() {
             ("COUPON.ISSUE c COUNT 1", ":1"),
             ("DEL c", ":1"),
             ("COUPON.OPEN c QUANTITY 6 WAITLIST 9 EPOCH 2", "+OK"),
+            ("COUPON.RESTORE c EPOCH 2", "+OK"),
             (&*restore(2, &ledger, 0, 4), "+OK"),
             (&*resume(2, &ledger), "+OK"),
         ],
@@ -126,6 +129,7 @@ fn a_replica_and_a_restart_hold_what_was_restored() {
         &mut client,
         &[
             ("COUPON.OPEN c QUANTITY 6 EPOCH 2", "+OK"),
+            ("COUPON.RESTORE c EPOCH 2", "+OK"),
             (&*restore(2, &ledger, 0, 2), "+OK"),
             (&*restore(2, &ledger, 2, 4), "+OK"),
             (&*resume(2, &ledger), "+OK"),
@@ -169,6 +173,42 @@ fn without_grants_the_gate_is_shut_and_the_rest_left() {
 }
 
 #[test]
+fn a_history_is_taken_only_by_a_coupon_that_is_shut_under_its_epoch() {
+    let (redis, mut client, ledger) = sale();
+    let refused = |epoch: u64| [(restore(epoch, &ledger, 2, 4), "-TRYAGAIN coupon is not shut under this epoch")];
+    // Open.
+    expect_without_effect(&redis, &refused(1));
+    expect_without_effect(&redis, &refused(2));
+    // Fenced by the token of another process, which knew the epoch.
+    expect(&mut client, &[("DEBUG RELOAD", "+OK")]);
+    expect_without_effect(&redis, &refused(1));
+    // Shut, but by somebody else.
+    expect(&mut client, &[("COUPON.RESTORE c EPOCH 2", "+OK")]);
+    expect_without_effect(&redis, &refused(3));
+    expect_without_effect(&redis, &[(restore(1, &ledger, 2, 4), "-STALEEPOCH ")]);
+    // Opened since.
+    expect(&mut client, &[(&*resume(2, &ledger), "+OK")]);
+    expect_without_effect(&redis, &refused(2));
+    // Without a field that could say so, as it is from birth.
+    expect(&mut client, &[("HDEL c fence", ":1")]);
+    expect_without_effect(&redis, &refused(2));
+    // An older state, from before the coupon was adopted: it is open, and grants.
+    expect(&mut client, &[("HMSET c epoch 0 fence 0", "+OK")]);
+    expect_without_effect(&redis, &refused(2));
+    expect(
+        &mut client,
+        &[
+            ("COUPON.RESTORE c EPOCH 2", "+OK"),
+            (&*restore(2, &ledger, 0, 2), "+OK"),
+            // Which leaves it shut.
+            (&*restore(2, &ledger, 2, 4), "+OK"),
+            (&*resume(2, &ledger), "+OK"),
+        ],
+    );
+    Stored::read(&mut client, "c").assert_promises();
+}
+
+#[test]
 fn a_coupon_without_a_companion_key_can_be_shut() {
     let (_redis, mut client, _) = sale();
     expect(
@@ -185,7 +225,7 @@ fn a_coupon_without_a_companion_key_can_be_shut() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let (redis, mut client, ledger) = sale();
-    expect(&mut client, &[("DEBUG RELOAD", "+OK"), ("SET s 1", "+OK")]);
+    expect(&mut client, &[("COUPON.RESTORE c EPOCH 2", "+OK"), ("SET s 1", "+OK")]);
     let newest = ledger[3].chain.0;
     let good = restore(2, &ledger, 2, 4);
     let broken = |from: &str, to: &str| good.replacen(from, to, 1);

@@ -7,7 +7,7 @@ use coupon_tests::deadline::eventually_true;
 use coupon_tests::ledger::{self, Row, await_coupon};
 use coupon_tests::postgres_server::Postgres;
 use coupon_tests::proxy::Proxy;
-use coupon_tests::reconciler::{Options, Reconciler};
+use coupon_tests::reconciler::{HeldCommand, Options, Reconciler};
 use coupon_tests::redis_server::{self, Redis};
 use coupon_tests::resp::{Client, expect};
 use std::fs;
@@ -324,4 +324,126 @@ fn a_restore_that_was_killed_in_the_middle_is_ended_by_the_next() {
     request(&mut client, "a", "more", 0..10);
     await_coupon(&postgres, "a", "seq", "2510");
     ledger::assert_whole(&postgres, "a");
+}
+
+/// A Redis that goes back, while it is being restored, to a state from before the coupon was adopted: it is open then, and
+/// grants.
+struct Adopted {
+    redis: Redis,
+    postgres: Postgres,
+    /// Its data when it had granted one unit, opened by hand.
+    by_hand: Vec<u8>,
+}
+
+impl Adopted {
+    /// With so many grants more since it was adopted, all of them rows. Then Redis loses all; no reconciler runs.
+    fn sold(more: u64) -> Self {
+        let (postgres, redis) = (
+            Postgres::start(),
+            redis_server::Options::shipped()
+                .line("appendonly no")
+                .line("save \"\"")
+                .module_args("stream-keep 1000000000")
+                .start(),
+        );
+        let mut client = redis.client();
+        expect(
+            &mut client,
+            &[
+                (format!("COUPON.OPEN {} QUANTITY 2000 MODE INSTANT", key("a")), "+OK"),
+                (format!("COUPON.REQUEST {} first", key("a")), "GRANTED"),
+                ("SAVE".into(), "+OK"),
+            ],
+        );
+        let by_hand = fs::read(redis.directory().join("dump.rdb")).expect("the RDB");
+        let mut reconciler = Reconciler::start(&redis, &postgres);
+        await_open(&mut client, "a");
+        request(&mut client, "a", "u", 0..more);
+        await_level(&redis, &postgres, "a", more + 1);
+        reconciler.kill();
+        expect(&mut client, &[("FLUSHALL", "+OK")]);
+        Self { redis, postgres, by_hand }
+    }
+
+    /// The data of then. Loaded by the same process, so that the reconciler's connection stays whole, as it does when
+    /// another of its tasks has renewed it.
+    fn put_back(&self) {
+        fs::write(self.redis.directory().join("dump.rdb"), &self.by_hand).expect("the RDB can be put back");
+        let epoch = format!("HGET {} epoch", key("a"));
+        expect(&mut self.redis.client(), &[("DEBUG RELOAD NOSAVE", "+OK"), (&*epoch, "0")]);
+    }
+
+    /// The data of then, and what is granted now that it is open.
+    fn goes_back(&self) -> Row {
+        self.put_back();
+        let mut client = self.redis.client();
+        expect(&mut client, &[(format!("COUPON.REQUEST {} between", key("a")), "GRANTED")]);
+        Stored::read(&mut client, &key("a")).grants.last().map(Row::from).expect("a grant")
+    }
+
+    /// It is restored by a reconciler that is held at a point when Redis goes back; what was granted then.
+    fn goes_back_at(&self, point: &str) -> Row {
+        let reconciler = Options::between(&self.redis, &self.postgres).pause_at(point).start();
+        reconciler.await_pause();
+        let between = self.goes_back();
+        let rows: u64 = self.postgres.value("select seq from coupon where id = 'a'").parse().expect("a number");
+        reconciler.go_on();
+        // As there are units left, the user gets one in any case, and for good.
+        await_coupon(&self.postgres, "a", "seq", &(rows + 1).to_string());
+        ledger::assert_whole(&self.postgres, "a");
+        between
+    }
+
+    fn assert_named(&self, grant: &Row) {
+        let named = "select seq, user_id, epoch, chain from coupon_orphan where coupon_id = 'a'";
+        assert_eq!(self.postgres.rows(named), [format!("2|between|0|{}", grant.chain)]);
+    }
+}
+
+#[test]
+fn what_is_granted_between_naming_and_restoring_is_named_too() {
+    let adopted = Adopted::sold(5);
+    let between = adopted.goes_back_at("after-naming");
+    adopted.assert_named(&between);
+}
+
+#[test]
+fn what_is_granted_between_two_batches_is_named_too() {
+    // More than one RESTORE call takes.
+    let adopted = Adopted::sold(1500);
+    // With a common part, so that it is tried from the start where a batch does not fit.
+    adopted.put_back();
+    let between = adopted.goes_back_at("after-restore-batch");
+    adopted.assert_named(&between);
+}
+
+#[test]
+fn what_is_granted_between_naming_and_restoring_is_kept_where_it_continues_the_ledger() {
+    let adopted = Adopted::sold(0);
+    let between = adopted.goes_back_at("after-naming");
+    let rows = ledger::rows(&adopted.postgres, "a");
+    assert_eq!(rows[1..], [between], "this very grant, and no later one to the same user");
+    assert_eq!(adopted.postgres.value("select count(*) from coupon_orphan"), "0");
+}
+
+#[test]
+fn what_is_granted_while_the_restore_command_works_is_named_too() {
+    let adopted = Adopted::sold(5);
+    for from_start in [&[][..], &["--from-start"]] {
+        let args = [&["restore", "a", "--yes"], from_start].concat();
+        let held = HeldCommand::start(&adopted.redis, &adopted.postgres, &args, "after-naming");
+        held.await_pause();
+        let between = adopted.goes_back();
+        let output = held.go_on();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains(" grants sent, 1 in coupon_orphan"), "{from_start:?}: {said}");
+        adopted.assert_named(&between);
+        let state = |user: &str| format!("COUPON.STATUS {} {user} WITHRANK", key("a"));
+        expect(
+            &mut adopted.redis.client(),
+            &[(state("u4"), "[PERSISTED :6 :0]"), (state("between"), "[WAITING :7 :0]"), ("FLUSHALL".into(), "+OK")],
+        );
+        adopted.postgres.run("delete from coupon_orphan");
+    }
 }
