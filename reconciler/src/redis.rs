@@ -261,7 +261,7 @@ impl Redis {
 
     /// The server's clock, in milliseconds.
     pub async fn now_ms(&self) -> RedisResult<u64> {
-        let (seconds, micros): (u64, u64) = self.call(&cmd("TIME")).await?;
+        let (seconds, micros): (u64, u64) = self.connection().await?.ask_one(&cmd("TIME")).await?;
         Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
     }
 
@@ -278,7 +278,7 @@ impl Redis {
 
     /// The version of the coupon module as the server counts it, none if it is not loaded.
     pub async fn module_version(&self) -> RedisResult<Option<u64>> {
-        let modules: Vec<HashMap<String, Value>> = self.call(cmd("MODULE").arg("LIST")).await?;
+        let modules: Vec<HashMap<String, Value>> = self.connection().await?.ask_one(cmd("MODULE").arg("LIST")).await?;
         for mut module in modules {
             let name = module.remove("name").map(from_redis_value::<String>).transpose()?;
             if name.as_deref() == Some(MODULE_NAME) {
@@ -290,14 +290,15 @@ impl Redis {
 
     /// A line of `INFO server` or of another section.
     pub async fn server_info(&self, section: &str, name: &str) -> RedisResult<Option<String>> {
-        let text: String = self.call(cmd("INFO").arg(section)).await?;
+        let text: String = self.connection().await?.ask_one(cmd("INFO").arg(section)).await?;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         Ok(line.map(|value| value.trim().to_owned()))
     }
 
     /// A configuration value.
     pub async fn config(&self, name: &str) -> RedisResult<Option<String>> {
-        let mut values: HashMap<String, String> = self.call(cmd("CONFIG").arg("GET").arg(name)).await?;
+        let mut values: HashMap<String, String> =
+            self.connection().await?.ask_one(cmd("CONFIG").arg("GET").arg(name)).await?;
         Ok(values.remove(name))
     }
 

@@ -7,7 +7,8 @@ use ::redis::cluster_async::ClusterConnection;
 use ::redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use ::redis::io::tcp::TcpSettings;
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, Value, cmd,
+    AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, RedisFuture,
+    RedisResult, Value, cmd, from_redis_value,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -120,6 +121,17 @@ impl Connection {
         matches!(self, Self::Cluster(_))
     }
 
+    /// Asks one server, in a cluster any primary, for what it says of itself; the client would ask all.
+    pub async fn ask_one<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+        match self {
+            Self::Server(connection) => command.query_async(connection).await,
+            Self::Cluster(connection) => {
+                let routing = RoutingInfo::SingleNode(SingleNodeRoutingInfo::RandomPrimary);
+                Ok(from_redis_value(connection.route_command(command.clone(), routing).await?)?)
+            }
+        }
+    }
+
     /// One step of a walk over all keys with `scan`, a SCAN that lacks its cursor: where it goes on, none at the end, and
     /// the keys.
     pub async fn scan(
@@ -139,7 +151,7 @@ impl Connection {
                 let Some((host, port)) = primaries.get(node).cloned() else { return Ok((None, Vec::new())) };
                 let routing = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host, port });
                 let reply = connection.route_command(scan(cursor), routing).await?;
-                let (next, keys): (u64, Vec<Vec<u8>>) = ::redis::from_redis_value(reply)?;
+                let (next, keys): (u64, Vec<Vec<u8>>) = from_redis_value(reply)?;
                 let next = match next {
                     0 if node + 1 == primaries.len() => None,
                     0 => Some(ScanCursor { node: node + 1, cursor: 0 }),
@@ -157,12 +169,12 @@ async fn primaries(connection: &mut ClusterConnection) -> RedisResult<Vec<(Strin
     let mut primaries = BTreeSet::new();
     for range in slots {
         let primary = range.into_iter().nth(2).ok_or_else(|| unexpected("CLUSTER SLOTS names no primary"))?;
-        let mut parts: Vec<Value> = ::redis::from_redis_value(primary)?;
+        let mut parts: Vec<Value> = from_redis_value(primary)?;
         parts.truncate(2);
         let (Some(port), Some(host)) = (parts.pop(), parts.pop()) else {
             return Err(unexpected("CLUSTER SLOTS names a primary without an address"));
         };
-        primaries.insert((::redis::from_redis_value(host)?, ::redis::from_redis_value(port)?));
+        primaries.insert((from_redis_value(host)?, from_redis_value(port)?));
     }
     Ok(primaries.into_iter().collect())
 }

@@ -45,16 +45,18 @@ fn request_all(client: &mut Follower, prefix: &str) {
     }
 }
 
-/// Until every user of this crowd is persisted, and the ledger holds as many rows of each coupon, without a gap.
-fn await_rows(client: &mut Follower, postgres: &Postgres, prefix: &str, users: usize) {
+/// Until every user of these crowds is persisted; then the ledger holds as many rows of each coupon, without a gap.
+fn await_rows(client: &mut Follower, postgres: &Postgres, crowds: &[&str]) {
     for coupon in 0..COUPONS {
-        for user in 0..USERS {
-            let call = format!("COUPON.STATUS {} {prefix}{user}", key(coupon));
+        for (crowd, user) in crowds.iter().flat_map(|crowd| (0..USERS).map(move |user| (crowd, user))) {
+            let call = format!("COUPON.STATUS {} {crowd}{user}", key(coupon));
             eventually_true("the grant is a row", || client.run(&call).to_string() == "PERSISTED");
         }
     }
+    let users = crowds.len() * USERS;
     let good = format!(
-        "select count(*) from (select coupon_id from user_coupon group by coupon_id having count(*) = {users} and max(seq) = {users} and min(seq) = 1) c"
+        "select count(*) from (select coupon_id from user_coupon group by coupon_id \
+         having count(*) = {users} and max(seq) = {users} and min(seq) = 1) whole"
     );
     assert_eq!(postgres.value(&good), COUPONS.to_string());
 }
@@ -77,7 +79,7 @@ fn coupons_on_all_nodes_are_published_issued_and_relayed() {
     let (cluster, postgres, _reconciler) = start();
     let mut client = cluster.client();
     request_all(&mut client, "u");
-    await_rows(&mut client, &postgres, "u", USERS);
+    await_rows(&mut client, &postgres, &["u"]);
     // One that was opened by hand, on whichever node, becomes a row too.
     for coupon in ["x", "y", "z"] {
         assert_eq!(client.run(&format!("COUPON.OPEN coupon:{{{coupon}}} QUANTITY 5")).to_string(), "+OK");
@@ -118,8 +120,7 @@ fn a_slot_that_moves_takes_its_coupon_along() {
     }
     // Shut where they are now, until they are compared with the ledger; then the sale goes on.
     request_all(&mut client, "b");
-    await_rows(&mut client, &postgres, "a", 2 * USERS);
-    await_rows(&mut client, &postgres, "b", 2 * USERS);
+    await_rows(&mut client, &postgres, &["a", "b"]);
     verify(&cluster, &postgres);
 }
 
@@ -128,11 +129,11 @@ fn a_primary_that_fails_is_followed_to_its_replica() {
     let (mut cluster, postgres, reconciler) = start();
     let mut client = cluster.client();
     request_all(&mut client, "a");
-    await_rows(&mut client, &postgres, "a", USERS);
+    await_rows(&mut client, &postgres, &["a"]);
     cluster.primaries[0].kill();
     let mut promoted = cluster.replicas[0].client();
     eventually_true("the replica has taken over", || promoted.run("ROLE").array()[0].text() == "master");
     request_all(&mut client, "b");
-    await_rows(&mut client, &postgres, "b", 2 * USERS);
+    await_rows(&mut client, &postgres, &["a", "b"]);
     assert!(!reconciler.log().contains("panicked"), "{}", reconciler.log());
 }
