@@ -104,9 +104,24 @@ fn move_slot(cluster: &Cluster, from: &Redis, to: &Redis, key: &str) {
             assert_ok(&mut source, &format!("MIGRATE 127.0.0.1 {} {} 0 5000", to.port, key.text()));
         }
     }
-    for node in [to, from].into_iter().chain(&cluster.primaries) {
-        assert_ok(&mut node.client(), &format!("CLUSTER SETSLOT {slot} NODE {}", id(to)));
-    }
+    let assign = |node: &Redis| assert_ok(&mut node.client(), &format!("CLUSTER SETSLOT {slot} NODE {}", id(to)));
+    assign(to);
+    assign(from);
+    // News of the owner before may still be under way between nodes; as with `redis-cli --cluster fix`, who believes it is
+    // told again, until all agree.
+    let moved = format!("-MOVED {slot} 127.0.0.1:{}", to.port);
+    eventually_true("all nodes agree on the slot's owner", || {
+        let wrong: Vec<&Redis> = cluster
+            .primaries
+            .iter()
+            .filter(|node| {
+                let reply = node.client().call(&["EXISTS", key]).to_string();
+                if node.port == to.port { reply != ":1" } else { reply != moved }
+            })
+            .collect();
+        wrong.iter().for_each(|node| assign(node));
+        wrong.is_empty()
+    });
 }
 
 #[test]
