@@ -34,6 +34,7 @@ mod reopen;
 mod restore;
 mod run;
 mod secret;
+mod settings;
 mod shards;
 mod side;
 mod signal;
@@ -41,11 +42,12 @@ mod status;
 mod verify;
 mod visit;
 
-use clap::Parser;
+use clap::CommandFactory;
 use cli::{Cli, Command};
 use exit::{Exit, Failure};
 use ledger::Ledger;
 use redis::Redis;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -53,7 +55,14 @@ use std::time::Duration;
 const LOOKING_CONNECTIONS_MAX: u32 = 1;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let settings = match settings::read(std::env::args_os().collect()) {
+        Ok(settings) => settings,
+        Err(refusal) => return refusal.show().into(),
+    };
+    if settings.cli.print_config {
+        return print(&settings.print()).into();
+    }
+    let cli = settings.cli;
     if let Err(error) = logging::begin(&cli.log, cli.log_format) {
         eprintln!("error: {error}");
         return Exit::Usage.into();
@@ -74,6 +83,17 @@ fn main() -> ExitCode {
             eprintln!("error: {}", failure.message);
             failure.exit.into()
         }
+    }
+}
+
+/// To stdout. Whoever reads may have read enough, as with `| head`.
+fn print(text: &str) -> Exit {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("error: nothing can be written: {error}");
+            Exit::Failed
+        }
+        _ => Exit::Ok,
     }
 }
 
@@ -109,6 +129,11 @@ async fn obey(command: Command) -> Result<Exit, Failure> {
             let ledger = open_ledger(command.database(), LOOKING_CONNECTIONS_MAX)?;
             dead_letters::obey(command, &ledger).await
         }
+        Command::Completions { shell } => {
+            let mut completions = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "coupon-reconciler", &mut completions);
+            Ok(print(&String::from_utf8_lossy(&completions)))
+        }
     }
 }
 
@@ -134,7 +159,7 @@ fn open_ledger(args: &cli::Database, connections_max: u32) -> Result<Ledger, Fai
     let Some(url) = &args.database_url else {
         return Err(Failure::new(
             Exit::Usage,
-            format!("PostgreSQL's address is missing; give --database-url or set DATABASE_URL: {HOW}"),
+            format!("PostgreSQL's address is missing; set --database-url, DATABASE_URL or DATABASE_URL_FILE: {HOW}"),
         ));
     };
     Ledger::new(url, connections_max).map_err(|error| {

@@ -17,6 +17,7 @@ mod replay;
 mod restore;
 mod sale;
 mod secrets;
+mod settings;
 mod subcommands;
 mod tampering;
 mod verify;
