@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs what is missing and nothing else: a C compiler, libclang, kill, redis-server, PostgreSQL. With all there it
-# asks no network and no password.
+# Installs what is missing and nothing else: a C compiler, libclang, kill, redis-server, PostgreSQL; with the word `tests`
+# also Chromium. With all there it asks no network and no password.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/say.sh
 . scripts/find.sh
+purpose=${1:-}
 
 # Rust is the one thing a newcomer brings along: a distribution's own is too old for the crates used here.
 command -v cargo >/dev/null || fail "Rust is not installed (no cargo found)" \
@@ -16,6 +17,7 @@ list_missing() {
   find_kill || echo kill
   find_redis || echo redis
   find_postgres >/dev/null || echo postgres
+  [ "$purpose" != tests ] || find_chromium || echo chromium
 }
 
 packages_for() {
@@ -27,9 +29,11 @@ packages_for() {
       apt-kill) printf 'procps ' ;;
       apt-redis) printf 'redis-server redis-tools ' ;;
       apt-postgres) printf 'postgresql postgresql-client ' ;;
+      apt-chromium) printf 'chromium ' ;;
       brew-compiler | brew-libclang) printf 'llvm ' ;;
       brew-redis) printf 'redis ' ;;
       brew-postgres) printf 'postgresql@17 ' ;;
+      brew-chromium) printf 'google-chrome ' ;;
     esac
   done
 }
@@ -81,7 +85,7 @@ elif command -v brew >/dev/null; then
   manager=brew
 else
   fail "missing: ${missing//$'\n'/, }" \
-    "neither apt-get nor brew is here; install a C compiler, libclang with its headers, procps, redis >= $REDIS_MAJOR_MIN.0 and a PostgreSQL server >= $POSTGRES_MAJOR_MIN by hand"
+    "neither apt-get nor brew is here; install a C compiler, libclang with its headers, procps, redis >= $REDIS_MAJOR_MIN.0 and a PostgreSQL server >= $POSTGRES_MAJOR_MIN by hand, and Chromium for the tests"
 fi
 packages=$(printf '%s\n' "$missing" | packages_for "$manager")
 say "Installing by $manager: $packages"
@@ -93,4 +97,4 @@ esac
 
 missing=$(list_missing)
 [ -z "$missing" ] || fail "still missing after the installation, or too old: ${missing//$'\n'/, }" \
-  "needed are redis >= $REDIS_MAJOR_MIN.0, a PostgreSQL server >= $POSTGRES_MAJOR_MIN, a C compiler and libclang; this system's packages do not offer them, install them by hand"
+  "needed are redis >= $REDIS_MAJOR_MIN.0, a PostgreSQL server >= $POSTGRES_MAJOR_MIN, a C compiler and libclang, and Chromium for the tests; this system's packages do not offer them, install them by hand"

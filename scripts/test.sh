@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/say.sh
+scripts/install.sh tests
 scripts/build.sh
 . scripts/find.sh
 

@@ -65,6 +65,9 @@ Exit codes:
   130  ended at once by a second SIGINT
   143  ended at once by a second SIGTERM";
 
+/// On loopback: whoever wants the page to be seen from elsewhere says so.
+const DEFAULT_LISTEN: &str = "127.0.0.1:9187";
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "coupon-reconciler", version, about = ABOUT, long_about = LONG_ABOUT, after_long_help = AFTER_LONG_HELP)]
@@ -209,7 +212,7 @@ pub struct Run {
     /// Where the page, /status, /metrics, /readyz and /livez are served
     ///
     /// They are read-only, and anybody who can connect may read them: keep them on loopback or in the cluster.
-    #[arg(long, env = "LISTEN", default_value = "127.0.0.1:9187", value_name = "ADDRESS", value_parser = listen_address)]
+    #[arg(long, env = "LISTEN", default_value = DEFAULT_LISTEN, value_name = "ADDRESS", value_parser = listen_address)]
     pub listen: SocketAddr,
 
     /// The name of this process among several; by default the host, the process's number and chance
@@ -266,9 +269,26 @@ pub struct Status {
     #[command(flatten)]
     pub database: Database,
 
-    /// One JSON array instead of a table
+    /// Where a running daemon is asked for what it alone knows: drift, and what has stopped
+    ///
+    /// Without an answer these are shown as unknown; all else is read from Redis and PostgreSQL.
+    #[arg(long, env = "LISTEN", default_value = DEFAULT_LISTEN, value_name = "ADDRESS", value_parser = listen_address)]
+    pub listen: SocketAddr,
+
+    /// One JSON array instead of a table; with --watch one on each line
     #[arg(long)]
     pub json: bool,
+
+    /// Look again and again, every 2 seconds or so many, until Ctrl-C; with the rates between two looks
+    ///
+    /// On a terminal the table is drawn over the one before, cut to the screen. Elsewhere the tables follow each other.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = seconds)]
+    pub watch: Option<Duration>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "a number from 0.1 to 3600 is allowed".to_owned())
 }
 
 /// `verify`.

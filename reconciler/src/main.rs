@@ -114,7 +114,7 @@ async fn obey(command: Command) -> Result<Exit, Failure> {
         }
         Command::Status(args) => {
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
-            status::show(&open_redis(&args.redis)?, &ledger, &args.redis.key, args.json).await
+            status::obey(&args, &open_redis(&args.redis)?, &ledger).await
         }
         Command::Verify(args) => {
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;

@@ -35,12 +35,10 @@ impl Series {
         if went_back {
             *self = Self { newest: to, ..Self::default() };
         }
-        let passed = to.saturating_sub(self.newest).min(STEPS as u64);
-        for step in to.saturating_sub(passed) + 1..=to {
-            if passed > 0 {
-                self.grants[place(step)] = 0;
-                self.rows[place(step)] = 0;
-            }
+        let first = (self.newest + 1).max((to + 1).saturating_sub(STEPS as u64));
+        for step in first..=to {
+            self.grants[place(step)] = 0;
+            self.rows[place(step)] = 0;
         }
         self.newest = self.newest.max(to);
     }
@@ -103,6 +101,20 @@ struct Counts {
     coupons: HashMap<String, Series>,
 }
 
+impl Counts {
+    /// Goes on to a step, and forgets the coupons that nothing is left of.
+    fn advance(&mut self, step: u64) {
+        if step == self.all.newest {
+            return;
+        }
+        self.all.advance(step);
+        self.coupons.retain(|_, series| {
+            series.advance(step);
+            !series.is_empty()
+        });
+    }
+}
+
 /// What is counted of the last minutes.
 #[derive(Debug, Default)]
 pub struct Rates {
@@ -127,22 +139,13 @@ impl Rates {
     }
 
     fn count_at(&self, now_ms: u64, id: &str, granted_at_ms: impl Iterator<Item = u64>, rows: u64) {
-        let step = now_ms / STEP_MS;
         let mut counts = self.lock();
+        counts.advance(now_ms / STEP_MS);
         let Counts { all, coupons } = &mut *counts;
-        if step != all.newest {
-            // Once per step at most, so that forgetting costs as little as counting.
-            coupons.retain(|_, series| {
-                series.advance(step);
-                !series.is_empty()
-            });
-        }
-        all.advance(step);
         if !coupons.contains_key(id) {
-            coupons.insert(id.to_owned(), Series { newest: step, ..Series::default() });
+            coupons.insert(id.to_owned(), Series { newest: all.newest, ..Series::default() });
         }
         let Some(series) = coupons.get_mut(id) else { return };
-        series.advance(step);
         for at in granted_at_ms {
             series.add_grant(at / STEP_MS);
             all.add_grant(at / STEP_MS);
@@ -157,15 +160,10 @@ impl Rates {
     }
 
     fn show_at(&self, now_ms: u64) -> (Recent, HashMap<String, Recent>) {
-        let step = now_ms / STEP_MS;
         let mut counts = self.lock();
-        let Counts { all, coupons } = &mut *counts;
-        all.advance(step);
-        let coupons = coupons.iter_mut().filter_map(|(id, series)| {
-            series.advance(step);
-            (!series.is_empty()).then(|| (id.clone(), series.show(now_ms)))
-        });
-        (all.show(now_ms), coupons.collect())
+        counts.advance(now_ms / STEP_MS);
+        let coupons = counts.coupons.iter().map(|(id, series)| (id.clone(), series.show(now_ms)));
+        (counts.all.show(now_ms), coupons.collect())
     }
 }
 

@@ -67,8 +67,7 @@ impl Browser {
     /// If it is not installed, or does not start.
     #[must_use]
     pub fn start() -> Self {
-        let chromium = ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(artifact::on_path);
-        let chromium = chromium.expect("Chromium is missing: run `apt-get install chromium`");
+        let chromium = artifact::chromium();
         let directory = tempfile::Builder::new().prefix("coupon-browser-").tempdir().expect("temporary directory");
         let pipe = |name: &str| -> PathBuf {
             let path = directory.path().join(name);

@@ -20,6 +20,7 @@ mod restore;
 mod sale;
 mod secrets;
 mod settings;
+mod status_watch;
 mod subcommands;
 mod tampering;
 mod verify;
