@@ -24,6 +24,8 @@ mod lag;
 mod lease;
 mod ledger;
 mod logging;
+#[cfg(test)]
+mod manual;
 mod metrics;
 mod overview;
 mod page;
