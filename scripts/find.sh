@@ -23,6 +23,17 @@ find_pip() {
   python3 -m pip --version >/dev/null 2>&1
 }
 
+# The page is tested in a real browser.
+find_chromium() {
+  local name
+  for name in chromium chromium-browser google-chrome; do
+    if type -P "$name" >/dev/null; then
+      return 0
+    fi
+  done
+  [ -x '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome' ]
+}
+
 # bindgen reads Redis's header through libclang, which needs its own stddef.h beside it.
 find_libclang() {
   if [ -n "${LIBCLANG_PATH:-}" ]; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing and nothing else: a C compiler, libclang, kill, redis-server, PostgreSQL, and of the tools for
-# tests those that are named as arguments (pip, valgrind). With all there it asks no network and no password.
+# tests those that are named as arguments (pip, valgrind, chromium). With all there it asks no network and no password.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/say.sh
@@ -23,6 +23,7 @@ list_missing() {
   find_postgres >/dev/null || echo postgres
   if wants pip; then find_pip || echo pip; fi
   if wants valgrind; then command -v valgrind >/dev/null || echo valgrind; fi
+  if wants chromium; then find_chromium || echo chromium; fi
 }
 
 packages_for() {
@@ -36,10 +37,12 @@ packages_for() {
       apt-postgres) printf 'postgresql postgresql-client ' ;;
       apt-pip) printf 'python3-pip ' ;;
       apt-valgrind) printf 'valgrind ' ;;
+      apt-chromium) printf 'chromium ' ;;
       brew-compiler | brew-libclang) printf 'llvm ' ;;
       brew-redis) printf 'redis ' ;;
       brew-postgres) printf 'postgresql@17 ' ;;
       brew-pip) printf 'python ' ;;
+      brew-chromium) printf 'google-chrome ' ;;
     esac
   done
 }
@@ -91,7 +94,7 @@ elif command -v brew >/dev/null; then
   manager=brew
 else
   fail "missing: ${missing//$'\n'/, }" \
-    "neither apt-get nor brew is here; install a C compiler, libclang with its headers, procps, redis >= $REDIS_MAJOR_MIN.0 and a PostgreSQL server >= $POSTGRES_MAJOR_MIN by hand"
+    "neither apt-get nor brew is here; install a C compiler, libclang with its headers, procps, redis >= $REDIS_MAJOR_MIN.0 and a PostgreSQL server >= $POSTGRES_MAJOR_MIN by hand, and Chromium for the tests"
 fi
 packages=$(printf '%s\n' "$missing" | packages_for "$manager")
 say "Installing by $manager: $packages"
@@ -103,4 +106,4 @@ esac
 
 missing=$(list_missing)
 [ -z "$missing" ] || fail "still missing after the installation, or too old: ${missing//$'\n'/, }" \
-  "needed are redis >= $REDIS_MAJOR_MIN.0, a PostgreSQL server >= $POSTGRES_MAJOR_MIN, a C compiler and libclang; this system's packages do not offer them, install them by hand"
+  "needed are redis >= $REDIS_MAJOR_MIN.0, a PostgreSQL server >= $POSTGRES_MAJOR_MIN, a C compiler and libclang, and Chromium for the tests; this system's packages do not offer them, install them by hand"

@@ -61,7 +61,7 @@ cat <<END
 
   Redis        $redis_url
   PostgreSQL   $postgres_url
-  Reconciler   http://$listen/readyz  http://$listen/metrics
+  Reconciler   http://$listen/  (live page)  http://$listen/metrics  http://$listen/readyz
   Data         $places
 
 END

@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/say.sh
+scripts/install.sh pip valgrind chromium
 scripts/build.sh
 . scripts/find.sh
 

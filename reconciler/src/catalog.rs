@@ -329,6 +329,12 @@ impl Catalog {
         lagging.take(max).map(|(id, entry)| Lagging { id: Arc::clone(id), line: entry.memory.line }).collect()
     }
 
+    /// What is remembered of these coupons, in their order.
+    pub fn remembered<'i>(&self, ids: impl Iterator<Item = &'i str>) -> Vec<Memory> {
+        let inner = self.lock();
+        ids.map(|id| inner.coupons.get(id).map(|entry| entry.memory.clone()).unwrap_or_default()).collect()
+    }
+
     /// How many coupons there are.
     pub fn totals(&self) -> Totals {
         let inner = self.lock();

@@ -1,11 +1,17 @@
-//! The command line. Flags count more than the environment, the environment more than the defaults.
+//! The command line. An option with an environment variable is a setting: it may stand in the settings file too, under the
+//! flag's name. Which of them counts is decided in [`crate::settings`].
 
 use crate::interval;
-use crate::logging::LogFormat;
-use clap::{Args, Parser, Subcommand};
+use crate::logging::{self, LogFormat};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand};
 use coupon_core::key::KeyPattern;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
+
+/// Rows in one batch: fewer than one write nothing, and more only make a failure dearer.
+const BATCH_ROWS: std::ops::RangeInclusive<u32> = 1..=50_000;
 
 const ABOUT: &str = "Makes every grant of the coupon module durable in PostgreSQL";
 
@@ -23,17 +29,33 @@ Examples:
   coupon-reconciler migrate --database-url postgres://app@localhost/shop
   coupon-reconciler check   --database-url postgres://app@localhost/shop
   coupon-reconciler run     --database-url postgres://app@localhost/shop --issue-interval 500ms
-  coupon-reconciler status  --database-url postgres://app@localhost/shop --json
+  coupon-reconciler run     --config /etc/coupon-reconciler.toml
+  coupon-reconciler status  --database-url postgres://app@localhost/shop --watch
   coupon-reconciler restore --database-url postgres://app@localhost/shop 42
+  coupon-reconciler completions bash > /etc/bash_completion.d/coupon-reconciler
 
   An application puts a coupon on offer with one row:
     insert into coupon (id, name, quantity, status) values ('42', 'Summer', 1000, 'AVAILABLE');
   or an operator by hand:
     redis-cli COUPON.OPEN 'coupon:{42}' QUANTITY 1000
 
+Settings:
+  A flag counts more than its environment variable, that more than the settings file, and that more than the default.
+  The file is TOML; a setting's name in it is its flag's without the dashes:
+    database-url-file = \"/run/secrets/database-url\"
+    issue-interval = \"500ms\"
+    batch-max = 10000
+  `coupon-reconciler --print-config` prints all settings of `run` as such a file, with the origin of each, and without
+  passwords. `coupon-reconciler run --help` is the manual of the settings.
+
 Environment:
-  REDIS_URL, DATABASE_URL, COUPON_KEY, LISTEN, INSTANCE, LOG   as the flags of the same meaning
-  PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE     what the database URL leaves out
+  COUPON_CONFIG                                    the settings file, as --config
+  REDIS_URL, REDIS_URL_FILE                        Redis, or the file that holds its URL
+  DATABASE_URL, DATABASE_URL_FILE                  PostgreSQL, or the file that holds its URL
+  COUPON_KEY                                       as --key
+  LISTEN, INSTANCE, LOG, LOG_FORMAT, BATCH_MAX, ISSUE_INTERVAL, FULL_PASS_INTERVAL, AUDIT_INTERVAL, NO_MIGRATE
+                                                   as the flags of the same name
+  PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE   what the database URL leaves out
 
 Exit codes:
   0    done, or stopped in order by SIGTERM or SIGINT
@@ -42,6 +64,9 @@ Exit codes:
   3    Redis or PostgreSQL could not be reached
   130  ended at once by a second SIGINT
   143  ended at once by a second SIGTERM";
+
+/// On loopback: whoever wants the page to be seen from elsewhere says so.
+const DEFAULT_LISTEN: &str = "127.0.0.1:9187";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -52,12 +77,33 @@ pub struct Cli {
     pub command: Command,
 
     /// What to log: error, warn, info, debug, or a filter such as info,coupon_reconciler=debug
-    #[arg(long, env = "LOG", default_value = "info,sqlx=error", value_name = "FILTER", global = true)]
+    ///
+    /// Lines go to stderr. They name coupons, never users or passwords.
+    #[arg(
+        long,
+        env = "LOG",
+        default_value = "info,sqlx=error,redis=error",
+        value_name = "FILTER",
+        value_parser = logging::parse_filter,
+        global = true
+    )]
     pub log: String,
 
     /// How log lines look
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT", global = true)]
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT", global = true)]
     pub log_format: LogFormat,
+
+    /// A TOML file with settings
+    ///
+    /// Flags and environment variables count more than what it says. A name in it that is no setting is an error.
+    #[arg(long, env = "COUPON_CONFIG", value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+
+    /// Print the settings in effect as a settings file, each with its origin, and end
+    ///
+    /// Passwords are not shown. Without a command, the settings of `run`.
+    #[arg(long, global = true)]
+    pub print_config: bool,
 }
 
 /// The subcommands.
@@ -80,20 +126,36 @@ pub enum Command {
     /// Grants that PostgreSQL refused as rows: list, show, retry, discard
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Print a shell's completions of this command line
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Where PostgreSQL is.
 #[derive(Debug, Args)]
 pub struct Database {
     /// PostgreSQL, as postgres://user:password@host:port/database
+    ///
+    /// What it leaves out is taken from PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE. A command line can be read by
+    /// every user of the machine: give a password by the environment or in a file.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
+
+    /// A file that holds the URL of PostgreSQL, in the place of --database-url
+    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
+    pub database_url_file: Option<PathBuf>,
 }
 
 /// Where Redis is, and what the coupons are called there.
 #[derive(Debug, Args)]
 pub struct Redis {
     /// Redis, as redis://user:password@host:port
+    ///
+    /// Of a cluster some of its nodes are named, as redis-cluster://user:password@host:port,host:port; a single server has
+    /// to be the primary. A command line can be read by every user of the machine: give a password by the environment or
+    /// in a file.
     #[arg(
         long,
         env = "REDIS_URL",
@@ -103,7 +165,13 @@ pub struct Redis {
     )]
     pub redis_url: String,
 
+    /// A file that holds the URL of Redis, in the place of --redis-url
+    #[arg(long, env = "REDIS_URL_FILE", value_name = "FILE")]
+    pub redis_url_file: Option<PathBuf>,
+
     /// A coupon's key in Redis; ID stands for the coupon's id
+    ///
+    /// The braces keep a coupon's three keys in one slot of a cluster. Change it only while no coupon is on offer.
     #[arg(long, env = "COUPON_KEY", default_value = KeyPattern::DEFAULT, value_name = "PATTERN", value_parser = KeyPattern::parse)]
     pub key: KeyPattern,
 }
@@ -118,33 +186,69 @@ pub struct Run {
     pub database: Database,
 
     /// How often waiting users are granted what is left, as 500ms, 1s or 2m
-    #[arg(long, default_value = "1s", value_name = "DURATION", value_parser = interval::parse)]
+    ///
+    /// For coupons of mode QUEUE; those of mode INSTANT are granted in the request itself.
+    #[arg(long, env = "ISSUE_INTERVAL", default_value = "1s", value_name = "DURATION", value_parser = interval::parse)]
     pub issue_interval: Duration,
 
     /// How often everything is compared, to find what no message told of
-    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = interval::parse)]
+    ///
+    /// Changes are heard of at once by messages of both servers; this is for those that were lost.
+    #[arg(long, env = "FULL_PASS_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = interval::parse)]
     pub full_pass_interval: Duration,
 
-    /// How long the audit rests between two rounds over all coupons, in which it compares every grant of both sides and
-    /// puts right what is proved; 0 turns it off
-    #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = interval::parse_or_off)]
+    /// How long the audit rests between two rounds over all coupons; 0 turns it off
+    ///
+    /// In a round it compares every grant of both sides, at a pace that takes 2 % of its time, and puts right what is
+    /// proved.
+    #[arg(long, env = "AUDIT_INTERVAL", default_value = "60s", value_name = "DURATION", value_parser = interval::parse_or_off)]
     pub audit_interval: Duration,
 
     /// Rows written in one batch, 1 to 50000
-    #[arg(long, default_value_t = 5000, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    ///
+    /// A larger batch makes more rows per second; each of them arrives a little later.
+    #[arg(long, env = "BATCH_MAX", default_value_t = 5000, value_name = "ROWS", value_parser = batch_rows)]
     pub batch_max: u32,
 
-    /// Where /livez, /readyz and /metrics are served
-    #[arg(long, env = "LISTEN", default_value = "127.0.0.1:9187", value_name = "ADDRESS")]
+    /// Where the page, /status, /metrics, /readyz and /livez are served
+    ///
+    /// They are read-only, and anybody who can connect may read them: keep them on loopback or in the cluster.
+    #[arg(long, env = "LISTEN", default_value = DEFAULT_LISTEN, value_name = "ADDRESS", value_parser = listen_address)]
     pub listen: SocketAddr,
 
     /// The name of this process among several; by default the host, the process's number and chance
-    #[arg(long, env = "INSTANCE", value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, env = "INSTANCE", value_name = "NAME", value_parser = instance_name)]
     pub instance: Option<String>,
 
     /// Leave the schema as it is, for a role that may not change it; `migrate` is run by another then
-    #[arg(long)]
+    #[arg(
+        long,
+        env = "NO_MIGRATE",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        value_name = "BOOLEAN",
+        value_parser = BoolishValueParser::new()
+    )]
     pub no_migrate: bool,
+}
+
+fn batch_rows(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|rows| BATCH_ROWS.contains(rows))
+        .ok_or_else(|| format!("a whole number from {} to {} is allowed", BATCH_ROWS.start(), BATCH_ROWS.end()))
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an IP address and a port, as 127.0.0.1:9187, 0.0.0.0:9187 or [::1]:9187".to_owned())
+}
+
+fn instance_name(text: &str) -> Result<String, String> {
+    // The limit of table coupon_instance.
+    if (1..=255).contains(&text.len()) { Ok(text.to_owned()) } else { Err("1 to 255 bytes are allowed".to_owned()) }
 }
 
 /// `check`.
@@ -166,9 +270,26 @@ pub struct Status {
     #[command(flatten)]
     pub database: Database,
 
-    /// One JSON array instead of a table
+    /// Where a running daemon is asked for what it alone knows: drift, and what has stopped
+    ///
+    /// Without an answer these are shown as unknown; all else is read from Redis and PostgreSQL.
+    #[arg(long, env = "LISTEN", default_value = DEFAULT_LISTEN, value_name = "ADDRESS", value_parser = listen_address)]
+    pub listen: SocketAddr,
+
+    /// One JSON array instead of a table; with --watch one on each line
     #[arg(long)]
     pub json: bool,
+
+    /// Look again and again, every 2 seconds or so many, until Ctrl-C; with the rates between two looks
+    ///
+    /// On a terminal the table is drawn over the one before, cut to the screen. Elsewhere the tables follow each other.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = seconds)]
+    pub watch: Option<Duration>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "a number from 0.1 to 3600 is allowed".to_owned())
 }
 
 /// `verify`.
@@ -303,8 +424,32 @@ mod tests {
     }
 
     #[test]
+    fn the_help_names_every_exit_code_and_every_setting() {
+        for exit in crate::exit::Exit::ALL {
+            let code = format!("\n  {:<4} ", exit as u8);
+            assert!(AFTER_LONG_HELP.contains(&code), "{exit:?}");
+        }
+        let Some(run) = Cli::command().find_subcommand("run").cloned() else { unreachable!("run is a command") };
+        for variable in run.get_arguments().chain(Cli::command().get_arguments()).filter_map(clap::Arg::get_env) {
+            let variable = variable.to_string_lossy();
+            let mut words = AFTER_LONG_HELP.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+            assert!(words.any(|word| word == variable), "{variable}");
+        }
+    }
+
+    #[test]
     fn settings_out_of_range_are_refused() {
-        for bad in ["--batch-max 0", "--batch-max 50001", "--issue-interval 0s", "--key coupon", "--listen here"] {
+        for bad in [
+            "--batch-max many",
+            "--instance ",
+            "--log info,,=",
+            "--no-migrate=perhaps",
+            "--batch-max 0",
+            "--batch-max 50001",
+            "--issue-interval 0s",
+            "--key coupon",
+            "--listen here",
+        ] {
             let args = ["coupon-reconciler", "run"].into_iter().chain(bad.split(' '));
             assert!(Cli::try_parse_from(args).is_err(), "{bad}");
         }

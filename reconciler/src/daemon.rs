@@ -13,9 +13,11 @@
 //! Beside it the audit compares both sides grant by grant, and owes nobody anything.
 
 use crate::catalog::{Catalog, Reason};
+use crate::clock::Clock;
 use crate::error::Error;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::overview::Sight;
 use crate::pass::PassRequest;
 use crate::policy::{self, Remedy, Side};
 use crate::redis::Redis;
@@ -23,8 +25,8 @@ use crate::shards::Shards;
 use crate::side::{Away, Sides};
 use coupon_core::key::KeyPattern;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -77,8 +79,12 @@ pub struct Daemon {
     pub instance: String,
     /// Cancelled when it has to end.
     pub stop: CancellationToken,
-    /// Redis's clock less the local one.
-    pub clock_offset_ms: AtomicI64,
+    /// Redis's clock.
+    pub clock: Arc<Clock>,
+    /// Since when it is there.
+    pub since: Instant,
+    /// What was seen last of both sides, for who asks.
+    pub sight: Mutex<Option<Sight>>,
     /// Whether the schema is migrated when PostgreSQL is met.
     pub migrates: bool,
     /// Rows in one batch.
@@ -88,18 +94,21 @@ pub struct Daemon {
 impl Daemon {
     /// A daemon that does not run yet.
     pub fn new(redis: Redis, ledger: Ledger, settings: &Settings, stop: CancellationToken) -> Arc<Self> {
+        let clock = Arc::<Clock>::default();
         Arc::new(Self {
             redis,
             ledger,
             sides: Sides::unknown(),
             catalog: Arc::default(),
-            metrics: Metrics::default(),
+            metrics: Metrics::new(Arc::clone(&clock)),
             keys: settings.keys.clone(),
             pass: PassRequest::default(),
             shards: Shards::default(),
             instance: settings.instance.clone(),
             stop,
-            clock_offset_ms: AtomicI64::new(0),
+            clock,
+            since: Instant::now(),
+            sight: Mutex::default(),
             migrates: settings.migrates,
             batch_max: settings.batch_max,
         })
@@ -149,12 +158,6 @@ impl Daemon {
         self.keys.id(str::from_utf8(key).ok()?).filter(|id| !id.contains('\0'))
     }
 
-    /// The time by Redis's clock, by which windows open and end.
-    pub fn server_now_ms(&self) -> u64 {
-        let now = local_now_ms().saturating_add(self.clock_offset_ms.load(Ordering::Relaxed));
-        u64::try_from(now).unwrap_or(0)
-    }
-
     /// Notes it where an error says that a side is away.
     pub async fn doubt(&self, error: &Error) {
         match policy::remedy(error) {
@@ -170,10 +173,4 @@ impl Daemon {
             Remedy::Isolate | Remedy::RaiseQuantity => tracing::error!("{error}"),
         }
     }
-}
-
-/// The local clock.
-pub fn local_now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

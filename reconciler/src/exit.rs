@@ -20,6 +20,13 @@ pub enum Exit {
     Terminated = 143,
 }
 
+#[cfg(test)]
+impl Exit {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Ok, Self::Failed, Self::Usage, Self::Unreachable, Self::Interrupted, Self::Terminated];
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

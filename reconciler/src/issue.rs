@@ -18,7 +18,7 @@ impl Daemon {
         loop {
             beat.tick().await;
             self.sides.redis.present().await;
-            let due = self.catalog.take_due(self.server_now_ms());
+            let due = self.catalog.take_due(self.clock.now_ms());
             stream::iter(due).for_each_concurrent(COUPONS_AT_ONCE, |due| self.issue(due)).await;
         }
     }

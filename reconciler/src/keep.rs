@@ -6,7 +6,6 @@ use crate::error::Error;
 use crate::policy::{self, Remedy};
 use crate::redis;
 use crate::side::Away;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Between two looks at a side that is there. A promoted replica is noticed within it, even without any traffic.
@@ -57,14 +56,14 @@ impl Daemon {
                 Away::because(error)
             });
         }
-        self.set_clock(self.redis.now_ms().await.map_err(Away::because)?);
+        self.clock.set(self.redis.now_ms().await.map_err(Away::because)?);
         Ok(())
     }
 
     /// Whether it still answers, and is still the process that was met: a restart, a promotion or a loaded backup
     /// shuts the gate of every coupon, also of the one that is looked at.
     async fn beat_redis(&self) -> Result<(), Away> {
-        self.set_clock(self.redis.now_ms().await.map_err(Away::because)?);
+        self.clock.set(self.redis.now_ms().await.map_err(Away::because)?);
         if let Some(id) = self.catalog.sample() {
             match self.redis.info(&self.keys.key(&id)).await.map_err(Error::Redis) {
                 Ok(Some(info)) if !info.fenced => {}
@@ -120,10 +119,5 @@ impl Daemon {
             }
         }
         self.ledger.schema().await.map_err(Away::because)?.advice().map_or(Ok(()), |advice| Err(Away::Unfit(advice)))
-    }
-
-    fn set_clock(&self, server_ms: u64) {
-        let offset = i64::try_from(server_ms).unwrap_or(i64::MAX).saturating_sub(crate::daemon::local_now_ms());
-        self.clock_offset_ms.store(offset, Ordering::Relaxed);
     }
 }

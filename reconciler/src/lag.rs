@@ -3,6 +3,9 @@
 use crate::catalog::Lagging;
 use crate::daemon::Daemon;
 use crate::metrics::Gauges;
+use crate::redis::Info;
+use crate::relay::Line;
+use coupon_core::coupon::Seq;
 use futures_util::future::join_all;
 use std::time::Duration;
 
@@ -14,10 +17,18 @@ const MEASURE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A coupon's lag.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Lag {
-    entries: u64,
+pub struct Lag {
+    /// Grants that are not in the ledger.
+    pub entries: u64,
     /// When the oldest of them was granted.
     oldest_ms: Option<u64>,
+}
+
+impl Lag {
+    /// Age of the oldest grant that is not in the ledger.
+    pub fn age(&self, now_ms: u64) -> Duration {
+        self.oldest_ms.map_or(Duration::ZERO, |oldest| Duration::from_millis(now_ms.saturating_sub(oldest)))
+    }
 }
 
 impl Daemon {
@@ -37,10 +48,9 @@ impl Daemon {
             let measure = join_all(lagging.iter().map(|coupon| self.lag(coupon)));
             let lags = tokio::time::timeout(MEASURE_TIMEOUT, measure).await.unwrap_or_default();
             gauges.lag_entries = lags.iter().map(|lag| lag.entries).sum();
-            if let Some(oldest) = lags.iter().filter_map(|lag| lag.oldest_ms).min() {
-                let age = Duration::from_millis(self.server_now_ms().saturating_sub(oldest));
-                gauges.oldest_unpersisted_seconds = age.as_secs_f64();
-            }
+            let now_ms = self.clock.now_ms();
+            let oldest = lags.iter().map(|lag| lag.age(now_ms)).max().unwrap_or_default();
+            gauges.oldest_unpersisted_seconds = oldest.as_secs_f64();
         }
         gauges
     }
@@ -48,14 +58,19 @@ impl Daemon {
     async fn lag(&self, coupon: &Lagging) -> Lag {
         let key = self.keys.key(&coupon.id);
         let Ok(Some(info)) = self.redis.info(&key).await else { return Lag::default() };
-        let ledger = coupon.line.map_or(info.persisted, |line| line.progress.position.seq.max(info.persisted));
+        self.lag_behind(&key, &info, coupon.line, Seq(0)).await
+    }
+
+    /// How far the ledger is behind a coupon's state in Redis; it is known to have come to `ledger`, and maybe further.
+    pub async fn lag_behind(&self, key: &str, info: &Info, line: Option<Line>, ledger: Seq) -> Lag {
+        let ledger = line.map_or(ledger, |line| line.progress.position.seq.max(ledger)).max(info.persisted);
         let entries = info.granted.0.saturating_sub(ledger.0);
         if entries == 0 {
             return Lag::default();
         }
         // Entries are trimmed up to what is persisted, which itself stays: two are enough to see the next.
-        let after = coupon.line.map(|line| line.progress.entry).unwrap_or_default();
-        let grants = self.redis.read(&key, after, 2).await.unwrap_or_default();
+        let after = line.map(|line| line.progress.entry).unwrap_or_default();
+        let grants = self.redis.read(key, after, 2).await.unwrap_or_default();
         let oldest = grants.iter().find(|grant| grant.id.seq > ledger);
         Lag { entries, oldest_ms: oldest.map(|grant| grant.granted_at_ms) }
     }

@@ -87,6 +87,11 @@ impl Ledger {
         Ok(Self { pool, options })
     }
 
+    /// Whether an address can be read.
+    pub fn check_url(url: &str) -> Result<(), sqlx::Error> {
+        PgConnectOptions::from_str(url).map(drop)
+    }
+
     /// Whether the server answers, on a connection of its own: those of the pool may date from before.
     pub async fn ping(&self) -> Result<(), sqlx::Error> {
         let ping = async {

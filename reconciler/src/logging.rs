@@ -16,6 +16,16 @@ pub enum LogFormat {
     Json,
 }
 
+/// A filter as it is written, if it can be read.
+pub fn parse_filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => {
+            Err(format!("{error}; write error, warn, info, debug or trace, or target=level, separated by commas"))
+        }
+    }
+}
+
 /// Begins to log.
 ///
 /// # Errors

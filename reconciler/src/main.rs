@@ -8,6 +8,7 @@ mod backoff;
 mod catalog;
 mod check;
 mod cli;
+mod clock;
 mod compare;
 mod daemon;
 mod dead_letters;
@@ -23,17 +24,23 @@ mod lag;
 mod lease;
 mod ledger;
 mod logging;
+#[cfg(test)]
+mod manual;
 mod metrics;
+mod overview;
+mod page;
 mod pass;
 mod pause;
 mod plan;
 mod policy;
+mod rates;
 mod redis;
 mod relay;
 mod reopen;
 mod restore;
 mod run;
 mod secret;
+mod settings;
 mod shards;
 mod side;
 mod signal;
@@ -41,11 +48,12 @@ mod status;
 mod verify;
 mod visit;
 
-use clap::Parser;
+use clap::CommandFactory;
 use cli::{Cli, Command};
 use exit::{Exit, Failure};
 use ledger::Ledger;
 use redis::Redis;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -53,7 +61,14 @@ use std::time::Duration;
 const LOOKING_CONNECTIONS_MAX: u32 = 1;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let settings = match settings::read(std::env::args_os().collect()) {
+        Ok(settings) => settings,
+        Err(refusal) => return refusal.show().into(),
+    };
+    if settings.cli.print_config {
+        return print(&settings.print()).into();
+    }
+    let cli = settings.cli;
     if let Err(error) = logging::begin(&cli.log, cli.log_format) {
         eprintln!("error: {error}");
         return Exit::Usage.into();
@@ -77,6 +92,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// To stdout. Whoever reads may have read enough, as with `| head`.
+fn print(text: &str) -> Exit {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("error: nothing can be written: {error}");
+            Exit::Failed
+        }
+        _ => Exit::Ok,
+    }
+}
+
 async fn obey(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Run(args) => {
@@ -90,7 +116,7 @@ async fn obey(command: Command) -> Result<Exit, Failure> {
         }
         Command::Status(args) => {
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
-            status::show(&open_redis(&args.redis)?, &ledger, &args.redis.key, args.json).await
+            status::obey(&args, &open_redis(&args.redis)?, &ledger).await
         }
         Command::Verify(args) => {
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
@@ -108,6 +134,11 @@ async fn obey(command: Command) -> Result<Exit, Failure> {
         Command::DeadLetters(command) => {
             let ledger = open_ledger(command.database(), LOOKING_CONNECTIONS_MAX)?;
             dead_letters::obey(command, &ledger).await
+        }
+        Command::Completions { shell } => {
+            let mut completions = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "coupon-reconciler", &mut completions);
+            Ok(print(&String::from_utf8_lossy(&completions)))
         }
     }
 }
@@ -134,7 +165,7 @@ fn open_ledger(args: &cli::Database, connections_max: u32) -> Result<Ledger, Fai
     let Some(url) = &args.database_url else {
         return Err(Failure::new(
             Exit::Usage,
-            format!("PostgreSQL's address is missing; give --database-url or set DATABASE_URL: {HOW}"),
+            format!("PostgreSQL's address is missing; set --database-url, DATABASE_URL or DATABASE_URL_FILE: {HOW}"),
         ));
     };
     Ledger::new(url, connections_max).map_err(|error| {

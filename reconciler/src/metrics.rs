@@ -1,7 +1,11 @@
 //! What is counted, and how it is shown to Prometheus. The names are API.
 
 use crate::audit::Tally;
+use crate::clock::Clock;
+use crate::rates::Rates;
+use coupon_core::grant::Grant;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A metric's name with its help text and kind.
@@ -76,6 +80,8 @@ pub struct Metrics {
     pub orphans: Counter,
     /// What the audit found.
     pub drift: Tally,
+    /// What there was in the last minutes.
+    pub rates: Rates,
 }
 
 /// What is measured when somebody asks.
@@ -98,8 +104,15 @@ pub struct Gauges {
 }
 
 impl Metrics {
-    /// Counts a committed batch.
-    pub fn count_batch(&self, rows: u64, dead_letters: u64) {
+    /// Nothing counted yet.
+    pub fn new(clock: Arc<Clock>) -> Self {
+        Self { rates: Rates::new(clock), ..Self::default() }
+    }
+
+    /// Counts a coupon's committed batch.
+    pub fn count_batch(&self, id: &str, grants: &[Grant], dead_letters: u64) {
+        let rows = (grants.len() as u64).saturating_sub(dead_letters);
+        self.rates.count(id, grants, rows);
         self.batches.add(1);
         self.rows.add(rows);
         self.dead_letters.add(dead_letters);
@@ -153,11 +166,21 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coupon_core::chain::Chain;
+    use coupon_core::coupon::{Arrival, Epoch, Seq};
+    use coupon_core::grant::EntryId;
 
     #[test]
     fn every_metric_is_shown_with_its_help() {
         let metrics = Metrics::default();
-        metrics.count_batch(3, 1);
+        let grant = Grant {
+            id: EntryId { epoch: Epoch(1), seq: Seq(1) },
+            user: "u".into(),
+            requested_at: Arrival(1),
+            granted_at_ms: 1,
+            chain: Chain(1),
+        };
+        metrics.count_batch("a", &[grant.clone(), grant.clone(), grant.clone(), grant], 1);
         let page = metrics.render(&Gauges { redis_up: true, lag_entries: 7, ..Gauges::default() });
         for Name { name, help, kind } in ALL {
             assert!(page.contains(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name}")), "{name}");

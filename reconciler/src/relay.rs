@@ -115,7 +115,7 @@ impl Relay<'_> {
                 _ => return Err(error),
             },
         };
-        self.metrics.count_batch(batch.len() as u64 - dead, dead);
+        self.metrics.count_batch(id, &batch.grants, dead);
         Ok(())
     }
 

@@ -1,15 +1,22 @@
-//! `status`: every coupon as both sides see it.
+//! `status`: every coupon as both sides see it, once or again and again.
 
+mod peer;
+mod table;
+mod watch;
+
+use crate::cli;
 use crate::error::Error;
 use crate::exit::{Exit, Failure};
 use crate::ledger::{Ledger, Row};
+use crate::policy::{self, Remedy};
 use crate::redis::{Info, Redis, wording};
-use coupon_core::key::KeyPattern;
 use futures_util::future::join_all;
+use peer::Peer;
 use serde::Serialize;
+use std::collections::HashMap;
 use std::io::{self, Write};
 
-/// One line of the table.
+/// One coupon.
 #[derive(Debug, Serialize)]
 struct Line {
     id: String,
@@ -21,10 +28,16 @@ struct Line {
     /// The newest grant in the ledger.
     seq: u64,
     epoch: u64,
+    dead_letters: u64,
     /// Absent where Redis has no such coupon, or cannot say.
     redis: Option<Seen>,
     /// Why Redis cannot say.
     error: Option<String>,
+    /// What a running daemon knows of it; absent where none answers.
+    daemon: Option<Peer>,
+    /// Since the look before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rates: Option<watch::Rates>,
 }
 
 /// The same coupon in Redis.
@@ -34,52 +47,97 @@ struct Seen {
     granted: u64,
     waiting: u64,
     persisted: u64,
+    remaining: u64,
     /// Grants that are not in the ledger.
     lag: u64,
     epoch: u64,
     fenced: bool,
 }
 
+/// Where it looks.
+struct View<'a> {
+    args: &'a cli::Status,
+    redis: &'a Redis,
+    ledger: &'a Ledger,
+}
+
 /// Shows them.
-pub async fn show(redis: &Redis, ledger: &Ledger, keys: &KeyPattern, json: bool) -> Result<Exit, Failure> {
-    redis.now_ms().await.map_err(|error| crate::unreachable("Redis", &error))?;
-    ledger.ping().await.map_err(|error| crate::unreachable("PostgreSQL", &error))?;
-    let lines = lines(redis, ledger, keys).await.map_err(|error| Failure::new(Exit::Failed, error))?;
-    let written = if json { write_json(&lines) } else { write_table(&lines) };
+pub async fn obey(args: &cli::Status, redis: &Redis, ledger: &Ledger) -> Result<Exit, Failure> {
+    let view = View { args, redis, ledger };
+    if let Some(every) = args.watch {
+        return watch::watch(&view, every).await;
+    }
+    let lines = view.look().await?;
+    let mut out = io::stdout().lock();
+    let shown = if args.json {
+        serde_json::to_writer_pretty(&mut out, &lines).map_err(io::Error::from).and_then(|()| writeln!(out))
+    } else {
+        out.write_all(table::draw(&lines).join("\n").as_bytes()).and_then(|()| writeln!(out))
+    };
+    ended(shown).map(|_| Exit::Ok)
+}
+
+/// Whether there is anybody left to write to. Whoever reads may have read enough, as with `| head`.
+fn ended(written: io::Result<()>) -> Result<bool, Failure> {
     match written {
-        // Whoever reads has read enough, as with `| head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Ok),
+        Ok(()) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
         Err(error) => Err(Failure::new(Exit::Failed, format!("the table cannot be written: {error}"))),
-        Ok(()) => Ok(Exit::Ok),
     }
 }
 
-async fn lines(redis: &Redis, ledger: &Ledger, keys: &KeyPattern) -> Result<Vec<Line>, String> {
-    let mut lines = Vec::new();
-    let mut pages = ledger.pages();
-    let unreadable =
-        |error: Error| format!("the coupons cannot be read: {error}; `coupon-reconciler check` says what is missing");
-    while let Some(rows) = pages.next().await.map_err(unreadable)? {
-        let infos = join_all(rows.iter().map(|row| async { redis.info(&keys.key(&row.id)).await })).await;
-        for (row, info) in rows.into_iter().zip(infos) {
-            let (seen, error) = match info {
-                Ok(info) => (info.map(|info| see(&row, &info)), None),
-                Err(error) => (None, Some(wording(&error))),
-            };
-            lines.push(Line {
-                status: row.status.word(),
-                mode: row.definition.mode.word(),
-                quantity: row.definition.quantity,
-                granted: row.granted,
-                seq: row.position.seq.0,
-                epoch: row.epoch.0,
-                id: row.id,
-                redis: seen,
-                error,
-            });
+impl View<'_> {
+    async fn look(&self) -> Result<Vec<Line>, Failure> {
+        self.redis.now_ms().await.map_err(|error| crate::unreachable("Redis", &error))?;
+        self.ledger.ping().await.map_err(|error| crate::unreachable("PostgreSQL", &error))?;
+        let (lines, mut peers) = tokio::join!(self.lines(), peer::ask(self.args.listen));
+        let mut lines = lines.map_err(|error| {
+            if let Remedy::Reconnect(side) = policy::remedy(&error) {
+                return Failure::new(
+                    Exit::Unreachable,
+                    format!("{} cannot be reached: {}", side.name(), error.cause()),
+                );
+            }
+            let advice = "`coupon-reconciler check` says what is missing";
+            Failure::new(Exit::Failed, format!("the coupons cannot be read: {error}; {advice}"))
+        })?;
+        for line in &mut lines {
+            line.daemon = peers.remove(&line.id);
         }
+        Ok(lines)
     }
-    Ok(lines)
+
+    async fn lines(&self) -> Result<Vec<Line>, Error> {
+        let mut lines = Vec::new();
+        let mut pages = self.ledger.pages();
+        let keys = &self.args.redis.key;
+        while let Some(rows) = pages.next().await? {
+            let ids: Vec<&str> = rows.iter().map(|row| &*row.id).collect();
+            let letters: HashMap<String, u64> = self.ledger.count_letters(&ids).await?;
+            let infos = join_all(rows.iter().map(|row| async { self.redis.info(&keys.key(&row.id)).await })).await;
+            for (row, info) in rows.into_iter().zip(infos) {
+                let (seen, error) = match info {
+                    Ok(info) => (info.map(|info| see(&row, &info)), None),
+                    Err(error) => (None, Some(wording(&error))),
+                };
+                lines.push(Line {
+                    status: row.status.word(),
+                    mode: row.definition.mode.word(),
+                    quantity: row.definition.quantity,
+                    granted: row.granted,
+                    seq: row.position.seq.0,
+                    epoch: row.epoch.0,
+                    dead_letters: letters.get(&row.id).copied().unwrap_or_default(),
+                    id: row.id,
+                    redis: seen,
+                    error,
+                    daemon: None,
+                    rates: None,
+                });
+            }
+        }
+        Ok(lines)
+    }
 }
 
 fn see(row: &Row, info: &Info) -> Seen {
@@ -88,48 +146,9 @@ fn see(row: &Row, info: &Info) -> Seen {
         granted: info.granted.0,
         waiting: info.waiting,
         persisted: info.persisted.0,
+        remaining: info.definition.quantity.saturating_sub(info.granted.0),
         lag: info.granted.0.saturating_sub(row.position.seq.0),
         epoch: info.epoch.0,
         fenced: info.fenced,
     }
-}
-
-fn write_json(lines: &[Line]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, lines)?;
-    writeln!(out)
-}
-
-fn write_table(lines: &[Line]) -> io::Result<()> {
-    const HEAD: [&str; 9] =
-        ["ID", "STATUS", "QUANTITY", "GRANTED", "SEQ", "REDIS GRANTED", "WAITING", "PERSISTED", "LAG"];
-    let mut rows: Vec<(Vec<String>, &str)> = vec![(HEAD.map(str::to_owned).to_vec(), "FENCE")];
-    for line in lines {
-        let mut cells: Vec<String> = vec![line.id.clone(), line.status.to_owned()];
-        cells.extend([line.quantity, line.granted, line.seq].map(|n| n.to_string()));
-        let fence = match (&line.redis, &line.error) {
-            (Some(seen), _) => {
-                cells.extend([seen.granted, seen.waiting, seen.persisted, seen.lag].map(|n| n.to_string()));
-                if seen.fenced { "fenced" } else { "open" }
-            }
-            (None, error) => {
-                cells.extend(["-", "-", "-", "-"].map(str::to_owned));
-                error.as_deref().unwrap_or("not in Redis")
-            }
-        };
-        rows.push((cells, fence));
-    }
-    let widths: Vec<usize> = (0..HEAD.len())
-        .map(|column| rows.iter().filter_map(|(cells, _)| cells.get(column)).map(|cell| cell.chars().count()).max())
-        .map(Option::unwrap_or_default)
-        .collect();
-    let mut out = io::stdout().lock();
-    for (cells, last) in &rows {
-        for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
-            // Words to the left, numbers to the right.
-            if column < 2 { write!(out, "{cell:<width$}  ")? } else { write!(out, "{cell:>width$}  ")? }
-        }
-        writeln!(out, "{last}")?;
-    }
-    Ok(())
 }

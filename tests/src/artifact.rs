@@ -97,6 +97,20 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(name)).find(|file| file.is_file())
 }
 
+/// A browser.
+///
+/// # Panics
+/// If it is not installed.
+#[must_use]
+pub fn chromium() -> PathBuf {
+    const OF_MACOS: &str = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome";
+    ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find_map(on_path)
+        .or_else(|| Some(PathBuf::from(OF_MACOS)).filter(|file| file.is_file()))
+        .expect("Chromium is missing: run `apt-get install chromium`, or `scripts/install.sh tests`")
+}
+
 /// A program of PostgreSQL, which Debian keeps off the PATH; the newest version there is.
 ///
 /// # Panics

@@ -7,6 +7,7 @@
 //! A test waits by [`deadline::eventually`] and never by sleeping.
 
 pub mod artifact;
+pub mod browser;
 pub mod call;
 pub mod coupon;
 pub mod deadline;

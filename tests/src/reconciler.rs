@@ -13,8 +13,7 @@ use tempfile::TempDir;
 
 /// How a reconciler is run.
 pub struct Options {
-    redis_url: String,
-    database_url: String,
+    env: Vec<(String, String)>,
     args: Vec<String>,
     pause_at: Option<String>,
 }
@@ -33,8 +32,7 @@ impl Options {
     #[must_use]
     pub fn between(redis: &Redis, postgres: &Postgres) -> Self {
         Self {
-            redis_url: redis.url(),
-            database_url: postgres.url(),
+            env: vec![("REDIS_URL".into(), redis.url()), ("DATABASE_URL".into(), postgres.url())],
             args: ["--issue-interval", "100ms"].map(Into::into).into(),
             pause_at: None,
         }
@@ -43,14 +41,21 @@ impl Options {
     /// Another way to reach Redis.
     #[must_use]
     pub fn redis_url(mut self, url: String) -> Self {
-        self.redis_url = url;
+        self.env[0].1 = url;
         self
     }
 
     /// Another way to PostgreSQL than the direct one.
     #[must_use]
     pub fn database_url(mut self, url: String) -> Self {
-        self.database_url = url;
+        self.env[1].1 = url;
+        self
+    }
+
+    /// Neither way by the environment; the arguments say both.
+    #[must_use]
+    pub fn without_urls(mut self) -> Self {
+        self.env.clear();
         self
     }
 
@@ -84,7 +89,7 @@ impl Options {
         let directory = tempfile::Builder::new().prefix("coupon-reconciler-").tempdir().expect("temporary directory");
         let listen_port = port::free();
         let pause_file = directory.path().join("pause");
-        let mut env = vec![("REDIS_URL".into(), self.redis_url), ("DATABASE_URL".into(), self.database_url)];
+        let mut env = self.env;
         let file = match self.pause_at {
             None => artifact::reconciler(),
             Some(point) => {

@@ -73,6 +73,11 @@ impl Tally {
         sums.into_iter()
     }
 
+    /// Findings that are left, by coupon, where there are any.
+    pub fn left_by_coupon(&self) -> HashMap<String, u64> {
+        self.lock().iter().map(|(id, drift)| (id.clone(), drift.left.iter().sum())).collect()
+    }
+
     /// Findings that were put right, by kind.
     pub fn repaired(&self) -> impl Iterator<Item = (Kind, u64)> {
         Kind::ALL.into_iter().map(|kind| (kind, self.repaired[kind as usize].get()))
@@ -106,6 +111,7 @@ mod tests {
         assert!(!tally.note(&report(&[1, 2], false)));
         assert!(tally.note(&report(&[1], false)));
         assert_eq!((of(tally.left()), of(tally.repaired())), (1, 0));
+        assert_eq!(tally.left_by_coupon(), HashMap::from([("a".to_owned(), 1)]));
         assert!(tally.note(&report(&[1], true)));
         assert_eq!((of(tally.left()), of(tally.repaired())), (0, 1));
     }

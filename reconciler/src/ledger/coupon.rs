@@ -90,6 +90,9 @@ const PAGE: &str = "select id, status::text, mode::text, quantity, waitlist, ope
 const ROWS: &str = "select id, status::text, mode::text, quantity, waitlist, opens_at, expires_at, granted, epoch, seq, chain, revision, published_revision from coupon where id = any($1)";
 const ALL: &str = "select id, status::text, mode::text, quantity, waitlist, opens_at, expires_at, granted, epoch, seq, chain, revision, published_revision from coupon where id > $1 order by id limit $2";
 
+/// What is on offer comes first: where there are too many to be shown, the others are the ones to leave out.
+const FIRST: &str = "select id, status::text, mode::text, quantity, waitlist, opens_at, expires_at, granted, epoch, seq, chain, revision, published_revision, count(*) over () as coupons from coupon order by status in ('AVAILABLE', 'ISSUED') desc, id limit $1";
+
 /// Taken by compare-and-set: of two reconcilers that saw the same epoch, one gets the next.
 const TAKE_EPOCH: &str =
     "update coupon set epoch = $3, updated_at = now() where id = $1 and epoch = $2 returning seq, chain";
@@ -135,6 +138,13 @@ impl Ledger {
     /// All coupons, in the order of their ids.
     pub const fn pages(&self) -> Pages<'_> {
         Pages { ledger: self, after: String::new() }
+    }
+
+    /// So many coupons, those on offer before the others; and how many there are in all.
+    pub async fn first(&self, limit: u32) -> Result<(Vec<Row>, u64), Error> {
+        let rows = self.fetch(sqlx::query(FIRST).bind(i64::from(limit))).await?;
+        let coupons = rows.first().map_or(Ok(0), |row| row.try_get("coupons"))?;
+        Ok((read_all(&rows)?, unsigned(coupons)))
     }
 
     /// These coupons, as far as there are rows.

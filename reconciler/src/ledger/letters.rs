@@ -1,10 +1,13 @@
 //! Dead letters: grants that PostgreSQL refused as rows, and what an operator does about them.
 
+use super::coupon::unsigned;
 use super::{Ledger, count};
+use crate::error::Error;
 use coupon_core::coupon::Seq;
 use serde::Serialize;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
+use std::collections::HashMap;
 
 /// A dead letter.
 #[derive(Debug, Clone, Serialize)]
@@ -55,7 +58,19 @@ const RETRY: &str = "
 const DISCARD: &str =
     "update coupon_dead_letter set discarded_at = now() where coupon_id = $1 and seq = $2 and discarded_at is null";
 
+const COUNT: &str = "
+    select coupon_id, count(*) as letters from coupon_dead_letter
+    where coupon_id = any($1) and discarded_at is null
+    group by coupon_id";
+
 impl Ledger {
+    /// How many dead letters these coupons have that were not given up; those that have none are left out.
+    pub async fn count_letters(&self, coupons: &[&str]) -> Result<HashMap<String, u64>, Error> {
+        let rows = self.fetch(sqlx::query(COUNT).bind(coupons)).await?;
+        let counted = |row: &PgRow| Ok((row.try_get("coupon_id")?, unsigned(row.try_get("letters")?)));
+        Ok(rows.iter().map(counted).collect::<Result<_, sqlx::Error>>()?)
+    }
+
     /// Dead letters: of one coupon or of all, one or all of them, those given up too or not.
     pub async fn letters(
         &self,

@@ -32,7 +32,7 @@ pub enum Address {
     /// One server.
     Server(Client),
     /// A cluster, and a client for each node that was named.
-    Cluster(ClusterClient, Vec<Client>),
+    Cluster(Box<ClusterClient>, Vec<Client>),
 }
 
 /// A connection, shared by all who clone it.
@@ -72,7 +72,7 @@ impl Address {
             .min_retry_wait(CLUSTER_RETRY_WAIT_MS)
             .max_retry_wait(CLUSTER_RETRY_WAIT_MS * 4)
             .build()?;
-        Ok(Self::Cluster(cluster, clients))
+        Ok(Self::Cluster(Box::new(cluster), clients))
     }
 
     /// Connects.
