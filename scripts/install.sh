@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing and nothing else: a C compiler, libclang, kill, redis-server, PostgreSQL, and of the tools for
-# tests those that are named as arguments (pip, valgrind). With all there it asks no network and no password.
+# tests those that are named as arguments (pip, node, valgrind). With all there it asks no network and no password.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/say.sh
@@ -22,6 +22,7 @@ list_missing() {
   find_redis || echo redis
   find_postgres >/dev/null || echo postgres
   if wants pip; then find_pip || echo pip; fi
+  if wants node; then find_node || echo node; fi
   if wants valgrind; then command -v valgrind >/dev/null || echo valgrind; fi
 }
 
@@ -35,11 +36,13 @@ packages_for() {
       apt-redis) printf 'redis-server redis-tools ' ;;
       apt-postgres) printf 'postgresql postgresql-client ' ;;
       apt-pip) printf 'python3-pip ' ;;
+      apt-node) printf 'nodejs npm ' ;;
       apt-valgrind) printf 'valgrind ' ;;
       brew-compiler | brew-libclang) printf 'llvm ' ;;
       brew-redis) printf 'redis ' ;;
       brew-postgres) printf 'postgresql@17 ' ;;
       brew-pip) printf 'python ' ;;
+      brew-node) printf 'node ' ;;
     esac
   done
 }
