@@ -9,6 +9,7 @@ use coupon_tests::postgres_server::Postgres;
 use coupon_tests::reconciler::{Options, Reconciler};
 use coupon_tests::redis_server::{self, Redis};
 use coupon_tests::resp::{Client, Value};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Arc;
@@ -21,6 +22,10 @@ const KEY: &str = "coupon:42";
 const ISSUED: &str = "coupon:42:issued";
 /// Of the page's coupon.
 const QUANTITY: u64 = 1000;
+/// Marks a block of the page that is a step.
+const STEP: &str = " step:";
+/// The page's user who comes through an instance whose clock is behind.
+const INTRUDER: &str = "1007";
 /// Where the page has the module.
 const MODULE: &str = "/usr/lib/redis/modules/libcoupon.so";
 /// Users who ask for the first time between two steps.
@@ -36,6 +41,8 @@ struct Shop {
     redis: Redis,
     postgres: Postgres,
     directory: tempfile::TempDir,
+    /// The steps that were done, each once.
+    done: RefCell<Vec<String>>,
 }
 
 impl Shop {
@@ -48,11 +55,15 @@ impl Shop {
              insert into coupon values (42, {QUANTITY}, 'AVAILABLE')"
         ));
         let directory = tempfile::Builder::new().prefix("coupon-shop-").tempdir().expect("temporary directory");
-        Self { page: Page::open("docs/from-zadd.md"), redis, postgres, directory }
+        Self { page: Page::open("docs/from-zadd.md"), redis, postgres, directory, done: RefCell::default() }
     }
 
     fn step(&self, name: &str) -> String {
-        self.page.block(" step:", name)
+        let mut done = self.done.borrow_mut();
+        if done.iter().all(|before| before != name) {
+            done.push(name.to_owned());
+        }
+        self.page.block(STEP, name)
     }
 
     /// Runs a step in a shell, and hands out what it prints.
@@ -118,7 +129,14 @@ impl Shop {
         load.between_steps();
         self.sql("stop");
         load.between_steps();
-        assert_eq!(self.shell("check"), "");
+        match self.shell("check").trim_end() {
+            "" => {}
+            INTRUDER => {
+                self.shell("mend");
+                assert_eq!(self.shell("check"), "");
+            }
+            others => panic!("who stands in front of those with a row: {others}"),
+        }
         load.between_steps();
         let rows = self.old_rows();
         self.schedule();
@@ -260,16 +278,13 @@ fn a_running_sale_moves_over_and_back_and_over_again() {
     shop.schedule();
     let first_rows = shop.old_rows();
     assert!(first_rows.len() as u64 >= NEW_USERS, "{first_rows:?}");
-    // An instance whose clock is behind.
-    shop.redis.client().run(&format!("ZADD {ISSUED} NX 1700000000000 1007"));
+    shop.redis.client().run(&format!("ZADD {ISSUED} NX 1700000000000 {INTRUDER}"));
 
     assert_eq!(shop.shell("module"), "OK\n");
     load.between_steps();
     shop.sql("schema");
     let reconciler = shop.reconciler();
     load.roll_out(&shop.step("request"));
-    assert_eq!(shop.shell("check"), "1007\n");
-    shop.shell("mend");
     shop.move_over(&load, "move");
     shop.sql("view");
     let both = || shop.postgres.value("select count(*) >= 2 from user_coupon_of_both where user_id in ('u0', 'u1')");
@@ -303,7 +318,7 @@ fn a_running_sale_moves_over_and_back_and_over_again() {
     let heard = load.stop();
     let line = shop.line();
     let mut accepted = heard.accepted;
-    accepted.insert("1007".into());
+    accepted.insert(INTRUDER.into());
     assert_eq!(line.iter().cloned().collect::<BTreeSet<_>>(), accepted, "who was accepted is who stands in the line");
     assert!(!heard.sold_out.is_empty());
     assert_eq!(
@@ -314,6 +329,7 @@ fn a_running_sale_moves_over_and_back_and_over_again() {
     let granted = ledger_users(&shop);
     assert_eq!(granted, line[..QUANTITY as usize], "the units went to the first in line");
     assert!(shop.old_rows().is_subset(&granted.into_iter().collect()));
+    assert_eq!(*shop.done.borrow(), shop.page.names(STEP), "the steps, in the page's order");
     drop(reconciler);
 }
 
