@@ -3,6 +3,7 @@
 
 REDIS_MAJOR_MIN=7
 POSTGRES_MAJOR_MIN=14
+NODE_MAJOR_MIN=18
 
 # rustup installs here; a shell that was open before does not have it in its PATH yet.
 if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
@@ -18,7 +19,7 @@ find_kill() {
   type -P kill >/dev/null
 }
 
-# Fetches the servers of other versions.
+# Fetches the servers of other versions, and a client of docs/clients.md.
 find_pip() {
   python3 -m pip --version >/dev/null 2>&1
 }
@@ -32,6 +33,18 @@ find_chromium() {
     fi
   done
   [ -x '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome' ]
+}
+
+# Runs clients of docs/clients.md.
+find_node() {
+  command -v npm >/dev/null && [ "$(node_major)" -ge "$NODE_MAJOR_MIN" ]
+}
+
+# The major version of Node, 0 if there is none.
+node_major() {
+  local version
+  version=$(node --version 2>/dev/null | sed -n 's/^v\([0-9]*\)\..*/\1/p')
+  printf '%s' "${version:-0}"
 }
 
 # bindgen reads Redis's header through libclang, which needs its own stddef.h beside it.

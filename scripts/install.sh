@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing and nothing else: a C compiler, libclang, kill, redis-server, PostgreSQL, and of the tools for
-# tests those that are named as arguments (pip, valgrind, chromium). With all there it asks no network and no password.
+# tests those that are named as arguments (pip, node, valgrind, chromium). With all there it asks no network and no password.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/say.sh
@@ -22,6 +22,7 @@ list_missing() {
   find_redis || echo redis
   find_postgres >/dev/null || echo postgres
   if wants pip; then find_pip || echo pip; fi
+  if wants node; then find_node || echo node; fi
   if wants valgrind; then command -v valgrind >/dev/null || echo valgrind; fi
   if wants chromium; then find_chromium || echo chromium; fi
 }
@@ -36,6 +37,7 @@ packages_for() {
       apt-redis) printf 'redis-server redis-tools ' ;;
       apt-postgres) printf 'postgresql postgresql-client ' ;;
       apt-pip) printf 'python3-pip ' ;;
+      apt-node) printf 'nodejs npm ' ;;
       apt-valgrind) printf 'valgrind ' ;;
       apt-chromium) printf 'chromium ' ;;
       brew-compiler | brew-libclang) printf 'llvm ' ;;
@@ -43,6 +45,7 @@ packages_for() {
       brew-postgres) printf 'postgresql@17 ' ;;
       brew-pip) printf 'python ' ;;
       brew-chromium) printf 'google-chrome ' ;;
+      brew-node) printf 'node ' ;;
     esac
   done
 }

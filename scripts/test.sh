@@ -33,5 +33,6 @@ if [ "$(uname -sm)" = 'Linux x86_64' ]; then
 else
   say 'Skipped: the tests on Redis 8.2, Valkey 8.1 and Valkey 9.1, which are to be had for Linux on x86_64 only'
 fi
+scripts/clients.sh
 say 'End-to-end tests'
 cargo test -p coupon-tests --tests --no-fail-fast
