@@ -85,7 +85,13 @@ impl Order<'_> {
         };
         let (epoch, position) = self.take_epoch(&row, &info).await?;
         if position.seq.0 == 0 {
-            return Err(Error::Held("the ledger holds no grant of this coupon, so there is nothing to restore".into()));
+            return Err(Error::Held(format!(
+                "the ledger holds no grant of this coupon, so there is nothing to restore. If Redis has lost one of its keys, \
+                 DEL {0} {0}{1} {0}{2}, and it is published anew; whoever was in line has to ask again",
+                self.key,
+                coupon_core::key::ISSUED,
+                coupon_core::key::GRANTS
+            )));
         }
         if matches!(info, Seen::Whole(None)) {
             self.redis.open(&self.key, &row.definition, epoch).await?;

@@ -447,3 +447,21 @@ fn what_is_granted_while_the_restore_command_works_is_named_too() {
         adopted.postgres.run("delete from coupon_orphan");
     }
 }
+
+#[test]
+fn a_coupon_without_a_row_that_lost_a_key_is_deleted_by_hand_and_published_anew() {
+    let (redis, postgres) = servers();
+    let _reconciler = Options::between(&redis, &postgres).issue_interval("60m").start().await_ready();
+    let mut client = redis.client();
+    insert(&postgres, "q", 5, &[]);
+    await_open(&mut client, "q");
+    let (key, request) = (key("q"), |user: &str| format!("COUPON.REQUEST {} {user}", key("q")));
+    expect(&mut client, &[(request("a"), "QUEUED"), (format!("DEL {key}:issued"), ":1"), (request("b"), "-TRYAGAIN")]);
+    let output = coupon_tests::reconciler::command(&redis, &postgres, &["restore", "q", "--yes"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let advice = format!("DEL {key} {key}:issued {key}:grants");
+    assert!(!output.status.success() && said.contains(&advice), "{said}");
+    client.run(&advice);
+    eventually_true("the coupon is published anew", || client.run(&request("b")).to_string() == "QUEUED");
+    assert_eq!(client.run(&format!("COUPON.STATUS {key} a")).to_string(), "NONE");
+}
