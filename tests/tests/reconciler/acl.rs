@@ -15,7 +15,7 @@ fn the_proposed_user_suffices_for_a_sale() {
     let user = conf.lines().find_map(|line| line.strip_prefix("# user coupon-reconciler ")).expect("a proposal");
     expect(&mut client, &[(format!("ACL SETUSER coupon-reconciler {user}"), "+OK")]);
     let url = format!("redis://coupon-reconciler:CHANGE-ME@127.0.0.1:{}", redis.port);
-    let reconciler = Options::between(&redis, &postgres).redis_url(url.clone()).start();
+    let reconciler = Options::between(&redis, &postgres).redis_url(url.clone()).start().await_ready();
     postgres.run("insert into coupon (id, name, quantity, status) values ('1', 'one', 5, 'AVAILABLE')");
     eventually_true("the coupon is open", || client.run("COUPON.REQUEST coupon:{1} a").to_string() == "QUEUED");
     eventually_true("the grant is a row", || client.run("COUPON.STATUS coupon:{1} a").to_string() == "PERSISTED");
