@@ -7,7 +7,7 @@ use crate::deadline::{eventually_true, within};
 use crate::info::used_memory;
 use crate::ledger;
 use crate::postgres_server::Postgres;
-use crate::reconciler::{self, Reconciler};
+use crate::reconciler::Reconciler;
 use crate::redis_server::{Options, Redis};
 use crate::resp::Client;
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub fn round(random: &mut fastrand::Rng) -> Survived {
         } else {
             let policy = ["allkeys-lru", "allkeys-random", "volatile-ttl"][random.usize(0..3)];
             if evict(&redis, &load, policy, random) {
-                bring_back(&redis, &postgres);
+                stack::bring_back(&redis, &postgres);
                 load.forget_unpersisted();
                 load.check_on(redis.port, &postgres, Order::PerEpoch);
                 count(&mut survived, "keys of the coupon evicted", 1);
@@ -98,18 +98,6 @@ fn evict(redis: &Redis, load: &Load, policy: &str, random: &mut fastrand::Rng) -
         client.run(&format!("PERSIST {}{suffix}", key()));
     }
     is_gone
-}
-
-/// What an operator does who finds the coupon shut for want of a key: what the command does, or else what it says.
-fn bring_back(redis: &Redis, postgres: &Postgres) {
-    let restored = reconciler::command(redis, postgres, &["restore", stack::ID, "--yes"]);
-    if !restored.status.success() {
-        // Evicted before the first grant was a row.
-        let said = String::from_utf8_lossy(&restored.stderr);
-        let keys = format!("DEL {0} {0}:issued {0}:grants", key());
-        assert!(said.contains("holds no grant") && said.contains(&keys), "{said}");
-        redis.client().run(&keys);
-    }
 }
 
 /// Keys of the coupon that are there.

@@ -5,7 +5,7 @@ use super::stack::{self, Load, Order, key};
 use super::{Survived, count};
 use crate::deadline::eventually_true;
 use crate::postgres_server::Postgres;
-use crate::reconciler::{self, Reconciler};
+use crate::reconciler::Reconciler;
 use crate::redis_server::{Options, Redis};
 use crate::resp::Value;
 use std::fs;
@@ -126,8 +126,7 @@ fn while_it_sells(redis: &Redis, postgres: &Postgres, mistake: u64, random: &mut
     let kind = ["RENAME of a key, and back, under load", "EXPIRE of a key under load", "SET over a key under load"];
     let is_back = damage == 0 && part != key();
     if is_there && !is_back {
-        let restored = reconciler::command(redis, postgres, &["restore", stack::ID, "--yes"]);
-        assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+        stack::bring_back(redis, postgres);
         load.forget_unpersisted();
     }
     load.check_on(redis.port, postgres, Order::PerEpoch);

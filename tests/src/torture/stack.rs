@@ -4,6 +4,8 @@ use super::load::Told;
 use crate::deadline::{DEADLINE, eventually_true, within};
 use crate::ledger;
 use crate::postgres_server::Postgres;
+use crate::reconciler;
+use crate::redis_server::Redis;
 use crate::resp::{Client, Value};
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -262,6 +264,21 @@ pub fn insert_of(postgres: &Postgres, random: &mut fastrand::Rng, quantity: u32)
 /// If that does not come.
 pub fn await_schema(postgres: &Postgres) {
     eventually_true("the schema is there", || postgres.try_run("select 1 from coupon").is_ok());
+}
+
+/// What an operator does who finds the coupon shut for want of a key: what the command does, or else what it says.
+///
+/// # Panics
+/// If it says neither.
+pub fn bring_back(redis: &Redis, postgres: &Postgres) {
+    let restored = reconciler::command(redis, postgres, &["restore", ID, "--yes"]);
+    if !restored.status.success() {
+        // Lost before the first grant was a row.
+        let said = String::from_utf8_lossy(&restored.stderr);
+        let keys = format!("DEL {0} {0}:issued {0}:grants", key());
+        assert!(said.contains("holds no grant") && said.contains(&keys), "{said}");
+        redis.client().run(&keys);
+    }
 }
 
 /// Waits until Redis is open at the ledger's epoch, everybody who can be granted is, and every grant is a row. There may be
