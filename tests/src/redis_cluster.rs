@@ -84,6 +84,39 @@ impl Cluster {
         }
     }
 
+    /// Begins to move the slot of a key from one primary to another: its keys can be migrated now.
+    ///
+    /// # Panics
+    /// If a node refuses.
+    pub fn open_slot(from: &Redis, to: &Redis, key: &str) {
+        let slot = slot(from, key);
+        assert_ok(&mut to.client(), &format!("CLUSTER SETSLOT {slot} IMPORTING {}", id(from)));
+        assert_ok(&mut from.client(), &format!("CLUSTER SETSLOT {slot} MIGRATING {}", id(to)));
+    }
+
+    /// Ends the move of a slot whose keys are all where they shall be.
+    ///
+    /// # Panics
+    /// If a node refuses, or the nodes do not come to agree.
+    pub fn close_slot(&self, from: &Redis, to: &Redis, key: &str) {
+        let slot = slot(from, key);
+        let assign = |node: &Redis| assert_ok(&mut node.client(), &format!("CLUSTER SETSLOT {slot} NODE {}", id(to)));
+        assign(to);
+        assign(from);
+        // News of the owner before may still be under way between nodes; as with `redis-cli --cluster fix`, who believes it
+        // is told again, until all agree.
+        let moved = format!("-MOVED {slot} 127.0.0.1:{}", to.port);
+        eventually_true("all nodes agree on the slot's owner", || {
+            let is_wrong = |node: &&Redis| {
+                let reply = node.client().call(&["EXISTS", key]).to_string();
+                if node.port == to.port { reply != ":1" } else { reply != moved }
+            };
+            let wrong: Vec<&Redis> = self.primaries.iter().filter(is_wrong).collect();
+            wrong.iter().for_each(|node| assign(node));
+            wrong.is_empty()
+        });
+    }
+
     /// A client that follows the cluster.
     #[must_use]
     pub fn client(&self) -> Follower {

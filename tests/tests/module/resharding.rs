@@ -2,7 +2,7 @@
 
 use coupon_tests::coupon::Stored;
 use coupon_tests::deadline::eventually_true;
-use coupon_tests::redis_cluster::{Cluster, Follower, assert_ok, id, slot};
+use coupon_tests::redis_cluster::{Cluster, Follower, assert_ok};
 use coupon_tests::redis_server::Redis;
 use coupon_tests::resp::{Client, expect};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,18 +28,13 @@ fn crowd(cluster: &Cluster, is_over: &AtomicBool, prefix: &str) -> (Vec<String>,
 }
 
 /// Moves a slot key by key, as `redis-cli --cluster reshard` does, with a look in between.
-fn move_slot(from: &Redis, to: &Redis, keys: &[&str], mut look: impl FnMut()) {
-    let slot = slot(from, KEY);
-    let (mut source, mut target) = (from.client(), to.client());
-    assert_ok(&mut target, &format!("CLUSTER SETSLOT {slot} IMPORTING {}", id(from)));
-    assert_ok(&mut source, &format!("CLUSTER SETSLOT {slot} MIGRATING {}", id(to)));
+fn move_slot(cluster: &Cluster, from: &Redis, to: &Redis, keys: &[&str], mut look: impl FnMut()) {
+    Cluster::open_slot(from, to, KEY);
     for key in keys {
-        assert_ok(&mut source, &format!("MIGRATE 127.0.0.1 {} {key} 0 5000", to.port));
+        assert_ok(&mut from.client(), &format!("MIGRATE 127.0.0.1 {} {key} 0 5000", to.port));
         look();
     }
-    for node in [&mut target, &mut source] {
-        assert_ok(node, &format!("CLUSTER SETSLOT {slot} NODE {}", id(to)));
-    }
+    cluster.close_slot(from, to, KEY);
 }
 
 #[test]
@@ -79,9 +74,9 @@ fn while_a_slot_moves_users_are_told_to_try_again_and_nothing_is_lost() {
         settled(from);
         // There, in one order, and back in another: each part is missing on either side for a while.
         let pause = || thread::sleep(std::time::Duration::from_millis(30));
-        move_slot(from, to, &[&grants, KEY, &issued], pause);
+        move_slot(&cluster, from, to, &[&grants, KEY, &issued], pause);
         settled(to);
-        move_slot(to, from, &[&issued, &grants, KEY], pause);
+        move_slot(&cluster, to, from, &[&issued, &grants, KEY], pause);
         settled(from);
         is_over.store(true, Ordering::Relaxed);
         crowds.into_iter().map(|crowd| crowd.join().expect("a crowd ends well")).collect()
@@ -112,9 +107,7 @@ fn a_node_from_which_a_part_has_moved_decides_nothing() {
                 (format!("COUPON.REQUEST {coupon} a"), "DUPLICATE"),
             ],
         );
-        let slot = slot(from, coupon);
-        assert_ok(&mut target, &format!("CLUSTER SETSLOT {slot} IMPORTING {}", id(from)));
-        assert_ok(&mut client, &format!("CLUSTER SETSLOT {slot} MIGRATING {}", id(to)));
+        Cluster::open_slot(from, to, coupon);
         let migrate = |key: &str| assert_ok(&mut from.client(), &format!("MIGRATE 127.0.0.1 {} {key} 0 5000", to.port));
         migrate(&first);
         // What was known of the coupon before the move is known no more.
@@ -127,9 +120,7 @@ fn a_node_from_which_a_part_has_moved_decides_nothing() {
         expect(&mut target, &[("ASKING", "+OK"), (&request, "-TRYAGAIN")]);
         migrate(&last);
         expect(&mut target, &[("ASKING", "+OK"), (&request, "GRANTED")]);
-        for node in [&mut target, &mut client] {
-            assert_ok(node, &format!("CLUSTER SETSLOT {slot} NODE {}", id(to)));
-        }
+        cluster.close_slot(from, to, coupon);
         expect(&mut client, &[(&request, "-MOVED")]);
         expect(&mut target, &[(&request, "DUPLICATE")]);
     }

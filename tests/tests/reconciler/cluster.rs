@@ -3,7 +3,7 @@
 use coupon_tests::deadline::eventually_true;
 use coupon_tests::postgres_server::Postgres;
 use coupon_tests::reconciler::{Options, Reconciler};
-use coupon_tests::redis_cluster::{Cluster, Follower, assert_ok, id, slot};
+use coupon_tests::redis_cluster::{Cluster, Follower, assert_ok, slot};
 use coupon_tests::redis_server::Redis;
 
 const COUPONS: usize = 12;
@@ -92,9 +92,8 @@ fn coupons_on_all_nodes_are_published_issued_and_relayed() {
 /// Moves a slot with all its keys.
 fn move_slot(cluster: &Cluster, from: &Redis, to: &Redis, key: &str) {
     let slot = slot(from, key);
-    let (mut source, mut target) = (from.client(), to.client());
-    assert_ok(&mut target, &format!("CLUSTER SETSLOT {slot} IMPORTING {}", id(from)));
-    assert_ok(&mut source, &format!("CLUSTER SETSLOT {slot} MIGRATING {}", id(to)));
+    Cluster::open_slot(from, to, key);
+    let mut source = from.client();
     loop {
         let keys = source.run(&format!("CLUSTER GETKEYSINSLOT {slot} 10"));
         if keys.array().is_empty() {
@@ -104,24 +103,7 @@ fn move_slot(cluster: &Cluster, from: &Redis, to: &Redis, key: &str) {
             assert_ok(&mut source, &format!("MIGRATE 127.0.0.1 {} {} 0 5000", to.port, key.text()));
         }
     }
-    let assign = |node: &Redis| assert_ok(&mut node.client(), &format!("CLUSTER SETSLOT {slot} NODE {}", id(to)));
-    assign(to);
-    assign(from);
-    // News of the owner before may still be under way between nodes; as with `redis-cli --cluster fix`, who believes it is
-    // told again, until all agree.
-    let moved = format!("-MOVED {slot} 127.0.0.1:{}", to.port);
-    eventually_true("all nodes agree on the slot's owner", || {
-        let wrong: Vec<&Redis> = cluster
-            .primaries
-            .iter()
-            .filter(|node| {
-                let reply = node.client().call(&["EXISTS", key]).to_string();
-                if node.port == to.port { reply != ":1" } else { reply != moved }
-            })
-            .collect();
-        wrong.iter().for_each(|node| assign(node));
-        wrong.is_empty()
-    });
+    cluster.close_slot(from, to, key);
 }
 
 #[test]
