@@ -10,18 +10,7 @@ out=$target/bench
 DATA_DIR=$data/bench
 . scripts/stack.sh
 claim_place
-throw_away() {
-  local status=$?
-  stop_stack
-  rm -rf "$data"
-  if [ "$postgres_dir" != "$data/postgres" ]; then
-    rm -rf "$(dirname "$postgres_dir")"
-  fi
-  exit "$status"
-}
-trap throw_away EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+throw_away_at_end
 
 redis_port=$(port_pick 16379)
 postgres_port=$(port_pick 15532)

@@ -34,18 +34,7 @@ fi
 DATA_DIR=$data/drop
 . scripts/stack.sh
 claim_place
-throw_away() {
-  local status=$?
-  stop_stack
-  rm -rf "$data"
-  if [ "$postgres_dir" != "$data/postgres" ]; then
-    rm -rf "$(dirname "$postgres_dir")"
-  fi
-  exit "$status"
-}
-trap throw_away EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+throw_away_at_end
 
 redis_port=$(port_pick 16379)
 listen=127.0.0.1:$(port_pick 19187)

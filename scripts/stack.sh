@@ -72,3 +72,20 @@ stop_stack() {
   stop_postgres
   rm -f "$stack_file"
 }
+
+# A stack of its own: however the script ends, its servers and its data go with it.
+throw_away_at_end() {
+  trap throw_away EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM HUP
+}
+
+throw_away() {
+  local status=$?
+  stop_stack
+  rm -rf "$data"
+  if [ "$postgres_dir" != "$data/postgres" ]; then
+    rm -rf "$(dirname "$postgres_dir")"
+  fi
+  exit "$status"
+}
