@@ -183,6 +183,9 @@ async fn prepare(server: &mut Server) -> Result<()> {
         server.open(key, quantity, mode).await?;
         send(server, &["COUPON.REQUEST".to_owned(), key.to_owned(), "{user}".to_owned()], 0..USERS, GATEWAY).await?;
     }
+    // A sale turns users away for longer than it takes to learn who is in.
+    let strangers = USERS.saturating_mul(2)..USERS.saturating_mul(2).saturating_add(USERS / 16);
+    send(server, &["COUPON.REQUEST", "sold", "{user}"].map(str::to_owned), strangers, GATEWAY).await?;
     for set in ["z", "lua:q:issued", "lua:i:issued"] {
         let words = ["ZADD", set, "NX", "{score}", "{user}"].map(str::to_owned);
         send(server, &words, 0..USERS, GATEWAY).await?;

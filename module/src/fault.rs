@@ -33,4 +33,6 @@ coupon_core::faults! {
     TripwireCut = "tripwire-cut",
     /// A status hash changed by somebody else is taken as it was last read.
     ChangeUnnoticed = "change-unnoticed",
+    /// Who is in is taken as it was learned, although others have come in since.
+    JoinUnnoticed = "join-unnoticed",
 }

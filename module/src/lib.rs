@@ -11,6 +11,7 @@ mod fault;
 mod info;
 mod issue;
 mod known;
+mod members;
 mod open;
 mod redis;
 mod request;

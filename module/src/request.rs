@@ -2,32 +2,48 @@
 
 use crate::counters;
 use crate::fault::Fault;
+use crate::members::Members;
 use crate::redis::{Access, Arg, AsRedis, Event, Reply, Server, SortedSet, Text};
-use crate::sale::{Glance, Sale};
+use crate::sale::{Glance, Memory, Sale};
 use crate::settings::REQUEST_MAX;
-use coupon_core::coupon::{Arrival, Coupon, Cursor, Field, Moment};
+use coupon_core::coupon::{Arrival, Companion, Coupon, Cursor, Field, Moment, Now};
 use coupon_core::message;
 use coupon_core::refusal::Refusal;
 use coupon_core::request::{Call, Decision, Line, check_order_left, check_users, decide};
 use coupon_core::user::UserId;
 use coupon_core::words::Outcome;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Decides one request. Who is turned away is answered at a glance; the other keys are opened for who joins.
+/// Decides one request. Who is known not to be in and cannot come in is answered from memory, others who are turned away
+/// at a glance; the other keys are opened for who joins.
 ///
 /// # Errors
 /// Any refusal but those of the reconciler's side.
 pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let [key, user, rest @ ..] = args else { return Err(Refusal::usage("wrong number of arguments")) };
     let Call { user: id, with_rank } = Call::parse(user.bytes(), rest.iter().map(Arg::bytes))?;
-    let glance = glance_at(server, key)?;
+    let memory = match Memory::unless(server, key, |coupon, members| turned_at_once(server, coupon, members, user))? {
+        ControlFlow::Continue(memory) => memory,
+        ControlFlow::Break(outcome) => {
+            debug_assert!(is_turned(server, key, user, outcome), "a change of the sorted set was not noticed");
+            counters::add(outcome.into(), 1);
+            return Ok(if with_rank { Reply::Ranked(outcome.word(), vec![0]) } else { Reply::Word(outcome.word()) });
+        }
+    };
+    let mut glance = glance_at(memory)?;
     let requested = glance.issued.companion().len();
     let moment = server.moment(server.now());
     let decision = decide(&glance.coupon, &Turn { issued: &glance.issued, newest: None, user }, moment)?;
 
     let (outcome, issued) = match decision {
-        Decision::Turned(outcome) => (outcome, Issued::Glanced(glance)),
+        Decision::Turned(outcome) => {
+            if outcome != Outcome::Duplicate {
+                glance.learn();
+            }
+            (outcome, Issued::Glanced(glance))
+        }
         Decision::Queue(_) | Decision::Grant(_) => {
             let mut turns = Turns::begin(server, key, glance, moment)?;
             let outcome = turns.carry_out(decision, user, id)?;
@@ -56,7 +72,20 @@ pub fn call_many(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
     let [key, users @ ..] = args else { return Err(Refusal::usage("wrong number of arguments")) };
     check_users(users.len(), REQUEST_MAX.load(Ordering::Relaxed).unsigned_abs())?;
     let ids = users.iter().map(|user| UserId::parse(user.bytes())).collect::<Result<Vec<_>, _>>()?;
-    let glance = glance_at(server, key)?;
+    let all_turned = |coupon: &Coupon, members: &Members| {
+        users.iter().map(|user| turned_at_once(server, coupon, members, user)).collect::<Option<Vec<_>>>()
+    };
+    let memory = match Memory::unless(server, key, all_turned)? {
+        ControlFlow::Continue(memory) => memory,
+        ControlFlow::Break(outcomes) => {
+            for (user, outcome) in users.iter().zip(&outcomes) {
+                debug_assert!(is_turned(server, key, user, *outcome), "a change of the sorted set was not noticed");
+                counters::add((*outcome).into(), 1);
+            }
+            return Ok(Reply::Words(outcomes.into_iter().map(Outcome::word).collect()));
+        }
+    };
+    let glance = glance_at(memory)?;
     let moment = server.moment(server.now());
     check_order_left(glance.issued.newest(), moment.now, users.len())?;
     let mut turns = Turns::begin(server, key, glance, moment)?;
@@ -74,12 +103,64 @@ pub fn call_many(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
             }
         }
     }
-    turns.end();
+    let is_anybody_turned = turns.is_anybody_turned;
+    let mut sale = turns.end();
+    if is_anybody_turned {
+        sale.learn();
+    }
     refusal.map_or(Ok(Reply::Words(outcomes)), Err)
 }
 
-fn glance_at<'s>(server: &'s Server, key: &'s Arg) -> Result<Glance<'s>, Refusal> {
-    let mut glance = Glance::at(server, key, Access::Write)?;
+/// The answer for a user who is known not to be in, where nobody comes in: given without opening a key.
+fn turned_at_once(server: &Server, coupon: &Coupon, members: &Members, user: &Arg) -> Option<Outcome> {
+    let requested = members.requested;
+    if !members.lack(user.bytes()) || coupon.check_issued(Companion::Holds(requested)).is_err() {
+        return None;
+    }
+    // To read the clock is a twentieth of such an answer.
+    let now = if coupon.has_window() { server.now() } else { Now { us: 0 } };
+    match decide(coupon, &Outside { requested }, server.moment(now)) {
+        Ok(Decision::Turned(outcome)) => Some(outcome),
+        // Refusals have their own order and words.
+        Ok(Decision::Queue(_) | Decision::Grant(_)) | Err(_) => None,
+    }
+}
+
+/// Whether the keys say so too. Builds for the tests ask in every call.
+fn is_turned(server: &Server, key: &Arg, user: &Arg, outcome: Outcome) -> bool {
+    match Glance::at(server, key, Access::Read) {
+        Ok(glance) => {
+            let turn = Turn { issued: &glance.issued, newest: None, user };
+            // A moment later a window may have ended.
+            decide(&glance.coupon, &turn, server.moment(server.now()))
+                .is_ok_and(|decision| decision.outcome() == outcome || glance.coupon.has_window() && !turn.is_held())
+        }
+        // Overwritten, of which nobody is told.
+        Err(refusal) => matches!(refusal, Refusal::WrongType(_)),
+    }
+}
+
+/// The turn of a user who is not in.
+struct Outside {
+    requested: u64,
+}
+
+impl Line for Outside {
+    fn requested(&self) -> u64 {
+        self.requested
+    }
+
+    fn newest(&self) -> Option<f64> {
+        None
+    }
+
+    fn is_held(&self) -> bool {
+        false
+    }
+}
+
+fn glance_at(memory: Memory<'_>) -> Result<Glance<'_>, Refusal> {
+    let mut glance = memory.glance(Access::Write)?;
     if Fault::StockIgnored.is_on() {
         let definition = &mut Arc::make_mut(&mut glance.coupon).definition;
         definition.quantity = definition.quantity.saturating_add(1);
@@ -138,12 +219,23 @@ struct Turns<'a> {
     joined: Vec<(Arrival, &'a Arg)>,
     /// Whether the first of those who wait is among them.
     has_first_waiting: bool,
+    is_anybody_turned: bool,
 }
 
 impl<'a> Turns<'a> {
     fn begin(server: &'a Server, key: &'a Arg, glance: Glance<'a>, moment: Moment) -> Result<Self, Refusal> {
         let (sale, before) = glance.whole()?;
-        Ok(Self { server, key, sale, moment, before, granted: None, joined: Vec::new(), has_first_waiting: false })
+        Ok(Self {
+            server,
+            key,
+            sale,
+            moment,
+            before,
+            granted: None,
+            joined: Vec::new(),
+            has_first_waiting: false,
+            is_anybody_turned: false,
+        })
     }
 
     fn coupon(&self) -> &Coupon {
@@ -160,7 +252,7 @@ impl<'a> Turns<'a> {
     /// Writes what was decided; [`Turns::end`] replicates it.
     fn carry_out(&mut self, decision: Decision, user: &'a Arg, id: UserId<'_>) -> Result<Outcome, Refusal> {
         match decision {
-            Decision::Turned(_) => {}
+            Decision::Turned(outcome) => self.is_anybody_turned |= outcome != Outcome::Duplicate,
             Decision::Queue(arrival) => {
                 let is_first_waiting = self.coupon().waiting(self.sale.requested()) == 0;
                 if !self.sale.issued.add(arrival, user) {

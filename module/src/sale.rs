@@ -2,6 +2,7 @@
 
 use crate::fault::Fault;
 use crate::known::{Known, Names};
+use crate::members::Members;
 use crate::redis::{Access, Arg, AsRedis, Entry, Event, Hash, Server, SortedSet, Stream, Text, WrongType};
 use crate::{known, waiters};
 use coupon_core::coupon::{Arrival, Companion, Coupon, Cursor, Field};
@@ -10,7 +11,74 @@ use coupon_core::message;
 use coupon_core::refusal::Refusal;
 use coupon_core::user::UserId;
 use coupon_core::words::Status;
+use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+
+/// What is in mind of a coupon, before any of its keys is opened.
+pub struct Memory<'s> {
+    server: &'s Server,
+    key: &'s Arg,
+    database: i32,
+    known: Option<Known>,
+}
+
+impl<'s> Memory<'s> {
+    /// Looks it up; or ends with what `at_once` makes of it, where the coupon and its members are known.
+    ///
+    /// # Errors
+    /// [`Refusal::CrossSlot`], or that this is no key for a coupon.
+    pub fn unless<R>(
+        server: &'s Server,
+        key: &'s Arg,
+        at_once: impl FnOnce(&Coupon, &Members) -> Option<R>,
+    ) -> Result<ControlFlow<R, Self>, Refusal> {
+        key::check(key.bytes(), server.is_cluster())?;
+        let database = server.database();
+        let found = known::find(database, key.bytes(), at_once);
+        Ok(found.map_continue(|known| Self { server, key, database, known }))
+    }
+
+    fn of(server: &'s Server, key: &'s Arg) -> Result<Self, Refusal> {
+        match Self::unless(server, key, |_, _| None::<Infallible>)? {
+            ControlFlow::Continue(memory) => Ok(memory),
+            ControlFlow::Break(never) => match never {},
+        }
+    }
+
+    /// Opens the sorted set, and the other two keys only if they may have changed since a command has read them.
+    ///
+    /// # Errors
+    /// As [`Sale::open`] and [`Sale::coupon`].
+    pub fn glance(self, access: Access) -> Result<Glance<'s>, Refusal> {
+        let Self { server, key, database, known } = self;
+        let known = match known {
+            Some(Known { names, coupon: Some(coupon), has_learned, .. }) => {
+                let issued = open_issued(server, &names, (database, key.bytes()), access)?;
+                coupon.check_issued(issued.companion())?;
+                debug_assert!(is_still(server, key, &coupon), "a change of the hash was not noticed");
+                return Ok(Glance { server, key, access, database, names, has_learned, coupon, issued, rest: None });
+            }
+            known => known,
+        };
+        let sale = Memory { server, key, database, known }.open(access)?;
+        let coupon = sale.coupon()?;
+        let Sale { names, has_learned, hash, issued, grants, .. } = sale;
+        let rest = Some((hash, grants));
+        Ok(Glance { server, key, access, database, names, has_learned, coupon, issued, rest })
+    }
+
+    /// Opens all three keys and checks their types.
+    fn open(self, access: Access) -> Result<Sale<'s>, Refusal> {
+        let Self { server, key, database, known } = self;
+        let coordinates = (database, key.bytes());
+        let Known { names, coupon: known, has_learned, .. } = known.unwrap_or_else(|| Known::nothing(key.bytes()));
+        let hash = open_hash(server, key, coordinates, access)?;
+        let issued = open_issued(server, &names, coordinates, access)?;
+        let grants = open_grants(server, &names, coordinates, access)?;
+        Ok(Sale { server, key, database, names, known, has_learned, hash, issued, grants })
+    }
+}
 
 /// A coupon, as far as a user has to be told: its status hash as it is known, and its sorted set.
 pub struct Glance<'s> {
@@ -19,6 +87,7 @@ pub struct Glance<'s> {
     access: Access,
     database: i32,
     names: Arc<Names>,
+    has_learned: bool,
     /// The status hash.
     pub coupon: Arc<Coupon>,
     /// Accepted users.
@@ -28,24 +97,17 @@ pub struct Glance<'s> {
 }
 
 impl<'s> Glance<'s> {
-    /// Opens the sorted set, and the other two keys only if they may have changed since a command has read them.
+    /// What is in mind, and the keys that have to be opened for the rest.
     ///
     /// # Errors
-    /// As [`Sale::open`] and [`Sale::coupon`].
+    /// As [`Memory::of`] and [`Memory::glance`].
     pub fn at(server: &'s Server, key: &'s Arg, access: Access) -> Result<Self, Refusal> {
-        let bytes = key.bytes();
-        key::check(bytes, server.is_cluster())?;
-        let database = server.database();
-        if let Some(Known { names, coupon: Some(coupon) }) = known::find(database, bytes) {
-            let issued = open_issued(server, &names, (database, bytes), access)?;
-            coupon.check_issued(issued.companion())?;
-            debug_assert!(is_still(server, key, &coupon), "a change of the hash was not noticed");
-            return Ok(Self { server, key, access, database, names, coupon, issued, rest: None });
-        }
-        let sale = Sale::open(server, key, access)?;
-        let coupon = sale.coupon()?;
-        let Sale { names, hash, issued, grants, .. } = sale;
-        Ok(Self { server, key, access, database, names, coupon, issued, rest: Some((hash, grants)) })
+        Memory::of(server, key)?.glance(access)
+    }
+
+    /// Learns some more of who is in, so that soon nobody has to look for those who are not.
+    pub fn learn(&mut self) {
+        known::learn(self.database, self.key.bytes(), &mut self.issued);
     }
 
     /// The rank of a user who is in.
@@ -58,16 +120,16 @@ impl<'s> Glance<'s> {
     /// # Errors
     /// As [`Sale::open`] and [`Sale::coupon`].
     pub fn whole(self) -> Result<(Sale<'s>, Arc<Coupon>), Refusal> {
-        let Self { server, key, access, database, names, coupon, issued, rest } = self;
+        let Self { server, key, access, database, names, has_learned, coupon, issued, rest } = self;
         let known = Some(Arc::clone(&coupon));
         if let Some((hash, grants)) = rest {
             // All was checked when these were opened.
-            return Ok((Sale { server, key, database, names, known, hash, issued, grants }, coupon));
+            return Ok((Sale { server, key, database, names, known, has_learned, hash, issued, grants }, coupon));
         }
         let coordinates = (database, key.bytes());
         let hash = open_hash(server, key, coordinates, access)?;
         let grants = open_grants(server, &names, coordinates, access)?;
-        let sale = Sale { server, key, database, names, known, hash, issued, grants };
+        let sale = Sale { server, key, database, names, known, has_learned, hash, issued, grants };
         let coupon = sale.coupon()?;
         Ok((sale, coupon))
     }
@@ -125,6 +187,7 @@ pub struct Sale<'s> {
     names: Arc<Names>,
     /// The status hash, if what was read last still holds.
     known: Option<Arc<Coupon>>,
+    has_learned: bool,
     hash: Hash<'s>,
     /// Accepted users.
     pub issued: SortedSet<'s>,
@@ -138,16 +201,7 @@ impl<'s> Sale<'s> {
     /// # Errors
     /// [`Refusal::CrossSlot`] or [`Refusal::WrongType`].
     pub fn open(server: &'s Server, key: &'s Arg, access: Access) -> Result<Self, Refusal> {
-        let bytes = key.bytes();
-        key::check(bytes, server.is_cluster())?;
-        let database = server.database();
-        let Known { names, coupon: known } =
-            known::find(database, bytes).unwrap_or_else(|| Known { names: Arc::new(Names::of(bytes)), coupon: None });
-        let coordinates = (database, bytes);
-        let hash = open_hash(server, key, coordinates, access)?;
-        let issued = open_issued(server, &names, coordinates, access)?;
-        let grants = open_grants(server, &names, coordinates, access)?;
-        Ok(Self { server, key, database, names, known, hash, issued, grants })
+        Memory::of(server, key)?.open(access)
     }
 
     /// Reads the status hash, if there is one.
@@ -221,6 +275,14 @@ impl<'s> Sale<'s> {
             users => self.server.replicate_zadd_all(&self.names.issued, users),
         }
         self.server.signal_modified(&self.names.issued);
+        if self.has_learned && !Fault::JoinUnnoticed.is_on() {
+            known::forget_members(self.database, self.key.bytes());
+        }
+    }
+
+    /// As [`Glance::learn`].
+    pub fn learn(&mut self) {
+        known::learn(self.database, self.key.bytes(), &mut self.issued);
     }
 
     /// Puts users into the line, or moves them to their place in it.

@@ -378,6 +378,12 @@ impl Coupon {
         self.epoch.0 > 0 && self.fence != Some(token)
     }
 
+    /// Whether the clock has a say in who is let in.
+    #[must_use]
+    pub const fn has_window(&self) -> bool {
+        self.definition.opens_at > 0 || self.definition.expires_at > 0
+    }
+
     /// Whether requests have ended by the clock.
     #[must_use]
     pub const fn has_ended(&self, now: Now) -> bool {

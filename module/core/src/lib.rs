@@ -10,6 +10,7 @@
 pub mod chain;
 pub mod coupon;
 pub mod fault;
+pub mod filter;
 pub mod grant;
 pub mod issue;
 pub mod key;

@@ -147,6 +147,11 @@ impl SortedSet<'_> {
         self.0.companion()
     }
 
+    /// Whether it has a TTL.
+    pub fn is_to_expire(&self) -> bool {
+        self.0.is_to_expire()
+    }
+
     /// A member's score.
     pub fn score(&self, member: &impl AsRedis) -> Option<f64> {
         if self.0.is_missing() {

@@ -51,7 +51,8 @@ unsafe extern "C" fn write_info(info: *mut raw::RedisModuleInfoCtx, _: c_int) {
                 return;
             }
             api!(RedisModule_InfoAddFieldCString)(info, c"version".as_ptr(), VERSION.as_ptr());
-            let gauges = [(c"waiting_clients", waiters::count()), (c"hashes_in_mind", known::count())];
+            let known::Count { hashes, sets } = known::count();
+            let gauges = [(c"waiting_clients", waiters::count()), (c"hashes_in_mind", hashes), (c"sets_in_mind", sets)];
             for (name, value) in counters::all().chain(gauges) {
                 api!(RedisModule_InfoAddFieldULongLong)(info, name.as_ptr(), value);
             }
@@ -100,6 +101,7 @@ pub fn load(context: &Context, configs: &[Config]) -> Result<(), String> {
         } else {
             // Of no other type, so that strings, lists and sets of other applications are not slowed down.
             let kinds = raw::REDISMODULE_NOTIFY_HASH
+                | raw::REDISMODULE_NOTIFY_ZSET
                 | raw::REDISMODULE_NOTIFY_STREAM
                 | raw::REDISMODULE_NOTIFY_GENERIC
                 | raw::REDISMODULE_NOTIFY_EXPIRED

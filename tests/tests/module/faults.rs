@@ -21,6 +21,8 @@ const TABLE: &[(&str, &str)] = &[
     ("restore-unshut", "restore::a_history_is_taken_only_by_a_coupon_that_is_shut_under_its_epoch"),
     ("persisted-early", "status::a_user_goes_from_none_to_persisted"),
     ("change-unnoticed", "known::a_field_set_by_hand_holds_from_the_next_call_on"),
+    ("change-unnoticed", "members::whoever_is_put_in_by_hand_is_in"),
+    ("join-unnoticed", "members::whoever_comes_in_is_in_from_then_on"),
     ("tripwire-cut", "tripwire::a_set_that_is_gone_before_the_first_grant_is_no_fresh_start"),
 ];
 

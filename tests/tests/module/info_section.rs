@@ -54,6 +54,7 @@ fn every_outcome_is_counted() {
         ("refused_total", "1"),
         ("waiting_clients", "0"),
         ("hashes_in_mind", "2"),
+        ("sets_in_mind", "2"),
     ];
     let expected = expected.map(|(name, value)| (format!("coupon_{name}"), value.to_owned()));
     let mut section = section(&mut client);
@@ -62,6 +63,7 @@ fn every_outcome_is_counted() {
         let server = client.run("INFO server");
         assert!(["valkey_version:8.1.", "valkey_version:9.0."].iter().any(|version| server.text().contains(version)));
         section.insert("coupon_hashes_in_mind".into(), "2".into());
+        section.insert("coupon_sets_in_mind".into(), "2".into());
     }
     assert_eq!(section, BTreeMap::from(expected));
 }

@@ -18,6 +18,7 @@ mod issue;
 mod keyspace_event;
 mod known;
 mod maxmemory;
+mod members;
 mod message;
 mod mrequest;
 mod old_pattern;
