@@ -115,7 +115,7 @@ impl Daemon {
             match self.ledger.migrate().await {
                 Ok(0) => {}
                 Ok(applied) => tracing::info!(applied, "migrated the schema"),
-                Err(error) => return Err(Away::Unfit(format!("the schema cannot be migrated: {error}"))),
+                Err(error) => return Err(Away::Unfit(error.to_string())),
             }
         }
         self.ledger.schema().await.map_err(Away::because)?.advice().map_or(Ok(()), |advice| Err(Away::Unfit(advice)))

@@ -148,7 +148,7 @@ async fn migrate(ledger: &Ledger) -> Result<Exit, Failure> {
     match ledger.migrate().await {
         Ok(0) => println!("the schema is current"),
         Ok(applied) => println!("applied {applied} migration(s); the schema is current"),
-        Err(error) => return Err(Failure::new(Exit::Failed, format!("the schema cannot be migrated: {error}"))),
+        Err(error) => return Err(Failure::new(Exit::Failed, error.to_string())),
     }
     Ok(Exit::Ok)
 }

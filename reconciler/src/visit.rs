@@ -17,9 +17,11 @@ impl Daemon {
                 biased;
                 () = self.stop.cancelled() => return,
                 ticket = async {
-                    // Without one of the sides nothing can be done for any coupon.
+                    let ticket = self.catalog.next().await;
+                    // Without one of the sides nothing can be done for any coupon. Asked last, as it may be long until
+                    // there is something to do.
                     self.sides.both().await;
-                    self.catalog.next().await
+                    ticket
                 } => ticket,
             };
             let next = match self.visit(&mut ticket).await {

@@ -91,9 +91,13 @@ impl Postgres {
     /// If PostgreSQL is not installed.
     #[must_use]
     pub fn prepare() -> Self {
+        Self::prepare_with(&template())
+    }
+
+    fn prepare_with(content: &Path) -> Self {
         let directory = temporary_directory();
         let data = directory.path().join("data");
-        copy(&template(), &data);
+        copy(content, &data);
         let port = port::free();
         let mut args: Vec<OsString> = vec!["-D".into(), data.into(), "-p".into(), port.to_string().into()];
         args.extend(["-k".into(), directory.path().into()]);
@@ -197,6 +201,31 @@ impl Postgres {
         Session { psql, said }
     }
 
+    /// A backup of all it holds now, taken while it works.
+    ///
+    /// # Panics
+    /// If `pg_basebackup` fails.
+    #[must_use]
+    pub fn base_backup(&self) -> Backup {
+        let directory = temporary_directory();
+        let data = directory.path().join("data");
+        let url = self.url();
+        let args = ["-d", &url, "-X", "stream", "--checkpoint=fast", "--no-sync", "-D"];
+        let mut program = Program {
+            name: "pg_basebackup",
+            file: artifact::postgres_program("pg_basebackup"),
+            args: args.map(Into::into).into(),
+            env: Vec::new(),
+            directory: directory.path().to_owned(),
+            log: directory.path().join("log"),
+            account: account(),
+        };
+        program.args.push(data.into());
+        let status = program.start().wait();
+        assert!(status.success(), "pg_basebackup failed:\n{}", read_log(&program.log));
+        Backup(directory)
+    }
+
     /// Ends the server, cutting off its clients but finishing what is on disk ("fast").
     ///
     /// # Panics
@@ -250,6 +279,20 @@ impl Postgres {
             }
             _ => Err(read_log(&self.program.log)),
         }
+    }
+}
+
+/// What a server held at one moment.
+pub struct Backup(TempDir);
+
+impl Backup {
+    /// A server that was restored from it, at a port of its own.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn restore(&self) -> Postgres {
+        Postgres::start_prepared(|| Postgres::prepare_with(&self.0.path().join("data")))
     }
 }
 

@@ -1,8 +1,7 @@
 //! The schema: the migrations that this binary carries, and whether the database has them.
 
 use super::Ledger;
-pub use sqlx::migrate::MigrateError;
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use std::collections::HashMap;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
@@ -18,6 +17,17 @@ pub enum Applied {
     Different(i64),
     /// The database has been migrated further than this binary knows.
     Newer(i64),
+}
+
+/// Why the schema stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum Unmigrated {
+    /// It is another version's; the sentence says what to do.
+    #[error("{0}")]
+    Foreign(String),
+    /// PostgreSQL, or the way to it.
+    #[error("the schema cannot be migrated: {0}")]
+    Failed(#[from] MigrateError),
 }
 
 impl Ledger {
@@ -50,11 +60,11 @@ impl Ledger {
     }
 
     /// Applies what is missing; how many migrations. Several processes may do so at once, a lock lets one do the work.
-    pub async fn migrate(&self) -> Result<usize, MigrateError> {
-        let missing = match self.schema().await? {
+    pub async fn migrate(&self) -> Result<usize, Unmigrated> {
+        let missing = match self.schema().await.map_err(MigrateError::from)? {
             Applied::Current => return Ok(0),
             Applied::Missing(missing) => missing,
-            Applied::Different(_) | Applied::Newer(_) => 0,
+            applied => return Err(Unmigrated::Foreign(applied.advice().unwrap_or_default())),
         };
         MIGRATIONS.run(&self.pool).await?;
         Ok(missing)

@@ -16,6 +16,7 @@ mod old_scheduler;
 mod outage;
 mod page;
 mod publish;
+mod recipes;
 mod relay;
 mod replay;
 mod restore;
