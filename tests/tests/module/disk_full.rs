@@ -2,9 +2,9 @@
 
 use coupon_tests::coupon::Stored;
 use coupon_tests::deadline::{eventually, eventually_true};
+use coupon_tests::dump::{await_replica, dump};
 use coupon_tests::info::replication_offset;
 use coupon_tests::redis_server::{Options, Redis};
-use coupon_tests::replication::ReplicationStream;
 use coupon_tests::resp::{Client, Value, expect};
 use coupon_tests::torture::load::{KEY, Told};
 use std::io;
@@ -73,7 +73,8 @@ fn everysec_refuses_to_decide_and_goes_on_when_there_is_room() {
     for mode in ["QUEUE", "INSTANT"] {
         let mut redis = sale("everysec", mode);
         let mut client = redis.client();
-        let _replica = ReplicationStream::attach(&redis);
+        let replica = redis.replica();
+        await_replica(&redis, &replica);
         let mut told = Told::default();
         request(&mut client, "before", 0, &mut told).expect("the server lives");
         assert_eq!(told.refused.len(), 0);
@@ -100,11 +101,13 @@ fn everysec_refuses_to_decide_and_goes_on_when_there_is_room() {
         });
         eventually_true("all is written", || is_written(&mut client));
         told.check(&mut client);
-        let stored = Stored::read(&mut client, KEY);
+        await_replica(&redis, &replica);
+        let held = dump(&mut client);
+        assert_eq!(dump(&mut replica.client()), held, "the replica holds what its primary does");
         redis.kill();
         redis.start_again();
         let mut client = redis.client();
-        assert_eq!(Stored::read(&mut client, KEY), stored, "what was answered is in the file, and nothing else");
+        assert_eq!(dump(&mut client), held, "what was answered is in the file, and nothing else");
         told.check(&mut client);
     }
 }
