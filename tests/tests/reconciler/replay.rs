@@ -56,7 +56,7 @@ fn assert_persisted_are_rows(redis: &Redis, postgres: &Postgres) {
 
 fn killed_at(point: &str) {
     let (redis, postgres) = work_to_do();
-    let mut paused = Options::between(&redis, &postgres).pause_at(point).start();
+    let mut paused = Options::between(&redis, &postgres).args(&["--batch-max", "8"]).pause_at(point).start();
     paused.await_pause();
     paused.kill();
     assert_persisted_are_rows(&redis, &postgres);
@@ -72,7 +72,7 @@ fn overtaken_at(point: &str) {
         "alter table user_coupon drop constraint user_coupon_one_per_seq, drop constraint user_coupon_one_per_user;
          alter table coupon drop constraint coupon_granted_within_seq, drop constraint coupon_granted_within_quantity",
     );
-    let mut paused = Options::between(&redis, &postgres).pause_at(point).start();
+    let mut paused = Options::between(&redis, &postgres).args(&["--batch-max", "8"]).pause_at(point).start();
     paused.await_pause();
     let mut successor = Reconciler::start(&redis, &postgres);
     // What the paused one holds back is done by the other, which does not know of it.
