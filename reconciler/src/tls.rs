@@ -40,6 +40,13 @@ const FAILURES: &[Failure] = &[
         "certificate not valid for name",
         "connect by a name or address that the certificate is for, or have one made for this name",
     ),
+    Failure {
+        says: "certificate: BadSignature",
+        redis: "another CA than the trusted one of the same name has signed the server's certificate; name that one's file \
+                with --redis-tls-ca",
+        postgresql: "another CA than the trusted one of the same name has signed the server's certificate; name that one's \
+                     file with sslrootcert in --database-url",
+    },
     Failure::of_both("certificate expired", "renew the server's certificate"),
     Failure::of_both("certificate not valid yet", "compare the clocks of both machines"),
     Failure {
@@ -73,10 +80,9 @@ const FAILURES: &[Failure] = &[
         postgresql: "set ssl = on there; sslmode=prefer in --database-url would connect without TLS",
     },
     Failure {
-        says: "no pg_hba.conf entry",
+        says: "no encryption",
         redis: "",
-        postgresql: "pg_hba.conf has no line that lets this user in from here; where it lets in by TLS alone, write \
-                     sslmode=verify-full in --database-url",
+        postgresql: "if pg_hba.conf lets this user in by TLS alone, write sslmode=verify-full in --database-url",
     },
     Failure {
         says: "requires a valid client certificate",
@@ -144,6 +150,7 @@ mod tests {
         struct CaUsedAsEndEntity;
         for (error, advice) in [
             (CertificateError::UnknownIssuer.into(), "--redis-tls-ca"),
+            (CertificateError::BadSignature.into(), "of the same name"),
             (CertificateError::Other(OtherError(Arc::new(CaUsedAsEndEntity))).into(), "of a CA"),
             (CertificateError::NotValidForNameContext { expected, presented: vec![] }.into(), "connect by a name"),
             (CertificateError::ExpiredContext { time: at(2), not_after: at(1) }.into(), "renew the server's"),

@@ -23,14 +23,20 @@ pub struct Certificate {
 
 impl Authority {
     /// A new one, that nobody trusts yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::called(&format!("Test CA {}", fastrand::u32(..)))
+    }
+
+    /// One of this name, which others may have too.
     ///
     /// # Panics
     /// If no file can be written.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn called(name: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("coupon-certificates-").tempdir().expect("temporary directory");
         let key = KeyPair::generate().expect("a key");
-        let mut params = params("Test CA", &[]);
+        let mut params = params(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let file = write(directory.path(), "ca.pem", &params.self_signed(&key).expect("a certificate").pem());
         Self { issuer: Issuer::new(params, key), file, directory }

@@ -7,7 +7,7 @@ use super::certificates::Certificates;
 use super::connection::{CONNECT_TIMEOUT, away, connect, has_tls, login_and_rest, server};
 use super::{role, wording};
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{ConnectionAddr, ConnectionInfo, RedisResult, Value, cmd, from_redis_value};
+use ::redis::{ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, Value, cmd, from_redis_value};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::HashMap;
@@ -173,6 +173,10 @@ impl Sentinel {
                     "{sentinel}: it knows no primary called {}; SENTINEL MASTERS lists those that it knows",
                     self.name
                 )),
+                Err(error) if is_about_login(&error) => refusals.push(format!(
+                    "{sentinel}: {}; it has a login of its own, which {USER} and {PASSWORD} in --redis-url give",
+                    wording(&error)
+                )),
                 Err(error) => refusals.push(format!("{sentinel}: {}", wording(&error))),
             }
         }
@@ -196,6 +200,10 @@ impl Node {
         *slot = Some(connection);
         Ok(named)
     }
+}
+
+fn is_about_login(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
 }
 
 async fn ask(connection: &mut MultiplexedConnection, name: &str) -> RedisResult<Option<Named>> {

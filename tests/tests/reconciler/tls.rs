@@ -157,7 +157,8 @@ fn a_server_that_asks_for_a_certificate_gets_it() {
 
     let without = place.check(&url, &database, &["--redis-tls-ca", place.ca()]);
     assert_says(without, false, &["FAIL  redis", "--redis-tls-cert and --redis-tls-key"]);
-    let stranger = Authority::new().sign(&["by_certificate"]);
+    let other = Authority::new();
+    let stranger = other.sign(&["by_certificate"]);
     let args = [&["--redis-tls-ca", place.ca()][..], &shown(&stranger)].concat();
     assert_says(place.check(&url, &database, &args), false, &["FAIL  redis", "--redis-tls-cert"]);
     let verified = format!("sslmode=verify-full&sslrootcert={}", place.ca());
@@ -175,6 +176,10 @@ fn a_certificate_that_proves_nothing_is_refused_with_advice() {
     let wrong_ca = place.check(&url, &database, &["--redis-tls-ca", text(&stranger.file)]);
     assert_says(wrong_ca, false, &["FAIL  redis", "UnknownIssuer", "--redis-tls-ca"]);
     assert_says(place.check(&url, &database, &[]), false, &["FAIL  redis", "UnknownIssuer", "--redis-tls-ca"]);
+    let (namesake, same_name) = (Authority::called("One CA"), Authority::called("One CA"));
+    let signed = redis_server::Options::shipped().tls(&namesake, &namesake.sign(&[HOST])).start();
+    let not_it = place.check(&signed.tls_url(HOST), &database, &["--redis-tls-ca", text(&same_name.file)]);
+    assert_says(not_it, false, &["FAIL  redis", "BadSignature", "of the same name", "--redis-tls-ca"]);
     let wrong_ca = format!("sslmode=verify-full&sslrootcert={}", text(&stranger.file));
     let wrong_ca = place.check(&url, &place.database_url("by_tls", HOST, &wrong_ca), &ca);
     assert_says(wrong_ca, false, &["ok    redis", "FAIL  postgresql", "UnknownIssuer", "sslrootcert"]);
