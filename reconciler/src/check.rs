@@ -173,7 +173,7 @@ const PRIVILEGES: &[(&str, &str)] = &[
 
 async fn check_postgresql(ledger: &Ledger) -> Vec<Finding> {
     if let Err(error) = ledger.ping().await {
-        return vec![Fail(format!("cannot be reached: {}", Error::Ledger(error)))];
+        return vec![Fail(format!("cannot be reached: {}", Error::Ledger(error).cause()))];
     }
     match postgresql_findings(ledger).await {
         Ok(findings) => findings,

@@ -67,8 +67,9 @@ impl Daemon {
     /// Whether it still answers, and is still the process that was met: a restart, a promotion or a loaded backup
     /// shuts the gate of every coupon, also of the one that is looked at.
     async fn beat_redis(&self) -> Result<(), Away> {
-        self.redis.check_primary().await.map_err(away)?;
-        self.clock.set(self.redis.now_ms().await.map_err(away)?);
+        // At once: a primary that does not answer any more is left as soon as another one is named.
+        let (now_ms, ()) = tokio::try_join!(self.redis.now_ms(), self.redis.check_primary()).map_err(away)?;
+        self.clock.set(now_ms);
         if let Some(id) = self.catalog.sample() {
             match self.redis.info(&self.keys.key(&id)).await.map_err(Error::Redis) {
                 Ok(Some(info)) if !info.fenced => {}

@@ -5,7 +5,7 @@
 
 use super::certificates::Certificates;
 use super::connection::{CONNECT_TIMEOUT, away, connect, has_tls, login_and_rest, server};
-use super::{role, wording};
+use super::{is_unknown_command, role, wording};
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, Value, cmd, from_redis_value};
 use futures_util::StreamExt;
@@ -177,6 +177,7 @@ impl Sentinel {
                     "{sentinel}: {}; it has a login of its own, which {USER} and {PASSWORD} in --redis-url give",
                     wording(&error)
                 )),
+                Err(error) if is_unknown_command(&error) => refusals.push(format!("{sentinel}: it is no sentinel")),
                 Err(error) => refusals.push(format!("{sentinel}: {}", wording(&error))),
             }
         }

@@ -1,18 +1,16 @@
 //! The reconciler behind sentinels: it finds the primary, and follows it.
 
 use crate::sale::{await_open, insert, key, request};
-use coupon_tests::artifact;
 use coupon_tests::certificates::Authority;
 use coupon_tests::deadline::eventually_true;
 use coupon_tests::dump::await_replica;
 use coupon_tests::ledger::{assert_whole, await_coupon, rows};
 use coupon_tests::postgres_server::Postgres;
-use coupon_tests::reconciler::{Options, Reconciler};
+use coupon_tests::reconciler::{Options, Reconciler, command_by, outcome};
 use coupon_tests::redis_sentinel::{Sentinel, Sentinels, url};
 use coupon_tests::redis_server::{self, Redis};
 use coupon_tests::resp::{Client, expect};
 use std::collections::HashSet;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A primary with its replica, three sentinels, a ledger with one coupon, and the reconciler.
@@ -61,13 +59,7 @@ impl Place {
 }
 
 fn run(redis_url: &str, postgres: &Postgres, args: &[&str]) -> (bool, String) {
-    let output = Command::new(artifact::reconciler())
-        .args(args)
-        .env("REDIS_URL", redis_url)
-        .env("DATABASE_URL", postgres.url())
-        .output()
-        .expect("coupon-reconciler starts");
-    (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    outcome(&command_by(redis_url, &postgres.url(), args))
 }
 
 #[test]
@@ -216,7 +208,7 @@ fn what_no_sentinel_can_say_is_told_with_the_reason() {
     let nobody = coupon_tests::port::free();
     for (place, parts) in [
         (format!("127.0.0.1:{}/cupons", sentinel.port), &["no primary called cupons", "SENTINEL MASTERS"][..]),
-        (format!("127.0.0.1:{}/coupons", redis.port), &["unknown command", "SENTINEL"]),
+        (format!("127.0.0.1:{}/coupons", redis.port), &["it is no sentinel"]),
         (format!("127.0.0.1:{nobody}/coupons"), &["Connection refused"]),
     ] {
         let (is_good, said) = run(&format!("redis-sentinel://{place}"), &postgres, &["check"]);
@@ -232,8 +224,8 @@ fn what_no_sentinel_can_say_is_told_with_the_reason() {
     // A server that they call the primary has to be one.
     let primary = Redis::start();
     assert_eq!(redis.client().run(&format!("REPLICAOF 127.0.0.1 {}", primary.port)).to_string(), "+OK");
-    let (is_good, said) = run(&url(&[&sentinel]), &postgres, &["check"]);
-    assert!(!is_good && said.contains("replica"), "{said}");
+    let (is_good, said) = run(&url(&[&sentinel]), &postgres, &["status"]);
+    assert!(!is_good && said.contains("it is a replica still"), "{said}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use coupon_tests::artifact;
 use coupon_tests::certificates::{Authority, Certificate};
 use coupon_tests::deadline::eventually_true;
 use coupon_tests::postgres_server::Postgres;
-use coupon_tests::reconciler::{Options, Reconciler, command};
+use coupon_tests::reconciler::{Options, Reconciler, command, command_by, outcome};
 use coupon_tests::redis_cluster::Cluster;
 use coupon_tests::redis_server::{self, Redis};
 use coupon_tests::resp::expect;
@@ -59,13 +59,7 @@ impl Place {
 
     /// What `check` says of these settings, and whether it is content.
     fn check(&self, redis_url: &str, database_url: &str, args: &[&str]) -> (bool, String) {
-        let output = Command::new(artifact::reconciler())
-            .args(["check", "--redis-url", redis_url, "--database-url", database_url])
-            .args(args)
-            .output()
-            .expect("check can be started");
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+        outcome(&command_by(redis_url, database_url, &[&["check"], args].concat()))
     }
 
     /// Grants become rows.
@@ -261,11 +255,7 @@ fn settings_that_cannot_be_are_refused_by_name_before_anything_is_connected() {
         (&redis, with(&format!("sslcert={cert}")), &[], &["sslcert needs sslkey"]),
         (&redis, with(&format!("sslcert={cert}&sslkey={other}")), &[], &["sslkey", "not the key"]),
     ] {
-        let output = Command::new(artifact::reconciler())
-            .args(["run", "--redis-url", redis, "--database-url", &database])
-            .args(args)
-            .output()
-            .expect("it starts");
+        let output = command_by(redis, &database, &[&["run"], args].concat());
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{redis} {database} {args:?}: {said}");
         for part in parts {
@@ -333,10 +323,16 @@ fn a_cluster_is_followed_by_tls() {
     let nodes: Vec<String> = cluster.primaries.iter().map(|node| node.tls_url("127.0.0.1")).collect();
     let url = nodes.join(",").replacen("rediss://", "rediss-cluster://", 1).replace(",rediss://", ",");
     let _reconciler = Options::between(&cluster.primaries[0], &postgres)
-        .redis_url(url)
+        .redis_url(url.clone())
         .args(&["--redis-tls-ca", text(&authority.file)])
         .start()
         .await_ready();
+    for (ca, is_expected, what) in
+        [(&authority, true, "the cluster of 127.0.0.1"), (&Authority::new(), false, "--redis-tls-ca")]
+    {
+        let check = command_by(&url, &postgres.url(), &["check", "--redis-tls-ca", text(&ca.file)]);
+        assert_says(outcome(&check), is_expected, &[what]);
+    }
     let mut client = cluster.client();
     for coupon in 0..6 {
         let key = format!("coupon:{{{coupon}}}");
