@@ -91,15 +91,23 @@ const FAILURES: &[Failure] = &[
     },
 ];
 
-/// What a side's library says, with what to do about it where that is known.
-pub fn advised(side: Side, text: String) -> String {
-    let Some(failure) = FAILURES.iter().find(|failure| text.contains(failure.says)) else { return text };
+/// What to do about what a side's library says, where that is known.
+pub fn advice(side: Side, text: &str) -> Option<&'static str> {
+    let failure = FAILURES.iter().find(|failure| text.contains(failure.says))?;
     let advice = match side {
         Side::Redis => failure.redis,
         Side::PostgreSql => failure.postgresql,
     };
-    // What is told on by another one of our errors has it already.
-    if advice.is_empty() || text.contains(advice) { text } else { format!("{text}; {advice}") }
+    (!advice.is_empty()).then_some(advice)
+}
+
+/// What a side's library says, with what to do about it.
+pub fn advised(side: Side, text: String) -> String {
+    match advice(side, &text) {
+        // What is told on by another one of our errors has it already.
+        Some(advice) if !text.contains(advice) => format!("{text}; {advice}"),
+        _ => text,
+    }
 }
 
 /// Makes ring the provider of everything that speaks TLS in this process, whatever features the libraries come with.

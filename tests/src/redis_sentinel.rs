@@ -28,12 +28,21 @@ pub struct Sentinel {
 }
 
 impl Sentinel {
-    /// Starts one, for a primary at this port; `lines` go into its settings.
+    /// Starts one, for a primary at this port of loopback; `lines` go into its settings.
     ///
     /// # Panics
     /// If it does not answer.
     #[must_use]
     pub fn start(primary: u16, quorum: usize, lines: &[String]) -> Self {
+        Self::start_for("127.0.0.1", primary, quorum, lines)
+    }
+
+    /// The same, where the primary is known by another name.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    #[must_use]
+    pub fn start_for(host: &str, primary: u16, quorum: usize, lines: &[String]) -> Self {
         let directory = tempfile::Builder::new().prefix("coupon-sentinel-").tempdir().expect("temporary directory");
         let port = port::free();
         let config = directory.path().join("sentinel.conf");
@@ -42,7 +51,8 @@ impl Sentinel {
             "bind 127.0.0.1".into(),
             format!("dir {}", directory.path().display()),
             "logfile \"\"".into(),
-            format!("sentinel monitor {NAME} 127.0.0.1 {primary} {quorum}"),
+            "sentinel resolve-hostnames yes".into(),
+            format!("sentinel monitor {NAME} {host} {primary} {quorum}"),
             // Soon, so that tests are short, but not so soon that a busy machine looks like a dead one.
             format!("sentinel down-after-milliseconds {NAME} 1000"),
             format!("sentinel failover-timeout {NAME} 5000"),

@@ -3,7 +3,9 @@
 use super::certificates::Certificates;
 use super::sentinel::Sentinel;
 use super::{unexpected, wording};
+use crate::policy::Side;
 use crate::settings::Wrong;
+use crate::tls;
 use ::redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use ::redis::cluster::ClusterClient;
 use ::redis::cluster_async::ClusterConnection;
@@ -231,7 +233,10 @@ fn client(server: &ConnectionInfo, certificates: &Certificates) -> RedisResult<C
 /// A connection that did not come about, with what to do where one side speaks TLS and the other does not: neither
 /// understands enough of the other to say so.
 fn explained(error: RedisError, has_tls: bool) -> RedisError {
-    let advice = if has_tls && error.is_timeout() {
+    let said = wording(&error);
+    let advice = if tls::advice(Side::Redis, &said).is_some() {
+        return error;
+    } else if has_tls && error.is_timeout() {
         "if this port does not speak TLS, give the server's tls-port, or write redis:// in the place of rediss://"
     } else if has_tls && is_cut_off(&error) {
         "the server may ask for a certificate of its clients: --redis-tls-cert and --redis-tls-key"
@@ -240,7 +245,7 @@ fn explained(error: RedisError, has_tls: bool) -> RedisError {
     } else {
         return error;
     };
-    away(format!("{}; {advice}", wording(&error)))
+    away(format!("{said}; {advice}"))
 }
 
 /// Whether the other side ended a connection that it had taken.

@@ -21,7 +21,7 @@ use url::Url;
 const PORT: u16 = 26_379;
 
 /// How long the others have to answer when one has.
-const GRACE: Duration = Duration::from_millis(200);
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Parameters of the address: who logs in at the sentinels, which is another user than the servers'.
 const USER: &str = "sentinel-user";

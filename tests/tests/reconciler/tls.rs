@@ -255,7 +255,7 @@ fn settings_that_cannot_be_are_refused_by_name_before_anything_is_connected() {
         (&redis, with(&format!("sslcert={cert}")), &[], &["sslcert needs sslkey"]),
         (&redis, with(&format!("sslcert={cert}&sslkey={other}")), &[], &["sslkey", "not the key"]),
     ] {
-        let output = command_by(redis, &database, &[&["run"], args].concat());
+        let output = command_by(redis, &database, &[&["check"], args].concat());
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{redis} {database} {args:?}: {said}");
         for part in parts {
@@ -315,12 +315,17 @@ fn renewed_certificates_count_without_a_restart_and_no_key_is_logged() {
 #[test]
 fn a_cluster_is_followed_by_tls() {
     let authority = Authority::new();
-    let certificate = authority.sign(&[HOST, "127.0.0.1"]);
+    let certificate = authority.sign(&[HOST]);
     let cluster = Cluster::start_with(3, |options| {
-        options.tls(&authority, &certificate).line("tls-cluster yes").line("tls-replication yes")
+        options
+            .tls(&authority, &certificate)
+            .line("tls-cluster yes")
+            .line("tls-replication yes")
+            .line("cluster-announce-hostname localhost")
+            .line("cluster-preferred-endpoint-type hostname")
     });
     let postgres = Postgres::start();
-    let nodes: Vec<String> = cluster.primaries.iter().map(|node| node.tls_url("127.0.0.1")).collect();
+    let nodes: Vec<String> = cluster.primaries.iter().map(|node| node.tls_url(HOST)).collect();
     let url = nodes.join(",").replacen("rediss://", "rediss-cluster://", 1).replace(",rediss://", ",");
     let _reconciler = Options::between(&cluster.primaries[0], &postgres)
         .redis_url(url.clone())
@@ -328,7 +333,7 @@ fn a_cluster_is_followed_by_tls() {
         .start()
         .await_ready();
     for (ca, is_expected, what) in
-        [(&authority, true, "the cluster of 127.0.0.1"), (&Authority::new(), false, "--redis-tls-ca")]
+        [(&authority, true, "the cluster of localhost"), (&Authority::new(), false, "--redis-tls-ca")]
     {
         let check = command_by(&url, &postgres.url(), &["check", "--redis-tls-ca", text(&ca.file)]);
         assert_says(outcome(&check), is_expected, &[what]);
