@@ -170,6 +170,18 @@ fn a_certificate_that_proves_nothing_is_refused_with_advice() {
     let wrong_ca = place.check(&url, &database, &["--redis-tls-ca", text(&stranger.file)]);
     assert_says(wrong_ca, false, &["FAIL  redis", "UnknownIssuer", "--redis-tls-ca"]);
     assert_says(place.check(&url, &database, &[]), false, &["FAIL  redis", "UnknownIssuer", "--redis-tls-ca"]);
+    let system = Command::new(artifact::reconciler())
+        .args([
+            "check",
+            "--redis-url",
+            &url,
+            "--database-url",
+            &place.database_url("by_tls", HOST, "sslmode=verify-full"),
+        ])
+        .env("SSL_CERT_FILE", place.ca())
+        .output();
+    let system = outcome(&system.expect("check can be started"));
+    assert_says(system, true, &["by TLS, trusting the system's CAs", "by TLSv1.3, the server has shown a certificate"]);
     let (namesake, same_name) = (Authority::called("One CA"), Authority::called("One CA"));
     let signed = redis_server::Options::shipped().tls(&namesake, &namesake.sign(&[HOST])).start();
     let not_it = place.check(&signed.tls_url(HOST), &database, &["--redis-tls-ca", text(&same_name.file)]);
