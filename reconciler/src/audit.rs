@@ -171,8 +171,8 @@ impl Audit<'_> {
 
 /// `audit`: one coupon, or all.
 pub async fn audit(redis: &Redis, ledger: &Ledger, args: &cli::Audit) -> Result<Exit, Failure> {
-    redis.now_ms().await.map_err(|error| crate::unreachable("Redis", &error))?;
-    ledger.ping().await.map_err(|error| crate::unreachable("PostgreSQL", &error))?;
+    redis.now_ms().await.map_err(crate::unreachable)?;
+    ledger.ping().await.map_err(crate::unreachable)?;
     let audit =
         Audit { redis, ledger, keys: &args.redis.key, pace: Pace::full(), is_watched: io::stderr().is_terminal() };
     let scope = if args.repair { Scope::Both } else { Scope::Nothing };

@@ -44,8 +44,10 @@ async fn check_redis(redis: &Redis, keys: &KeyPattern) -> Vec<Finding> {
         Err(error) => return vec![Fail(format!("cannot be reached: {}", wording(&error)))],
     };
     findings.push(Fine(format!("reachable, version {version}")));
+    findings.push(Fine(format!("connected to {}", redis.describe())));
     findings.push(match redis.is_primary().await {
         Ok(true) => Fine("takes writes".into()),
+        Ok(false) if redis.finds_primary() => Fail("has just become a replica; try again".into()),
         Ok(false) => Fail("is a replica; point --redis-url at the primary".into()),
         Err(error) => Fail(format!("ROLE is refused: {}; allow it for the reconciler's user", wording(&error))),
     });
@@ -171,7 +173,7 @@ const PRIVILEGES: &[(&str, &str)] = &[
 
 async fn check_postgresql(ledger: &Ledger) -> Vec<Finding> {
     if let Err(error) = ledger.ping().await {
-        return vec![Fail(format!("cannot be reached: {}", Error::Ledger(error)))];
+        return vec![Fail(format!("cannot be reached: {}", Error::Ledger(error).cause()))];
     }
     match postgresql_findings(ledger).await {
         Ok(findings) => findings,
@@ -181,6 +183,7 @@ async fn check_postgresql(ledger: &Ledger) -> Vec<Finding> {
 
 async fn postgresql_findings(ledger: &Ledger) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = vec![Fine(format!("reachable, version {}", ledger.setting("server_version").await?))];
+    findings.push(Fine(format!("connected {}", ledger.describe_tls().await?)));
     if ledger.setting("transaction_read_only").await? == "on" {
         findings.push(Fail("takes no writes; is it a standby? Point --database-url at the primary".into()));
     }

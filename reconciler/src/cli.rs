@@ -3,6 +3,7 @@
 
 use crate::interval;
 use crate::logging::{self, LogFormat};
+use crate::redis::Certificates;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use coupon_core::key::KeyPattern;
@@ -51,11 +52,13 @@ Settings:
 Environment:
   COUPON_CONFIG                                    the settings file, as --config
   REDIS_URL, REDIS_URL_FILE                        Redis, or the file that holds its URL
+  REDIS_TLS_CA, REDIS_TLS_CERT, REDIS_TLS_KEY      the files with the certificates for TLS to Redis
   DATABASE_URL, DATABASE_URL_FILE                  PostgreSQL, or the file that holds its URL
   COUPON_KEY                                       as --key
   LISTEN, INSTANCE, LOG, LOG_FORMAT, BATCH_MAX, ISSUE_INTERVAL, FULL_PASS_INTERVAL, AUDIT_INTERVAL, NO_MIGRATE
                                                    as the flags of the same name
-  PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE   what the database URL leaves out
+  PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE,
+  PGSSLMODE, PGSSLROOTCERT, PGSSLCERT, PGSSLKEY    what the database URL leaves out
 
 Exit codes:
   0    done, or stopped in order by SIGTERM or SIGINT
@@ -133,13 +136,44 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Where Redis is, if it is of interest.
+    pub const fn redis(&self) -> Option<&Redis> {
+        match self {
+            Self::Run(Run { redis, .. })
+            | Self::Check(Check { redis, .. })
+            | Self::Status(Status { redis, .. })
+            | Self::Restore(Restore { redis, .. })
+            | Self::Audit(Audit { redis, .. }) => Some(redis),
+            Self::Migrate(_) | Self::Verify(_) | Self::DeadLetters(_) | Self::Completions { .. } => None,
+        }
+    }
+
+    /// Where PostgreSQL is, if it is of interest.
+    pub const fn database(&self) -> Option<&Database> {
+        match self {
+            Self::Run(Run { database, .. })
+            | Self::Migrate(database)
+            | Self::Check(Check { database, .. })
+            | Self::Status(Status { database, .. })
+            | Self::Verify(Verify { database, .. })
+            | Self::Restore(Restore { database, .. })
+            | Self::Audit(Audit { database, .. }) => Some(database),
+            Self::DeadLetters(command) => Some(command.database()),
+            Self::Completions { .. } => None,
+        }
+    }
+}
+
 /// Where PostgreSQL is.
 #[derive(Debug, Args)]
 pub struct Database {
     /// PostgreSQL, as postgres://user:password@host:port/database
     ///
-    /// What it leaves out is taken from PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE. A command line can be read by
-    /// every user of the machine: give a password by the environment or in a file.
+    /// By TLS: ?sslmode=verify-full, with &sslrootcert=FILE for a CA that the system does not know, and &sslcert=FILE&sslkey=FILE
+    /// for a certificate of one's own. What it leaves out is taken from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE,
+    /// PGSSLMODE, PGSSLROOTCERT, PGSSLCERT and PGSSLKEY. A command line can be read by every user of the machine: give a
+    /// password by the environment or in a file.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 
@@ -151,11 +185,13 @@ pub struct Database {
 /// Where Redis is, and what the coupons are called there.
 #[derive(Debug, Args)]
 pub struct Redis {
-    /// Redis, as redis://user:password@host:port
+    /// Redis, as redis://user:password@host:port; by TLS as rediss://…
     ///
-    /// Of a cluster some of its nodes are named, as redis-cluster://user:password@host:port,host:port; a single server has
-    /// to be the primary. A command line can be read by every user of the machine: give a password by the environment or
-    /// in a file.
+    /// Of a cluster some of its nodes are named, as redis-cluster://user:password@host:port,host:port. With Sentinel all
+    /// sentinels are named, and what the primary is called among them, as redis-sentinel://user:password@host:port,host:port/NAME;
+    /// if the sentinels want a login themselves, ?sentinel-user=…&sentinel-password=… follows. By TLS these are
+    /// rediss-cluster and rediss-sentinel. A single server has to be the primary. A command line can be read by every user
+    /// of the machine: give a password by the environment or in a file.
     #[arg(
         long,
         env = "REDIS_URL",
@@ -169,11 +205,37 @@ pub struct Redis {
     #[arg(long, env = "REDIS_URL_FILE", value_name = "FILE")]
     pub redis_url_file: Option<PathBuf>,
 
+    /// A PEM file with the CAs that may have signed Redis's certificate; without it the system's may have
+    ///
+    /// The certificate has to hold the name or address in --redis-url; in a cluster, and with Sentinel, those that the
+    /// servers name. The files of these three settings are read at each connection.
+    #[arg(long, env = "REDIS_TLS_CA", value_name = "FILE")]
+    pub redis_tls_ca: Option<PathBuf>,
+
+    /// A PEM file with the certificate that is shown to Redis, if it asks for one
+    #[arg(long, env = "REDIS_TLS_CERT", value_name = "FILE")]
+    pub redis_tls_cert: Option<PathBuf>,
+
+    /// A PEM file with the key to that certificate
+    #[arg(long, env = "REDIS_TLS_KEY", value_name = "FILE")]
+    pub redis_tls_key: Option<PathBuf>,
+
     /// A coupon's key in Redis; ID stands for the coupon's id
     ///
     /// The braces keep a coupon's three keys in one slot of a cluster. Change it only while no coupon is on offer.
     #[arg(long, env = "COUPON_KEY", default_value = KeyPattern::DEFAULT, value_name = "PATTERN", value_parser = KeyPattern::parse)]
     pub key: KeyPattern,
+}
+
+impl Redis {
+    /// For TLS.
+    pub fn certificates(&self) -> Certificates {
+        Certificates {
+            ca: self.redis_tls_ca.clone(),
+            cert: self.redis_tls_cert.clone(),
+            key: self.redis_tls_key.clone(),
+        }
+    }
 }
 
 /// `run`.

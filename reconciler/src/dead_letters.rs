@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 /// Does what was asked.
 pub async fn obey(command: DeadLetters, ledger: &Ledger) -> Result<Exit, Failure> {
-    ledger.ping().await.map_err(|error| crate::unreachable("PostgreSQL", &error))?;
+    ledger.ping().await.map_err(crate::unreachable)?;
     match command {
         DeadLetters::List { coupon, all, json, .. } => {
             let letters = read(ledger, coupon.as_deref(), None, all).await?;

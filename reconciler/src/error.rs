@@ -6,7 +6,7 @@ use coupon_core::coupon::Seq;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// PostgreSQL, or the way to it. Whether a statement took effect is unknown unless the server answered.
-    #[error("PostgreSQL: {0}")]
+    #[error("PostgreSQL: {}", crate::ledger::wording(.0))]
     Ledger(#[from] sqlx::Error),
     /// Redis, or the way to it.
     #[error("Redis: {}", crate::redis::wording(.0))]
@@ -37,7 +37,7 @@ impl Error {
     /// Its text, where the server that it comes from is named already.
     pub fn cause(&self) -> String {
         match self {
-            Self::Ledger(error) => error.to_string(),
+            Self::Ledger(error) => crate::ledger::wording(error),
             Self::Redis(error) => crate::redis::wording(error),
             error => error.to_string(),
         }

@@ -5,6 +5,7 @@
 use crate::backoff::SIDE;
 use crate::catalog::Reason;
 use crate::daemon::Daemon;
+use crate::error::Error;
 use crate::side::Away;
 use coupon_core::message;
 use futures_util::StreamExt;
@@ -35,7 +36,7 @@ impl Daemon {
                 }
                 Err(error) => {
                     failures += 1;
-                    self.sides.redis.left(Away::because(error));
+                    self.sides.redis.left(Away::because(Error::Redis(error).cause()));
                     tokio::time::sleep(SIDE.delay(failures)).await;
                 }
             }
@@ -77,7 +78,7 @@ impl Daemon {
                 }
                 Err(error) => {
                     failures += 1;
-                    self.sides.postgresql.left(Away::because(error));
+                    self.sides.postgresql.left(Away::because(Error::Ledger(error).cause()));
                     tokio::time::sleep(SIDE.delay(failures)).await;
                 }
             }

@@ -45,25 +45,31 @@ impl Daemon {
     /// Whether this is a primary with the module.
     async fn meet_redis(&self) -> Result<(), Away> {
         self.redis.disconnect().await;
-        if !self.redis.is_primary().await.map_err(Away::because)? {
-            return Err(Away::Unfit("this server is a replica; point --redis-url at the primary".into()));
+        if !self.redis.is_primary().await.map_err(away)? {
+            return Err(if self.redis.finds_primary() {
+                Away::because("this server has just become a replica")
+            } else {
+                Away::Unfit("this server is a replica; point --redis-url at the primary".into())
+            });
         }
         // A command of the module, and one that is refused while data is being loaded.
         if let Err(error) = self.redis.info(&self.keys.key(PROBE_ID)).await {
             return Err(if redis::is_unknown_command(&error) {
                 Away::Unfit("the coupon module is not loaded; start Redis with --loadmodule libcoupon.so".into())
             } else {
-                Away::because(error)
+                away(error)
             });
         }
-        self.clock.set(self.redis.now_ms().await.map_err(Away::because)?);
+        self.clock.set(self.redis.now_ms().await.map_err(away)?);
         Ok(())
     }
 
     /// Whether it still answers, and is still the process that was met: a restart, a promotion or a loaded backup
     /// shuts the gate of every coupon, also of the one that is looked at.
     async fn beat_redis(&self) -> Result<(), Away> {
-        self.clock.set(self.redis.now_ms().await.map_err(Away::because)?);
+        // At once: a primary that does not answer any more is left as soon as another one is named.
+        let (now_ms, ()) = tokio::try_join!(self.redis.now_ms(), self.redis.check_primary()).map_err(away)?;
+        self.clock.set(now_ms);
         if let Some(id) = self.catalog.sample() {
             match self.redis.info(&self.keys.key(&id)).await.map_err(Error::Redis) {
                 Ok(Some(info)) if !info.fenced => {}
@@ -109,7 +115,7 @@ impl Daemon {
 
     /// Whether the server is there and has the schema.
     async fn meet_postgresql(&self) -> Result<(), Away> {
-        self.ledger.ping().await.map_err(Away::because)?;
+        self.ledger.ping().await.map_err(away)?;
         self.ledger.forget_connections();
         if self.migrates {
             match self.ledger.migrate().await {
@@ -118,6 +124,11 @@ impl Daemon {
                 Err(error) => return Err(Away::Unfit(error.to_string())),
             }
         }
-        self.ledger.schema().await.map_err(Away::because)?.advice().map_or(Ok(()), |advice| Err(Away::Unfit(advice)))
+        self.ledger.schema().await.map_err(away)?.advice().map_or(Ok(()), |advice| Err(Away::Unfit(advice)))
     }
+}
+
+/// It does not answer, or not well.
+fn away(error: impl Into<Error>) -> Away {
+    Away::because(error.into().cause())
 }

@@ -1,5 +1,6 @@
 //! The ledger: every statement that is sent to PostgreSQL.
 //!
+//! - `address`: where it is, and TLS on the way
 //! - `coupon`: the rows of table `coupon`, their definition and epoch
 //! - `batch`: a batch of grants and the move of the position, in one statement
 //! - `isolate`: the same where PostgreSQL refuses a row
@@ -10,6 +11,7 @@
 //! - `audit`: what is compared with Redis, and what of it is put right
 //! - `schema`: the migrations
 
+mod address;
 mod audit;
 mod batch;
 mod coupon;
@@ -20,6 +22,7 @@ mod letters;
 mod orphan;
 mod schema;
 
+pub use address::wording;
 pub use batch::{Batch, Progress};
 pub use coupon::{Bid, Row, Standing};
 pub use history::Link;
@@ -27,11 +30,11 @@ pub use lease::Lease;
 pub use letters::Letter;
 
 use crate::error::Error;
+use crate::settings::Wrong;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgListener, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
 use sqlx::{ConnectOptions, Connection, Postgres};
-use std::str::FromStr;
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::error::Elapsed;
@@ -64,8 +67,8 @@ pub struct Ledger {
 
 impl Ledger {
     /// Reads the address; connects later.
-    pub fn new(url: &str, connections_max: u32) -> Result<Self, sqlx::Error> {
-        let options = PgConnectOptions::from_str(url)?
+    pub fn new(url: &str, connections_max: u32) -> Result<Self, Wrong> {
+        let options = address::options(url)?
             .application_name("coupon-reconciler")
             .options([("statement_timeout", STATEMENT_TIMEOUT)])
             .disable_statement_logging();
@@ -88,8 +91,8 @@ impl Ledger {
     }
 
     /// Whether an address can be read.
-    pub fn check_url(url: &str) -> Result<(), sqlx::Error> {
-        PgConnectOptions::from_str(url).map(drop)
+    pub fn check_url(url: &str) -> Result<(), Wrong> {
+        address::options(url).map(drop)
     }
 
     /// Whether the server answers, on a connection of its own: those of the pool may date from before.
@@ -142,6 +145,15 @@ impl Ledger {
         listener.ignore_pool_close_event(true);
         listener.listen(CHANNEL).await?;
         Ok(listener)
+    }
+
+    /// What TLS there is, for people.
+    pub async fn describe_tls(&self) -> Result<String, sqlx::Error> {
+        let version: Option<String> =
+            sqlx::query_scalar("select version from pg_stat_ssl where pid = pg_backend_pid()")
+                .fetch_one(&self.pool)
+                .await?;
+        Ok(address::describe(self.options.get_ssl_mode(), version.as_deref()))
     }
 
     /// A setting of the server.

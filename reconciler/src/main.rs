@@ -45,14 +45,18 @@ mod shards;
 mod side;
 mod signal;
 mod status;
+mod tls;
 mod verify;
 mod visit;
 
 use clap::CommandFactory;
 use cli::{Cli, Command};
+use error::Error;
 use exit::{Exit, Failure};
 use ledger::Ledger;
+use policy::Side;
 use redis::Redis;
+use settings::Wrong;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -61,6 +65,7 @@ use std::time::Duration;
 const LOOKING_CONNECTIONS_MAX: u32 = 1;
 
 fn main() -> ExitCode {
+    tls::set_provider();
     let settings = match settings::read(std::env::args_os().collect()) {
         Ok(settings) => settings,
         Err(refusal) => return refusal.show().into(),
@@ -144,7 +149,7 @@ async fn obey(command: Command) -> Result<Exit, Failure> {
 }
 
 async fn migrate(ledger: &Ledger) -> Result<Exit, Failure> {
-    ledger.ping().await.map_err(|error| unreachable("PostgreSQL", &error))?;
+    ledger.ping().await.map_err(unreachable)?;
     match ledger.migrate().await {
         Ok(0) => println!("the schema is current"),
         Ok(applied) => println!("applied {applied} migration(s); the schema is current"),
@@ -154,26 +159,31 @@ async fn migrate(ledger: &Ledger) -> Result<Exit, Failure> {
 }
 
 fn open_redis(args: &cli::Redis) -> Result<Redis, Failure> {
-    Redis::new(&args.redis_url).map_err(|error| {
-        let shown = secret::redact(&args.redis_url);
-        Failure::new(Exit::Usage, format!("--redis-url {shown} cannot be read: {error}; write redis://host:port"))
-    })
+    Redis::new(&args.redis_url, args.certificates()).map_err(|wrong| refused(wrong, &args.redis_url))
 }
 
 fn open_ledger(args: &cli::Database, connections_max: u32) -> Result<Ledger, Failure> {
-    const HOW: &str = "write postgres://user:password@host:port/database";
     let Some(url) = &args.database_url else {
         return Err(Failure::new(
             Exit::Usage,
-            format!("PostgreSQL's address is missing; set --database-url, DATABASE_URL or DATABASE_URL_FILE: {HOW}"),
+            "PostgreSQL's address is missing; set --database-url, DATABASE_URL or DATABASE_URL_FILE: write \
+             postgres://user:password@host:port/database",
         ));
     };
-    Ledger::new(url, connections_max).map_err(|error| {
-        let shown = secret::redact(url);
-        Failure::new(Exit::Usage, format!("--database-url {shown} cannot be read: {error}; {HOW}"))
-    })
+    Ledger::new(url, connections_max).map_err(|wrong| refused(wrong, url))
 }
 
-fn unreachable(who: &str, error: &dyn std::error::Error) -> Failure {
-    Failure::new(Exit::Unreachable, format!("{who} cannot be reached: {error}"))
+/// The settings were looked at before; a file may have changed since.
+fn refused(Wrong { setting, why }: Wrong, url: &str) -> Failure {
+    Failure::new(Exit::Usage, format!("--{setting} for {}: {why}", secret::redact(url)))
+}
+
+/// A command that does not wait found nobody.
+fn unreachable(error: impl Into<Error>) -> Failure {
+    let error = error.into();
+    let who = match error {
+        Error::Redis(_) => Side::Redis,
+        _ => Side::PostgreSql,
+    };
+    Failure::new(Exit::Unreachable, format!("{} cannot be reached: {}", who.name(), error.cause()))
 }

@@ -3,13 +3,19 @@
 //! One connection serves all: commands of many coupons share it as a pipeline. Nothing that blocks is ever sent on it.
 
 mod audit;
+mod certificates;
 mod connection;
+mod sentinel;
 
 pub use audit::{Entry, Held};
+pub use certificates::Certificates;
 pub use connection::ScanCursor;
 
 use crate::ledger::Link;
-use crate::policy::{self, Remedy};
+use crate::policy::{self, Remedy, Side};
+use crate::settings::Wrong;
+use crate::tls;
+use ::redis::aio::ConnectionLike;
 use ::redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Value, cmd, from_redis_value, pipe};
 use connection::{Address, CONNECT_TIMEOUT, Connection, timed_out};
 use coupon_core::coupon::{Arrival, Definition, Epoch, Field, Position, Seq};
@@ -66,8 +72,23 @@ pub enum Resumed {
 
 impl Redis {
     /// Reads the address; connects later.
-    pub fn new(url: &str) -> RedisResult<Self> {
-        Ok(Self { address: Address::parse(url)?, connection: Mutex::new(None) })
+    pub fn new(url: &str, certificates: Certificates) -> Result<Self, Wrong> {
+        Ok(Self { address: Address::parse(url, certificates)?, connection: Mutex::new(None) })
+    }
+
+    /// The way that a connection goes, for people.
+    pub fn describe(&self) -> String {
+        self.address.describe()
+    }
+
+    /// Whether a server that takes no writes is a matter of time, as the primary is found by others than the operator.
+    pub const fn finds_primary(&self) -> bool {
+        self.address.finds_primary()
+    }
+
+    /// An error if there is another primary than the one that is connected.
+    pub async fn check_primary(&self) -> RedisResult<()> {
+        self.address.check().await
     }
 
     async fn connection(&self) -> RedisResult<Connection> {
@@ -270,10 +291,7 @@ impl Redis {
         if self.connection().await?.is_cluster() {
             return Ok(true);
         }
-        let role: Value = self.call(&cmd("ROLE")).await?;
-        let Value::Array(parts) = role else { return Err(unexpected("ROLE gave no array")) };
-        let word = parts.into_iter().next().ok_or_else(|| unexpected("ROLE gave an empty array"))?;
-        Ok(from_redis_value::<String>(word)? == "master")
+        Ok(role(&mut self.connection().await?).await? == "master")
     }
 
     /// The version of the coupon module as the server counts it, none if it is not loaded.
@@ -329,12 +347,20 @@ fn issued_key(key: &str) -> String {
 /// The module's name in `MODULE LIST`.
 pub const MODULE_NAME: &str = "coupon";
 
-/// An error as the server worded it, with its code in front.
+/// An error as the server worded it, with its code in front, and with what to do where TLS is the matter.
 pub fn wording(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
-        _ => error.to_string(),
+        _ => tls::advised(Side::Redis, error.to_string()),
     }
+}
+
+/// What a server is among its replicas: `master` or `slave`.
+async fn role(connection: &mut impl ConnectionLike) -> RedisResult<String> {
+    let role: Value = cmd("ROLE").query_async(connection).await?;
+    let Value::Array(parts) = role else { return Err(unexpected("ROLE gave no array")) };
+    let word = parts.into_iter().next().ok_or_else(|| unexpected("ROLE gave an empty array"))?;
+    Ok(from_redis_value(word)?)
 }
 
 /// Whether the module is missing.

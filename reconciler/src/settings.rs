@@ -18,7 +18,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use origin::Origin;
-pub use refusal::Refusal;
+pub use refusal::{Refusal, Wrong};
 
 /// The option that names the settings file, which cannot name itself.
 const CONFIG: &str = "config";
@@ -103,23 +103,14 @@ impl Settings {
 
     /// Whether the addresses can be read: clap takes any text for one.
     fn check_addresses(&self) -> Result<(), Refusal> {
+        let redis = || Redis::new(&self.cli.command.redis()?.redis_url, self.cli.command.redis()?.certificates()).err();
+        let postgresql = || Ledger::check_url(self.cli.command.database()?.database_url.as_deref()?).err();
+        let Some(Wrong { setting, why }) = redis().or_else(postgresql) else { return Ok(()) };
         let (command, matches) = leaf(&self.options, &self.matches);
-        for arg in command.get_arguments() {
-            let Some(value) = raw(matches, arg) else { continue };
-            let name = arg.get_long().unwrap_or_default();
-            let why = match name {
-                "redis-url" => Redis::new(&value).err().map(|error| format!("{error}; write redis://host:port")),
-                "database-url" => Ledger::check_url(&value)
-                    .err()
-                    .map(|error| format!("{error}; write postgres://user:password@host:port/database")),
-                _ => None,
-            };
-            if let Some(why) = why {
-                let origin = origin::of(arg, matches, &self.sources);
-                return Err(Refusal::Wrong(refusal::sentence(name, &value, &origin, &why)));
-            }
-        }
-        Ok(())
+        let arg = command.get_arguments().find(|arg| arg.get_long() == Some(setting));
+        let value = arg.and_then(|arg| raw(matches, arg)).unwrap_or_default();
+        let origin = arg.map_or(Origin::Default, |arg| origin::of(arg, matches, &self.sources));
+        Err(Refusal::Wrong(refusal::sentence(setting, &value, &origin, &why)))
     }
 }
 

@@ -88,8 +88,8 @@ fn ended(written: io::Result<()>) -> Result<bool, Failure> {
 
 impl View<'_> {
     async fn look(&self) -> Result<Vec<Line>, Failure> {
-        self.redis.now_ms().await.map_err(|error| crate::unreachable("Redis", &error))?;
-        self.ledger.ping().await.map_err(|error| crate::unreachable("PostgreSQL", &error))?;
+        self.redis.now_ms().await.map_err(crate::unreachable)?;
+        self.ledger.ping().await.map_err(crate::unreachable)?;
         let (lines, mut peers) = tokio::join!(self.lines(), peer::ask(self.args.listen));
         let mut lines = lines.map_err(|error| {
             if let Remedy::Reconnect(side) = policy::remedy(&error) {

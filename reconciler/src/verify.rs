@@ -24,7 +24,7 @@ struct Finding {
 
 /// Verifies one coupon, or all.
 pub async fn verify(ledger: &Ledger, id: Option<&str>, json: bool) -> Result<Exit, Failure> {
-    ledger.ping().await.map_err(|error| crate::unreachable("PostgreSQL", &error))?;
+    ledger.ping().await.map_err(crate::unreachable)?;
     let failed = |error: &dyn std::error::Error| {
         Failure::new(Exit::Failed, format!("{error}; `coupon-reconciler check` says what is missing"))
     };

@@ -9,6 +9,7 @@
 pub mod artifact;
 pub mod browser;
 pub mod call;
+pub mod certificates;
 pub mod coupon;
 pub mod deadline;
 pub mod dump;
@@ -25,6 +26,7 @@ pub mod process;
 pub mod proxy;
 pub mod reconciler;
 pub mod redis_cluster;
+pub mod redis_sentinel;
 pub mod redis_server;
 pub mod refusal;
 pub mod replication;

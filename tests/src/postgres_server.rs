@@ -1,6 +1,7 @@
 //! A PostgreSQL of one's own.
 
 use crate::artifact;
+use crate::certificates::{Authority, Certificate};
 use crate::deadline::{DEADLINE, eventually, within};
 use crate::machine::Machine;
 use crate::port;
@@ -8,6 +9,7 @@ use crate::process::{self, Process, Program, read_log};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -70,6 +72,48 @@ impl Postgres {
             postgres.machine = Some(machine);
             postgres
         })
+    }
+
+    /// As [`Postgres::start`], with TLS for those who want it, by this certificate. A user called `by_certificate` is let in
+    /// by a certificate of the authority alone, and one called `by_tls` by TLS alone; everybody else as always.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start_with_tls(authority: &Authority, certificate: &Certificate) -> Self {
+        const ACCESS: &str = "hostssl all by_certificate 127.0.0.1/32 cert\n\
+                              hostssl all by_tls 127.0.0.1/32 trust\n\
+                              host all by_certificate,by_tls 127.0.0.1/32 reject\n\
+                              host all all 127.0.0.1/32 trust\n";
+        let postgres = Self::start_prepared(|| {
+            let mut postgres = Self::prepare();
+            let own = |name: &str| postgres.directory.path().join(name);
+            fs::write(own("pg_hba.conf"), ACCESS).expect("a file in its directory");
+            for (name, file) in
+                [("ca.pem", &authority.file), ("server.pem", &certificate.file), ("server.key", &certificate.key)]
+            {
+                // It takes no key that others could read.
+                fs::copy(file, own(name)).expect("a file in its directory");
+                fs::set_permissions(own(name), fs::Permissions::from_mode(0o600)).expect("a file of one's own");
+            }
+            if account().is_some() {
+                command("chown", &["-R".as_ref(), ACCOUNT.as_ref(), postgres.directory.path().as_ref()]);
+            }
+            let settings = [
+                "ssl=on".to_owned(),
+                format!("ssl_ca_file={}", own("ca.pem").display()),
+                format!("ssl_cert_file={}", own("server.pem").display()),
+                format!("ssl_key_file={}", own("server.key").display()),
+                format!("hba_file={}", own("pg_hba.conf").display()),
+            ];
+            postgres
+                .program
+                .args
+                .extend(settings.into_iter().flat_map(|setting| ["-c".into(), OsString::from(setting)]));
+            postgres
+        });
+        postgres.run("create role by_certificate superuser login; create role by_tls superuser login");
+        postgres
     }
 
     fn start_prepared(prepare: impl Fn() -> Self) -> Self {

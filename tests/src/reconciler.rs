@@ -264,10 +264,26 @@ impl HeldCommand {
 /// If it cannot be started.
 #[must_use]
 pub fn command(redis: &Redis, postgres: &Postgres, args: &[&str]) -> Output {
+    command_by(&redis.url(), &postgres.url(), args)
+}
+
+/// The same by other ways than the direct ones.
+///
+/// # Panics
+/// If it cannot be started.
+#[must_use]
+pub fn command_by(redis_url: &str, database_url: &str, args: &[&str]) -> Output {
     Command::new(artifact::reconciler())
         .args(args)
-        .env("REDIS_URL", redis.url())
-        .env("DATABASE_URL", postgres.url())
+        .env("REDIS_URL", redis_url)
+        .env("DATABASE_URL", database_url)
         .output()
         .expect("coupon-reconciler starts")
+}
+
+/// Whether a subcommand ended well, and all it said.
+#[must_use]
+pub fn outcome(output: &Output) -> (bool, String) {
+    let said = [&output.stdout[..], &output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }

@@ -30,13 +30,22 @@ impl Cluster {
     /// If a server does not start, or the cluster does not form.
     #[must_use]
     pub fn start(primaries: usize) -> Self {
+        Self::start_with(primaries, |options| options)
+    }
+
+    /// The same with more settings for each node.
+    ///
+    /// # Panics
+    /// If a server does not start, or the cluster does not form.
+    #[must_use]
+    pub fn start_with(primaries: usize, more: impl Fn(Options) -> Options) -> Self {
         let node = || {
-            Options::shipped()
+            let options = Options::shipped()
                 .line("cluster-enabled yes")
                 .line("cluster-node-timeout 1000")
                 .line(format!("cluster-port {}", port::free()))
-                .line("repl-diskless-sync-delay 0")
-                .start()
+                .line("repl-diskless-sync-delay 0");
+            more(options).start()
         };
         let cluster = Self {
             primaries: (0..primaries).map(|_| node()).collect(),

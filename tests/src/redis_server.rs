@@ -1,6 +1,7 @@
 //! A Redis of one's own.
 
 use crate::artifact;
+use crate::certificates::{Authority, Certificate};
 use crate::deadline::{DEADLINE, within};
 use crate::machine::Machine;
 use crate::port;
@@ -25,12 +26,15 @@ pub struct Options {
     with_module: bool,
     module_args: String,
     has_machine: bool,
+    tls: Vec<String>,
 }
 
 /// A running redis-server, or one that was stopped and can be started again.
 pub struct Redis {
     /// Its port on loopback, the same for all its lives.
     pub port: u16,
+    /// The port where it speaks TLS, if it does.
+    pub tls_port: Option<u16>,
     // Dropped in this order: a failing process still shows its log, which lies in the directory.
     process: Option<Process>,
     program: Program,
@@ -42,7 +46,7 @@ impl Options {
     /// The shipped settings, with the module.
     #[must_use]
     pub fn shipped() -> Self {
-        Self { lines: Vec::new(), with_module: true, module_args: String::new(), has_machine: false }
+        Self { lines: Vec::new(), with_module: true, module_args: String::new(), has_machine: false, tls: Vec::new() }
     }
 
     /// A line of redis.conf, which wins over the shipped one.
@@ -70,6 +74,19 @@ impl Options {
     #[must_use]
     pub fn own_machine(mut self) -> Self {
         self.has_machine = true;
+        self
+    }
+
+    /// On a second port it speaks TLS, by this certificate. What clients show is verified by the authority, if they show
+    /// anything.
+    #[must_use]
+    pub fn tls(mut self, authority: &Authority, certificate: &Certificate) -> Self {
+        self.tls = vec![
+            format!("tls-ca-cert-file {}", authority.file.display()),
+            format!("tls-cert-file {}", certificate.file.display()),
+            format!("tls-key-file {}", certificate.key.display()),
+            "tls-auth-clients optional".into(),
+        ];
         self
     }
 
@@ -109,7 +126,8 @@ impl Options {
         let port = port::free();
         let file = artifact::on_path("redis-server").expect("redis-server is missing: apt-get install redis-server");
         let config = directory.path().join("redis.conf");
-        fs::write(&config, self.config(port, directory.path())).expect("write redis.conf");
+        let tls_port = (!self.tls.is_empty()).then(port::free);
+        fs::write(&config, self.config(port, tls_port, directory.path())).expect("write redis.conf");
         let machine = self.has_machine.then(|| Machine::in_directory(directory.path()));
         let program = Program {
             name: "redis-server",
@@ -120,10 +138,10 @@ impl Options {
             log: directory.path().join("log"),
             account: None,
         };
-        Redis { port, directory, program, machine, process: None }
+        Redis { port, tls_port, directory, program, machine, process: None }
     }
 
-    fn config(&self, port: u16, directory: &Path) -> String {
+    fn config(&self, port: u16, tls_port: Option<u16>, directory: &Path) -> String {
         let shipped = fs::read_to_string(artifact::workspace().join("redis.conf")).unwrap_or_default();
         let is_own = |line: &&str| line.split_whitespace().next().is_none_or(|word| !OWN_SETTINGS.contains(&word));
         let mut lines: Vec<String> = shipped.lines().filter(is_own).map(str::to_owned).collect();
@@ -138,6 +156,8 @@ impl Options {
             // A replica starts at once, not after waiting for others to share its snapshot.
             "repl-diskless-sync-delay 0".into(),
         ]);
+        lines.extend(self.tls.iter().cloned());
+        lines.extend(tls_port.map(|port| format!("tls-port {port}")));
         lines.extend(self.lines.iter().cloned());
         if self.with_module {
             lines.push(format!("loadmodule {} {}", artifact::module().display(), self.module_args));
@@ -184,6 +204,15 @@ impl Redis {
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The URL for clients who speak TLS, by this name of loopback.
+    ///
+    /// # Panics
+    /// If it was not started with [`Options::tls`].
+    #[must_use]
+    pub fn tls_url(&self, host: &str) -> String {
+        format!("rediss://{host}:{}", self.tls_port.expect("the server speaks TLS"))
     }
 
     /// Where it keeps its data.

@@ -1,16 +1,22 @@
-//! The way to Redis: one server, or a cluster whose slots may move.
+//! The way to Redis: one server, a cluster whose slots may move, or the primary that sentinels name; with TLS or without.
 
-use super::unexpected;
+use super::certificates::Certificates;
+use super::sentinel::Sentinel;
+use super::{unexpected, wording};
+use crate::policy::Side;
+use crate::settings::Wrong;
+use crate::tls;
 use ::redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use ::redis::cluster::ClusterClient;
 use ::redis::cluster_async::ClusterConnection;
 use ::redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use ::redis::io::tcp::TcpSettings;
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, RedisFuture,
-    RedisResult, Value, cmd, from_redis_value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo,
+    Pipeline, RedisError, RedisFuture, RedisResult, Value, cmd, from_redis_value,
 };
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 /// A server that does not accept within this time is away.
@@ -19,8 +25,14 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A command that is not answered within this time failed. Far above the longest ISSUE or a page of the stream.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How the address of a cluster begins; several nodes follow, with commas between them.
-const CLUSTER_SCHEME: &str = "redis-cluster://";
+/// What the scheme of a cluster's address ends with; several nodes follow, with commas between them.
+const CLUSTER_SUFFIX: &str = "-cluster";
+
+/// The same where sentinels follow.
+const SENTINEL_SUFFIX: &str = "-sentinel";
+
+/// What such a scheme may begin with: without TLS, and with it.
+const SCHEMES: [&str; 4] = ["redis", "rediss", "valkey", "valkeys"];
 
 /// Times that a command is sent again because a slot has moved, or a node is not ready. The module's own TRYAGAIN is among
 /// what is tried again, so there are few, and soon.
@@ -28,11 +40,16 @@ const CLUSTER_RETRIES: u32 = 3;
 const CLUSTER_RETRY_WAIT_MS: u64 = 50;
 
 /// Where Redis is.
-pub enum Address {
-    /// One server.
-    Server(Client),
-    /// A cluster, and a client for each node that was named.
-    Cluster(Box<ClusterClient>, Vec<Client>),
+pub struct Address {
+    way: Way,
+    certificates: Certificates,
+}
+
+enum Way {
+    Server(ConnectionInfo),
+    /// The nodes that were named.
+    Cluster(Vec<ConnectionInfo>),
+    Sentinel(Sentinel),
 }
 
 /// A connection, shared by all who clone it.
@@ -53,57 +70,119 @@ pub struct ScanCursor {
 
 impl Address {
     /// Reads an address; nothing is connected yet.
-    pub fn parse(url: &str) -> RedisResult<Self> {
-        let Some(nodes) = url.strip_prefix(CLUSTER_SCHEME) else {
-            return Ok(Self::Server(client(url)?));
-        };
-        // Who logs in is said once, before the first node.
-        let (login, nodes) = match nodes.rsplit_once('@') {
-            Some((login, nodes)) => (format!("{login}@"), nodes),
-            None => (String::new(), nodes),
-        };
-        let nodes: Vec<String> = nodes.split(',').map(|node| format!("redis://{login}{node}")).collect();
-        let clients = nodes.iter().map(|node| client(node)).collect::<RedisResult<Vec<_>>>()?;
-        let cluster = ClusterClient::builder(nodes)
-            .tcp_settings(tcp())
-            .connection_timeout(CONNECT_TIMEOUT)
-            .response_timeout(RESPONSE_TIMEOUT)
-            .retries(CLUSTER_RETRIES)
-            .min_retry_wait(CLUSTER_RETRY_WAIT_MS)
-            .max_retry_wait(CLUSTER_RETRY_WAIT_MS * 4)
-            .build()?;
-        Ok(Self::Cluster(Box::new(cluster), clients))
+    pub fn parse(url: &str, certificates: Certificates) -> Result<Self, Wrong> {
+        let way = Way::parse(url).map_err(|error| Wrong {
+            setting: "redis-url",
+            why: format!("{error}; write redis://host:port, or rediss://host:port for TLS"),
+        })?;
+        match certificates.first_setting() {
+            Some(setting) if !way.has_tls() => {
+                let why = "the connection has no TLS; write rediss:// in --redis-url".to_owned();
+                return Err(Wrong { setting, why });
+            }
+            _ => certificates.check()?,
+        }
+        Ok(Self { way, certificates })
     }
 
     /// Connects.
     pub async fn connect(&self) -> RedisResult<Connection> {
-        match self {
-            Self::Server(client) => {
-                let config = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                    .set_response_timeout(Some(RESPONSE_TIMEOUT));
-                client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Server)
+        match &self.way {
+            Way::Server(server) => connect(server, &self.certificates).await.map(Connection::Server),
+            Way::Cluster(nodes) => {
+                let cluster = cluster(nodes, &self.certificates)?.get_async_connection().await;
+                cluster.map(Connection::Cluster).map_err(|error| explained(error, self.way.has_tls()))
             }
-            Self::Cluster(cluster, _) => cluster.get_async_connection().await.map(Connection::Cluster),
+            Way::Sentinel(sentinel) => sentinel.connect(&self.certificates).await.map(Connection::Server),
         }
     }
 
-    /// A connection for messages. In a cluster any node has them all, so the first that answers will do.
+    /// A connection for messages, to where [`Address::connect`] went last. In a cluster any node has them all, so the first
+    /// that answers will do.
     pub async fn listen(&self) -> RedisResult<PubSub> {
-        match self {
-            Self::Server(client) => client.get_async_pubsub().await,
-            Self::Cluster(_, nodes) => {
+        match &self.way {
+            Way::Server(server) => client(server, &self.certificates)?.get_async_pubsub().await,
+            Way::Cluster(nodes) => {
                 let mut refusal = unexpected("no node of the cluster is named");
                 for node in nodes {
-                    match node.get_async_pubsub().await {
+                    match client(node, &self.certificates)?.get_async_pubsub().await {
                         Ok(messages) => return Ok(messages),
                         Err(error) => refusal = error,
                     }
                 }
                 Err(refusal)
             }
+            Way::Sentinel(sentinel) => client(&sentinel.met()?, &self.certificates)?.get_async_pubsub().await,
         }
     }
+
+    /// Whether the server that is connected is still the one to be connected to.
+    pub async fn check(&self) -> RedisResult<()> {
+        match &self.way {
+            Way::Server(_) | Way::Cluster(_) => Ok(()),
+            Way::Sentinel(sentinel) => sentinel.check(&self.certificates).await,
+        }
+    }
+
+    /// Whether a server that takes no writes is a matter of time: others find the primary.
+    pub const fn finds_primary(&self) -> bool {
+        !matches!(self.way, Way::Server(_))
+    }
+
+    /// The way that a connection goes, for people.
+    pub fn describe(&self) -> String {
+        let list =
+            |nodes: &[ConnectionInfo]| nodes.iter().map(|node| node.addr().to_string()).collect::<Vec<_>>().join(", ");
+        let place = match &self.way {
+            Way::Server(server) => server.addr().to_string(),
+            Way::Cluster(nodes) => format!("the cluster of {}", list(nodes)),
+            Way::Sentinel(sentinel) => sentinel.describe(),
+        };
+        let Certificates { ca, cert, .. } = &self.certificates;
+        let tls = match (self.way.has_tls(), ca) {
+            (false, _) => "without TLS".to_owned(),
+            (true, None) => "by TLS, trusting the system's CAs".to_owned(),
+            (true, Some(ca)) => format!("by TLS, trusting {}", ca.display()),
+        };
+        let own = if cert.is_some() { ", with a certificate of its own" } else { "" };
+        format!("{place}, {tls}{own}")
+    }
+}
+
+impl Way {
+    fn parse(url: &str) -> RedisResult<Self> {
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let of = |suffix| scheme.strip_suffix(suffix).filter(|scheme| SCHEMES.contains(scheme));
+        if let Some(scheme) = of(CLUSTER_SUFFIX) {
+            let (login, nodes) = login_and_rest(rest);
+            let nodes = nodes.split(',').map(|node| server(format!("{scheme}://{login}{node}")));
+            let nodes = nodes.collect::<RedisResult<Vec<_>>>()?;
+            cluster(&nodes, &Certificates::default())?;
+            Ok(Self::Cluster(nodes))
+        } else if let Some(scheme) = of(SENTINEL_SUFFIX) {
+            Sentinel::parse(scheme, rest).map(Self::Sentinel)
+        } else {
+            server(url).map(Self::Server)
+        }
+    }
+
+    fn has_tls(&self) -> bool {
+        match self {
+            Self::Server(server) => has_tls(server),
+            Self::Cluster(nodes) => nodes.iter().any(has_tls),
+            Self::Sentinel(sentinel) => sentinel.has_tls(),
+        }
+    }
+}
+
+/// Reads the address of one server.
+pub fn server(url: impl IntoConnectionInfo) -> RedisResult<ConnectionInfo> {
+    let server = url.into_connection_info()?;
+    // A connection that anybody can sit in the middle of is worse than one that says that it has no TLS.
+    if matches!(server.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
+        return Err(away("#insecure is not to be had: name the file of the server's CA with --redis-tls-ca"));
+    }
+    Ok(server.set_tcp_settings(tcp()))
 }
 
 fn tcp() -> TcpSettings {
@@ -111,8 +190,72 @@ fn tcp() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }
 
-fn client(url: &str) -> RedisResult<Client> {
-    Client::open(url.into_connection_info()?.set_tcp_settings(tcp()))
+pub fn has_tls(server: &ConnectionInfo) -> bool {
+    matches!(server.addr(), ConnectionAddr::TcpTls { .. })
+}
+
+/// Who logs in is said once, before the first node: `user:password@`, and the rest.
+pub fn login_and_rest(rest: &str) -> (String, &str) {
+    match rest.rsplit_once('@') {
+        Some((login, nodes)) => (format!("{login}@"), nodes),
+        None => (String::new(), rest),
+    }
+}
+
+fn cluster(nodes: &[ConnectionInfo], certificates: &Certificates) -> RedisResult<ClusterClient> {
+    let builder = ClusterClient::builder(nodes.iter().cloned())
+        .tcp_settings(tcp())
+        .connection_timeout(CONNECT_TIMEOUT)
+        .response_timeout(RESPONSE_TIMEOUT)
+        .retries(CLUSTER_RETRIES)
+        .min_retry_wait(CLUSTER_RETRY_WAIT_MS)
+        .max_retry_wait(CLUSTER_RETRY_WAIT_MS * 4);
+    if nodes.iter().any(has_tls) { builder.certs(certificates.read()?) } else { builder }.build()
+}
+
+/// Connects to one server.
+pub async fn connect(server: &ConnectionInfo, certificates: &Certificates) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(RESPONSE_TIMEOUT));
+    let connected = client(server, certificates)?.get_multiplexed_async_connection_with_config(&config).await;
+    connected.map_err(|error| explained(error, has_tls(server)))
+}
+
+fn client(server: &ConnectionInfo, certificates: &Certificates) -> RedisResult<Client> {
+    if has_tls(server) {
+        Client::build_with_tls(server.clone(), certificates.read()?)
+    } else {
+        Client::open(server.clone())
+    }
+}
+
+/// A connection that did not come about, with what to do where one side speaks TLS and the other does not: neither
+/// understands enough of the other to say so.
+fn explained(error: RedisError, has_tls: bool) -> RedisError {
+    let said = wording(&error);
+    let advice = if tls::advice(Side::Redis, &said).is_some() {
+        return error;
+    } else if has_tls && error.is_timeout() {
+        "if this port does not speak TLS, give the server's tls-port, or write redis:// in the place of rediss://"
+    } else if has_tls && is_cut_off(&error) {
+        "the server may ask for a certificate of its clients: --redis-tls-cert and --redis-tls-key"
+    } else if !has_tls && (is_cut_off(&error) || error.kind() == ErrorKind::Parse) {
+        "if this port speaks TLS, write rediss:// in the place of redis://"
+    } else {
+        return error;
+    };
+    away(format!("{said}; {advice}"))
+}
+
+/// Whether the other side ended a connection that it had taken.
+fn is_cut_off(error: &RedisError) -> bool {
+    error.is_connection_dropped() && !error.is_connection_refusal()
+}
+
+/// The error of a server that is away, in our words.
+pub fn away(text: impl Into<String>) -> RedisError {
+    RedisError::from(io::Error::other(text.into()))
 }
 
 impl Connection {
@@ -209,28 +352,66 @@ impl ConnectionLike for Connection {
 
 /// The error of a connection that took too long.
 pub fn timed_out() -> RedisError {
-    RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))
+    RedisError::from(io::Error::from(io::ErrorKind::TimedOut))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn described(url: &str) -> Result<String, String> {
+        Address::parse(url, Certificates::default()).map(|address| address.describe()).map_err(|wrong| wrong.why)
+    }
+
     #[test]
-    fn a_cluster_is_named_by_one_or_more_of_its_nodes() {
-        for (url, nodes) in [
-            ("redis-cluster://a:7000,b:7001", 2),
-            ("redis-cluster://user:p%40ss@a:7000,b:7001,c:7002", 3),
-            ("redis-cluster://127.0.0.1:7000", 1),
+    fn the_scheme_says_which_way_to_go_and_whether_by_tls() {
+        let plain = "without TLS";
+        let tls = "by TLS, trusting the system's CAs";
+        for (url, place, how) in [
+            ("redis://127.0.0.1:6379", "127.0.0.1:6379", plain),
+            ("rediss://user:p%40ss@a", "a:6379", tls),
+            ("valkeys://a", "a:6379", tls),
+            ("redis-cluster://127.0.0.1:7000", "the cluster of 127.0.0.1:7000", plain),
+            ("redis-cluster://user:p%40ss@a:7000,b:7001", "the cluster of a:7000, b:7001", plain),
+            ("rediss-cluster://a:7000,b:7001,c", "the cluster of a:7000, b:7001, c:6379", tls),
+            (
+                "redis-sentinel://user:p@ss@a,b:7/main",
+                "the primary of main that the sentinels a:26379, b:7 name",
+                plain,
+            ),
+            ("rediss-sentinel://[::1]/x.y_z-0", "the primary of x.y_z-0 that the sentinels ::1:26379 name", tls),
         ] {
-            match Address::parse(url) {
-                Ok(Address::Cluster(_, clients)) => assert_eq!(clients.len(), nodes, "{url}"),
-                _ => assert_eq!(url, "", "not read as a cluster"),
-            }
+            assert_eq!(described(url), Ok(format!("{place}, {how}")), "{url}");
         }
-        assert!(matches!(Address::parse("redis://127.0.0.1:6379"), Ok(Address::Server(_))));
-        for wrong in ["redis-cluster://", "redis-cluster://a:b", "redis-cluster://a:1,,b:2", "http://a"] {
-            assert!(Address::parse(wrong).is_err(), "{wrong}");
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_is_refused() {
+        for (url, why) in [
+            ("http://a", "redis://host:port"),
+            ("redis", "redis://host:port"),
+            ("unix-cluster://a", "redis://host:port"),
+            ("redis-cluster://", "redis://host:port"),
+            ("redis-cluster://a:b", "redis://host:port"),
+            ("redis-cluster://a:1,,b:2", "redis://host:port"),
+            ("rediss://a#insecure", "--redis-tls-ca"),
+            ("rediss-cluster://a:1,b:2#insecure", "--redis-tls-ca"),
+            ("rediss-sentinel://a/main#insecure", "--redis-tls-ca"),
+            ("redis-sentinel://a:26379", "/NAME"),
+            ("redis-sentinel://a/", "/NAME"),
+            ("redis-sentinel://a/main/0", "/NAME"),
+            ("redis-sentinel://a,/main", "host"),
+            ("redis-sentinel:///main", "host"),
+            ("redis-sentinel://a/main?sentinel-pasword=x", "sentinel-password"),
+        ] {
+            assert!(described(url).is_err_and(|said| said.contains(why)), "{url}: {:?}", described(url));
         }
+    }
+
+    #[test]
+    fn certificates_without_tls_are_refused() {
+        let certificates = Certificates { ca: Some("/ca.pem".into()), ..Certificates::default() };
+        let refused = Address::parse("redis://a", certificates).err();
+        assert_eq!(refused.map(|wrong| wrong.setting), Some("redis-tls-ca"));
     }
 }

@@ -31,8 +31,8 @@ struct Order<'a> {
 
 /// Restores one coupon.
 pub async fn obey(args: &cli::Restore, redis: &Redis, ledger: &Ledger) -> Result<Exit, Failure> {
-    redis.now_ms().await.map_err(|error| crate::unreachable("Redis", &error))?;
-    ledger.ping().await.map_err(|error| crate::unreachable("PostgreSQL", &error))?;
+    redis.now_ms().await.map_err(crate::unreachable)?;
+    ledger.ping().await.map_err(crate::unreachable)?;
     let stop = CancellationToken::new();
     signal::listen(stop.clone())
         .map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be heard: {error}")))?;

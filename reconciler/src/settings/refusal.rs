@@ -8,6 +8,15 @@ use clap::{Arg, Command};
 use std::error::Error as _;
 use std::ffi::{OsStr, OsString};
 
+/// A setting whose value cannot be.
+#[derive(Debug)]
+pub struct Wrong {
+    /// Its name.
+    pub setting: &'static str,
+    /// What is the matter, and what is allowed.
+    pub why: String,
+}
+
 /// Why there are no settings to work with.
 #[derive(Debug)]
 pub enum Refusal {

@@ -1,0 +1,218 @@
+//! The primary that sentinels name.
+//!
+//! All of them are asked, and the newest word counts: a failover makes the next configuration epoch, and a sentinel that was
+//! cut off goes on naming the primary of an older one. What they name has to say itself that it is a primary.
+
+use super::certificates::Certificates;
+use super::connection::{CONNECT_TIMEOUT, away, connect, has_tls, login_and_rest, server};
+use super::{is_unknown_command, role, wording};
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, Value, cmd, from_redis_value};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+/// Where a sentinel listens, unless something else is said.
+const PORT: u16 = 26_379;
+
+/// How long the others have to answer when one has.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Parameters of the address: who logs in at the sentinels, which is another user than the servers'.
+const USER: &str = "sentinel-user";
+const PASSWORD: &str = "sentinel-password";
+
+/// Sentinels, and the primary that they name.
+pub struct Sentinel {
+    /// What the primary is called among them.
+    name: String,
+    sentinels: Vec<Node>,
+    /// How to log in at the primary, wherever it is.
+    login: ConnectionInfo,
+    met: Mutex<Option<Named>>,
+}
+
+/// One sentinel, connected when needed.
+struct Node {
+    at: ConnectionInfo,
+    connection: tokio::sync::Mutex<Option<MultiplexedConnection>>,
+}
+
+/// A primary, as a sentinel names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Named {
+    host: String,
+    port: u16,
+    /// Of the configuration that says so.
+    epoch: u64,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl Sentinel {
+    /// Reads what follows the scheme: `user:password@host:port,host:port/NAME?sentinel-user=…&sentinel-password=…`.
+    pub fn parse(scheme: &str, rest: &str) -> RedisResult<Self> {
+        let unreadable = || away("an address of sentinels cannot be read: is a host missing, or its port no number?");
+        let (login, rest) = login_and_rest(rest);
+        let (nodes, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let mut sentinels = nodes
+            .split(',')
+            .map(|node| Url::parse(&format!("{scheme}://{node}{rest}")).map_err(|_| unreadable()))
+            .collect::<RedisResult<Vec<_>>>()?;
+        let Some(first) = sentinels.first().cloned() else { return Err(unreadable()) };
+        let name = first.path().trim_start_matches('/').to_owned();
+        // The characters that Sentinel allows.
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')) {
+            return Err(away("the primary's name is missing: write redis-sentinel://host:port,host:port/NAME"));
+        }
+        let (mut user, mut password) = (String::new(), None);
+        for (parameter, value) in first.query_pairs() {
+            match &*parameter {
+                USER => user = value.into_owned(),
+                PASSWORD => password = Some(value.into_owned()),
+                _ => return Err(away(format!("a parameter is none of {USER} and {PASSWORD}"))),
+            }
+        }
+        for sentinel in &mut sentinels {
+            sentinel.set_path("");
+            sentinel.set_query(None);
+            let is_set = sentinel.port().is_some() || sentinel.set_port(Some(PORT)).is_ok();
+            let is_named = sentinel.set_username(&user).is_ok() && sentinel.set_password(password.as_deref()).is_ok();
+            if !(is_set && is_named) {
+                return Err(unreadable());
+            }
+        }
+        let node = |url| Ok(Node { at: server(url)?, connection: tokio::sync::Mutex::default() });
+        Ok(Self {
+            name,
+            login: server(format!("{scheme}://{login}{}", first.host_str().ok_or_else(unreadable)?))?,
+            sentinels: sentinels.into_iter().map(node).collect::<RedisResult<_>>()?,
+            met: Mutex::default(),
+        })
+    }
+
+    /// Whether connections to them and to the servers have TLS.
+    pub fn has_tls(&self) -> bool {
+        has_tls(&self.login)
+    }
+
+    /// Connects to the primary.
+    pub async fn connect(&self, certificates: &Certificates) -> RedisResult<MultiplexedConnection> {
+        let named = self.newest(certificates).await?;
+        let of =
+            |why: String| away(format!("{named}, which the sentinels name as the primary of {}: {why}", self.name));
+        let mut connection = connect(&self.at(&named), certificates).await.map_err(|error| of(wording(&error)))?;
+        let role = role(&mut connection).await.map_err(|error| of(wording(&error)))?;
+        if role != "master" {
+            return Err(of("it is a replica still, or again".to_owned()));
+        }
+        *self.met.lock().unwrap_or_else(PoisonError::into_inner) = Some(named);
+        Ok(connection)
+    }
+
+    /// The primary that was connected to last.
+    pub fn met(&self) -> RedisResult<ConnectionInfo> {
+        let met = self.met.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        met.map(|named| self.at(&named)).ok_or_else(|| away("no primary was met yet"))
+    }
+
+    /// An error if a newer configuration names another primary than the one that was met. Sentinels that are away say
+    /// nothing about a primary that is there.
+    pub async fn check(&self, certificates: &Certificates) -> RedisResult<()> {
+        let Some(met) = self.met.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return Ok(()) };
+        match self.newest(certificates).await {
+            Ok(named) if named.epoch > met.epoch && (&named.host, named.port) != (&met.host, met.port) => {
+                Err(away(format!("the sentinels name {named} as the primary of {} now, instead of {met}", self.name)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The way, for people.
+    pub fn describe(&self) -> String {
+        let sentinels: Vec<String> = self.sentinels.iter().map(|node| node.at.addr().to_string()).collect();
+        let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = met.as_ref().map_or_else(String::new, |met| format!("{met}, "));
+        format!("{place}the primary of {} that the sentinels {} name", self.name, sentinels.join(", "))
+    }
+
+    fn at(&self, named: &Named) -> ConnectionInfo {
+        let (host, port) = (named.host.clone(), named.port);
+        let at = if self.has_tls() {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        self.login.clone().set_addr(at)
+    }
+
+    /// What the newest configuration says, of those that can be heard.
+    async fn newest(&self, certificates: &Certificates) -> RedisResult<Named> {
+        let ask = async |node: &Node| (node.at.addr().to_string(), node.ask(&self.name, certificates).await);
+        let mut asked: FuturesUnordered<_> = self.sentinels.iter().map(ask).collect();
+        let mut end = Instant::now() + CONNECT_TIMEOUT;
+        let (mut newest, mut refusals): (Option<Named>, Vec<String>) = (None, Vec::new());
+        while let Ok(Some((sentinel, answer))) = timeout_at(end, asked.next()).await {
+            match answer {
+                Ok(Some(named)) => {
+                    end = end.min(Instant::now() + GRACE);
+                    if newest.as_ref().is_none_or(|newest| newest.epoch < named.epoch) {
+                        newest = Some(named);
+                    }
+                }
+                Ok(None) => refusals.push(format!(
+                    "{sentinel}: it knows no primary called {}; SENTINEL MASTERS lists those that it knows",
+                    self.name
+                )),
+                Err(error) if is_about_login(&error) => refusals.push(format!(
+                    "{sentinel}: {}; it has a login of its own, which {USER} and {PASSWORD} in --redis-url give",
+                    wording(&error)
+                )),
+                Err(error) if is_unknown_command(&error) => refusals.push(format!("{sentinel}: it is no sentinel")),
+                Err(error) => refusals.push(format!("{sentinel}: {}", wording(&error))),
+            }
+        }
+        newest.ok_or_else(|| {
+            refusals.extend((!asked.is_empty()).then(|| "no answer from the others".to_owned()));
+            away(format!("no sentinel names a primary: {}", refusals.join(" · ")))
+        })
+    }
+}
+
+impl Node {
+    /// What this sentinel says; none if it does not know the name.
+    async fn ask(&self, name: &str, certificates: &Certificates) -> RedisResult<Option<Named>> {
+        let mut slot = self.connection.lock().await;
+        // It is put back only once it has answered: a connection that failed, or was given up, is not used again.
+        let mut connection = match slot.take() {
+            Some(connection) => connection,
+            None => connect(&self.at, certificates).await?,
+        };
+        let named = ask(&mut connection, name).await?;
+        *slot = Some(connection);
+        Ok(named)
+    }
+}
+
+fn is_about_login(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
+}
+
+async fn ask(connection: &mut MultiplexedConnection, name: &str) -> RedisResult<Option<Named>> {
+    // While a failover is under way this names the new primary already, and SENTINEL MASTER the old one.
+    let place: Option<(String, u16)> =
+        cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query_async(connection).await?;
+    let Some((host, port)) = place else { return Ok(None) };
+    let mut known: HashMap<String, Value> = cmd("SENTINEL").arg("MASTER").arg(name).query_async(connection).await?;
+    let epoch = known.remove("config-epoch").map(from_redis_value).transpose()?.unwrap_or(0);
+    Ok(Some(Named { host, port, epoch }))
+}
