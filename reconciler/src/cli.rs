@@ -56,6 +56,8 @@ Environment:
   LISTEN, INSTANCE, LOG, LOG_FORMAT, BATCH_MAX, ISSUE_INTERVAL, FULL_PASS_INTERVAL, AUDIT_INTERVAL, NO_MIGRATE
                                                    as the flags of the same name
   PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE   what the database URL leaves out
+  NOTIFY_SOCKET, WATCHDOG_USEC                     set by systemd: `run` tells it that it is ready, what it waits for, and
+                                                   that it lives
 
 Exit codes:
   0    done, or stopped in order by SIGTERM or SIGINT

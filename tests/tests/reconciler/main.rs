@@ -24,5 +24,6 @@ mod secrets;
 mod settings;
 mod status_watch;
 mod subcommands;
+mod supervisor;
 mod tampering;
 mod verify;
