@@ -2,7 +2,7 @@
 # Settings are given as in `make run REDIS_PORT=6380`; make hands them to the scripts through the environment.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-servers torture loss bench budget drop build
+.PHONY: help run test test-servers torture loss bench budget drop build dist
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,7 @@ help: ## show this list
 	  '  torture  MINUTES=30  SEED=(any)  SCENARIO=(all)' \
 	  '  loss   ROUNDS=20  SEED=1' \
 	  '  bench  ONLY=(all, or names: accepted,sold-out,...)  QUICK=(set: a tenth)  SEED=1' \
+	  '  dist   DIST_DIR=dist' \
 	  '  budget  RECORD=(set: write it anew)  KEEP=(a directory for callgrind'"'"'s files)'
 
 run: ## install what is missing, build, start everything with a coupon to try; Ctrl-C stops it
@@ -41,3 +42,6 @@ drop: ## hold a sale and verify it, on the stack of `make run` or on one of its 
 
 build: ## install what is missing and build the module, the reconciler and the load generator
 	@scripts/build.sh
+
+dist: ## build the release and pack it: module, reconciler, settings, docs and deploy/, with checksums, into dist/
+	@scripts/dist.sh

@@ -35,6 +35,11 @@ find_chromium() {
   [ -x '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome' ]
 }
 
+# Checks the alerts, and asks the dashboard's questions.
+find_prometheus() {
+  command -v prometheus >/dev/null && command -v promtool >/dev/null
+}
+
 # Runs clients of docs/clients.md.
 find_node() {
   command -v npm >/dev/null && [ "$(node_major)" -ge "$NODE_MAJOR_MIN" ]

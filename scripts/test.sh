@@ -34,5 +34,10 @@ else
   say 'Skipped: the tests on Redis 8.2, Valkey 8.1 and Valkey 9.1, which are to be had for Linux on x86_64 only'
 fi
 scripts/clients.sh
+if [ "$(uname)" = Linux ]; then
+  scripts/deploy.sh
+else
+  say 'Skipped: the tests of deploy/, for Linux only'
+fi
 say 'End-to-end tests'
 cargo test -p coupon-tests --tests --no-fail-fast

@@ -59,6 +59,8 @@ Environment:
                                                    as the flags of the same name
   PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE,
   PGSSLMODE, PGSSLROOTCERT, PGSSLCERT, PGSSLKEY    what the database URL leaves out
+  NOTIFY_SOCKET, WATCHDOG_USEC                     set by systemd: `run` tells it that it is ready, what it waits for, and
+                                                   that it lives
 
 Exit codes:
   0    done, or stopped in order by SIGTERM or SIGINT

@@ -90,7 +90,8 @@ impl Comparison<'_> {
             Err(error) if error.code() == Some("TRYAGAIN") => {
                 Err(Error::Held(self.advise_restore(error.detail().unwrap_or_default())))
             }
-            info => Ok(info?),
+            // Before the gate opens too, so that the first who come in are counted.
+            info => Ok(info?.inspect(|info| self.relay.metrics.count_requests(self.id, info))),
         }
     }
 

@@ -45,6 +45,7 @@ mod shards;
 mod side;
 mod signal;
 mod status;
+mod supervisor;
 mod tls;
 mod verify;
 mod visit;

@@ -3,6 +3,7 @@
 use crate::audit::Tally;
 use crate::clock::Clock;
 use crate::rates::Rates;
+use crate::redis::Info;
 use coupon_core::grant::Grant;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ names! {
     UP = "gauge" "coupon_up" "Whether a side is there and can do its part: 1 or 0.";
     LAG_ENTRIES = "gauge" "coupon_lag_entries" "Grants in Redis that are not in the ledger.";
     OLDEST_UNPERSISTED_SECONDS = "gauge" "coupon_oldest_unpersisted_age_seconds" "Age of the oldest grant that is not in the ledger; 0 if there is none.";
+    REQUESTS = "counter" "coupon_requests_total" "Requests that Redis accepted, as this process saw them when it looked.";
     ROWS = "counter" "coupon_rows_total" "Rows written to user_coupon.";
     BATCHES = "counter" "coupon_batches_total" "Batches committed.";
     ISSUED = "counter" "coupon_issued_total" "Units granted to waiting users by this process.";
@@ -67,6 +69,7 @@ impl Counter {
 /// What is counted.
 #[derive(Debug, Default)]
 pub struct Metrics {
+    requests: Counter,
     rows: Counter,
     batches: Counter,
     dead_letters: Counter,
@@ -118,6 +121,11 @@ impl Metrics {
         self.dead_letters.add(dead_letters);
     }
 
+    /// Takes in what a look at a coupon in Redis saw.
+    pub fn count_requests(&self, id: &str, info: &Info) {
+        self.requests.add(self.rates.look(id, info.epoch, info.requested));
+    }
+
     /// Prometheus's text format.
     pub fn render(&self, gauges: &Gauges) -> String {
         let mut page = Page::default();
@@ -125,6 +133,7 @@ impl Metrics {
         page.labelled(&UP, up.map(|(side, up)| (format!("{{side=\"{side}\"}}"), u8::from(up).to_string())));
         page.plain(&LAG_ENTRIES, gauges.lag_entries);
         page.plain(&OLDEST_UNPERSISTED_SECONDS, gauges.oldest_unpersisted_seconds);
+        page.plain(&REQUESTS, self.requests.get());
         page.plain(&ROWS, self.rows.get());
         page.plain(&BATCHES, self.batches.get());
         page.plain(&ISSUED, self.issued.get());

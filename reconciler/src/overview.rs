@@ -188,7 +188,6 @@ impl Daemon {
         let now_ms = self.clock.now_ms();
         let memories = self.catalog.remembered(ledger.rows.iter().map(|row| &*row.id));
         let drift = self.metrics.drift.left_by_coupon();
-        let (recent, mut recents) = self.metrics.rates.show();
         let mut coupons = Vec::with_capacity(ledger.rows.len());
         let mut pairs = ledger.rows.iter().zip(memories);
         let deadline = Instant::now() + SIDE_TIMEOUT;
@@ -224,8 +223,13 @@ impl Daemon {
                 here: self.shards.hold(&row.id),
                 stopped: memory.stopped,
                 problem: memory.problem.or(seen.problem),
-                recent: recents.remove(&row.id),
+                recent: None,
             }));
+        }
+        // What was seen just now counts already.
+        let (recent, mut recents) = self.metrics.rates.show();
+        for coupon in &mut coupons {
+            coupon.recent = recents.remove(coupon.id);
         }
         let overview = Overview {
             version: env!("CARGO_PKG_VERSION"),
@@ -250,6 +254,9 @@ impl Daemon {
         let key = self.keys.key(&row.id);
         match self.redis.info(&key).await {
             Ok(Some(info)) => {
+                if self.shards.hold(&row.id) {
+                    self.metrics.count_requests(&row.id, &info);
+                }
                 let lag = self.lag_behind(&key, &info, memory.line, row.position.seq).await;
                 RedisSight {
                     fence: if info.fenced { Fence::Fenced } else { Fence::Open },

@@ -1,9 +1,11 @@
-//! How many grants and rows there were in the last minutes, of each coupon and of all.
+//! How many requests, grants and rows there were in the last minutes, of each coupon and of all.
 //!
-//! Counted where a batch is committed, so a coupon that nothing happens to costs nothing, and is forgotten once its last
-//! grant is older than what is shown.
+//! Grants and rows are counted where a batch is committed, so a coupon that nothing happens to costs nothing, and is
+//! forgotten once its last grant is older than what is shown. Requests leave no message: Redis's own count of them is
+//! compared with that of the look before, at least at every full pass.
 
 use crate::clock::Clock;
+use coupon_core::coupon::Epoch;
 use coupon_core::grant::Grant;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -20,10 +22,11 @@ const MINUTE_STEPS: usize = 6;
 
 const STEP_MS: u64 = STEP_SECONDS * 1000;
 
-/// Grants and rows, step by step. A ring: step n is at n modulo its length.
+/// Requests, grants and rows, step by step. A ring: step n is at n modulo its length.
 #[derive(Debug, Clone, Default)]
 struct Series {
     newest: u64,
+    requests: [u32; STEPS],
     grants: [u32; STEPS],
     rows: [u32; STEPS],
 }
@@ -37,39 +40,57 @@ impl Series {
         }
         let first = (self.newest + 1).max((to + 1).saturating_sub(STEPS as u64));
         for step in first..=to {
+            self.requests[place(step)] = 0;
             self.grants[place(step)] = 0;
             self.rows[place(step)] = 0;
         }
         self.newest = self.newest.max(to);
     }
 
-    /// Counts a grant of this step, unless it is older than the ring. One from a step to come is of the newest.
+    fn add_requests(&mut self, step: u64, requests: u64) {
+        if let Some(place) = self.place(step) {
+            add(&mut self.requests[place], requests);
+        }
+    }
+
     fn add_grant(&mut self, step: u64) {
-        if self.newest.saturating_sub(step) < STEPS as u64 {
-            let count = &mut self.grants[place(step.min(self.newest))];
-            *count = count.saturating_add(1);
+        if let Some(place) = self.place(step) {
+            add(&mut self.grants[place], 1);
         }
     }
 
     fn add_rows(&mut self, rows: u64) {
-        let count = &mut self.rows[place(self.newest)];
-        *count = count.saturating_add(u32::try_from(rows).unwrap_or(u32::MAX));
+        add(&mut self.rows[place(self.newest)], rows);
+    }
+
+    /// Where a step is counted, unless it is older than the ring. What is of a step to come is of the newest.
+    fn place(&self, step: u64) -> Option<usize> {
+        (self.newest.saturating_sub(step) < STEPS as u64).then(|| place(step.min(self.newest)))
     }
 
     fn is_empty(&self) -> bool {
-        self.grants.iter().chain(&self.rows).all(|count| *count == 0)
+        self.requests.iter().chain(&self.grants).chain(&self.rows).all(|count| *count == 0)
     }
 
     fn show(&self, now_ms: u64) -> Recent {
-        let steps = (0..STEPS as u64).rev().map(|ago| place(self.newest.saturating_sub(ago)));
-        let (grants, rows) = steps.map(|place| (self.grants[place], self.rows[place])).unzip();
+        let places: Vec<usize> = (0..STEPS as u64).rev().map(|ago| place(self.newest.saturating_sub(ago))).collect();
+        let shown = |counts: &[u32; STEPS]| places.iter().map(|place| counts[*place]).collect::<Vec<u32>>();
+        let (requests, grants, rows) = (shown(&self.requests), shown(&self.grants), shown(&self.rows));
         let into_step_ms = now_ms.saturating_sub(self.newest.saturating_mul(STEP_MS)).min(STEP_MS);
         let seconds = ((MINUTE_STEPS as u64 - 1) * STEP_MS + into_step_ms) as f64 / 1000.0;
-        let mut recent = Recent { grants, rows, ..Recent::default() };
-        recent.grants_per_second = per_second(&recent.grants, seconds);
-        recent.rows_per_second = per_second(&recent.rows, seconds);
-        recent
+        Recent {
+            requests_per_second: per_second(&requests, seconds),
+            grants_per_second: per_second(&grants, seconds),
+            rows_per_second: per_second(&rows, seconds),
+            requests,
+            grants,
+            rows,
+        }
     }
+}
+
+fn add(count: &mut u32, more: u64) {
+    *count = count.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
 }
 
 fn place(step: u64) -> usize {
@@ -85,20 +106,35 @@ fn per_second(counts: &[u32], seconds: f64) -> f64 {
 /// A series for people, the oldest step first.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Recent {
+    /// Accepted requests per second in the last minute.
+    pub requests_per_second: f64,
     /// Grants per second in the last minute.
     pub grants_per_second: f64,
     /// Rows per second in the last minute.
     pub rows_per_second: f64,
+    /// Accepted requests, spread evenly between the two looks at Redis that found them.
+    pub requests: Vec<u32>,
     /// Grants by the time at which Redis made them.
     pub grants: Vec<u32>,
     /// Rows by the time at which they were committed.
     pub rows: Vec<u32>,
 }
 
+/// What a look at a coupon in Redis saw.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    at_ms: u64,
+    epoch: Epoch,
+    /// All that were accepted so far.
+    requested: u64,
+}
+
 #[derive(Debug, Default)]
 struct Counts {
     all: Series,
     coupons: HashMap<String, Series>,
+    /// The last look at each.
+    looks: HashMap<String, Look>,
 }
 
 impl Counts {
@@ -112,7 +148,28 @@ impl Counts {
             series.advance(step);
             !series.is_empty()
         });
+        let oldest_ms = (step + 1).saturating_sub(STEPS as u64).saturating_mul(STEP_MS);
+        self.looks.retain(|_, look| look.at_ms >= oldest_ms);
     }
+}
+
+/// A coupon's series.
+fn series_of<'a>(coupons: &'a mut HashMap<String, Series>, id: &str, newest: u64) -> &'a mut Series {
+    coupons.entry(id.to_owned()).or_insert_with(|| Series { newest, ..Series::default() })
+}
+
+/// Shares a count out among the steps of a span of time, as if it had come evenly.
+fn shares(from_ms: u64, to_ms: u64, count: u64) -> impl Iterator<Item = (u64, u64)> {
+    // A clock that went back leaves no span: all is of now.
+    let from_ms = if from_ms < to_ms { from_ms } else { to_ms.saturating_sub(1) };
+    let last = to_ms / STEP_MS;
+    let first = (from_ms / STEP_MS).max((last + 1).saturating_sub(STEPS as u64));
+    let span_ms = (to_ms - from_ms).max(1);
+    let until = move |ms: u64| {
+        let part = u128::from(count) * u128::from(ms.clamp(from_ms, to_ms) - from_ms) / u128::from(span_ms);
+        u64::try_from(part).unwrap_or(u64::MAX)
+    };
+    (first..=last).map(move |step| (step, until((step + 1) * STEP_MS) - until(step * STEP_MS)))
 }
 
 /// What is counted of the last minutes.
@@ -141,17 +198,44 @@ impl Rates {
     fn count_at(&self, now_ms: u64, id: &str, granted_at_ms: impl Iterator<Item = u64>, rows: u64) {
         let mut counts = self.lock();
         counts.advance(now_ms / STEP_MS);
-        let Counts { all, coupons } = &mut *counts;
-        if !coupons.contains_key(id) {
-            coupons.insert(id.to_owned(), Series { newest: all.newest, ..Series::default() });
-        }
-        let Some(series) = coupons.get_mut(id) else { return };
+        let Counts { all, coupons, .. } = &mut *counts;
+        let series = series_of(coupons, id, all.newest);
         for at in granted_at_ms {
             series.add_grant(at / STEP_MS);
             all.add_grant(at / STEP_MS);
         }
         series.add_rows(rows);
         all.add_rows(rows);
+    }
+
+    /// Takes in how many requests of a coupon Redis has accepted in all. Says how many are new; of a coupon that was not
+    /// seen before nobody knows.
+    pub fn look(&self, id: &str, epoch: Epoch, requested: u64) -> u64 {
+        self.look_at(id, Look { at_ms: self.clock.now_ms(), epoch, requested })
+    }
+
+    fn look_at(&self, id: &str, look: Look) -> u64 {
+        let mut counts = self.lock();
+        counts.advance(look.at_ms / STEP_MS);
+        let Counts { all, coupons, looks } = &mut *counts;
+        let Some(before) = looks.get_mut(id) else {
+            looks.insert(id.to_owned(), look);
+            return 0;
+        };
+        // A Redis that lost users comes back under another epoch. Otherwise two looks have overtaken each other.
+        if look.epoch == before.epoch && look.requested < before.requested {
+            return 0;
+        }
+        let before = std::mem::replace(before, look);
+        let new = look.requested.saturating_sub(before.requested);
+        if new > 0 {
+            let series = series_of(coupons, id, all.newest);
+            for (step, share) in shares(before.at_ms, look.at_ms, new) {
+                series.add_requests(step, share);
+                all.add_requests(step, share);
+            }
+        }
+        new
     }
 
     /// Of all coupons together, and of each that something happened to.
@@ -214,6 +298,45 @@ mod tests {
         let (grants, rows) = counted(&rates, back);
         assert_eq!((grants[STEPS - 1], rows[STEPS - 1]), (1, 1));
         assert_eq!((grants.iter().sum::<u32>(), rows.iter().sum::<u32>()), (1, 1));
+    }
+
+    fn look(at_ms: u64, epoch: u64, requested: u64) -> Look {
+        Look { at_ms, epoch: Epoch(epoch), requested }
+    }
+
+    fn requests(rates: &Rates, now_ms: u64) -> Vec<u32> {
+        rates.show_at(now_ms).1.remove("a").unwrap_or_default().requests
+    }
+
+    #[test]
+    fn requests_are_what_came_between_two_looks_spread_over_the_time_between() {
+        let rates = Rates::default();
+        let start = NOW / STEP_MS * STEP_MS;
+        assert_eq!(rates.look_at("a", look(start + 5_000, 1, 100)), 0, "when the first came nobody knows");
+        assert_eq!(rates.look_at("a", look(start + 25_000, 1, 140)), 40);
+        assert_eq!(requests(&rates, start + 25_000)[STEPS - 4..], [0, 10, 20, 10]);
+        assert_eq!(rates.look_at("a", look(start + 25_000, 1, 143)), 3, "at the same moment");
+        assert_eq!(requests(&rates, start + 25_000)[STEPS - 1], 13);
+        assert_eq!(rates.look_at("a", look(start + 24_000, 1, 141)), 0, "overtaken by another look");
+        assert_eq!(rates.look_at("a", look(start + 26_000, 1, 143)), 0);
+        assert_eq!(rates.look_at("a", look(start + 27_000, 2, 90)), 0, "Redis had lost some");
+        assert_eq!(rates.look_at("a", look(start + 28_000, 2, 91)), 1);
+        let all = rates.show_at(start + 29_000).0;
+        assert_eq!((all.requests.iter().sum::<u32>(), all.grants.iter().sum::<u32>()), (44, 0));
+        assert_eq!(all.requests_per_second, 0.75);
+    }
+
+    #[test]
+    fn what_was_not_looked_at_for_long_is_forgotten() {
+        let rates = Rates::default();
+        let ring = STEPS as u64 * STEP_MS;
+        rates.look_at("a", look(NOW, 1, 5));
+        rates.look_at("b", look(NOW + ring - STEP_MS, 1, 0));
+        assert_eq!(rates.look_at("a", look(NOW + ring - STEP_MS, 1, 65)), 60, "as old as what is shown");
+        assert_eq!(requests(&rates, NOW + ring - STEP_MS).iter().sum::<u32>(), 60);
+        rates.look_at("b", look(NOW + ring + ring, 1, 0));
+        assert_eq!(rates.lock().looks.keys().collect::<Vec<_>>(), ["b"]);
+        assert_eq!(rates.look_at("a", look(NOW + ring + ring, 1, 1_000)), 0);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::daemon::{Daemon, Settings};
 use crate::exit::{Exit, Failure};
 use crate::ledger::Ledger;
+use crate::supervisor::Supervisor;
 use crate::{cli, http, lease, secret, signal};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,8 +48,11 @@ pub async fn run(args: cli::Run, ledger: Ledger) -> Result<Exit, Failure> {
     };
     let daemon = Daemon::new(redis, ledger, &settings, stop.clone());
     tokio::spawn(http::serve(listener, Arc::clone(&daemon)));
-    let running = tokio::spawn(daemon.run(settings));
-    stop.cancelled().await;
+    let running = tokio::spawn(Arc::clone(&daemon).run(settings));
+    match Supervisor::of_environment() {
+        Some(supervisor) => supervisor.attend(&daemon).await,
+        None => stop.cancelled().await,
+    }
     match tokio::time::timeout(STOP_TIMEOUT, running).await {
         Ok(_) => tracing::info!("stopped"),
         Err(_) => tracing::warn!("stopped while a server had not answered; the next start goes on from the ledger"),

@@ -44,6 +44,7 @@ struct Line {
 #[derive(Debug, Serialize)]
 struct Seen {
     status: &'static str,
+    requested: u64,
     granted: u64,
     waiting: u64,
     persisted: u64,
@@ -143,6 +144,7 @@ impl View<'_> {
 fn see(row: &Row, info: &Info) -> Seen {
     Seen {
         status: info.status.word(),
+        requested: info.requested,
         granted: info.granted.0,
         waiting: info.waiting,
         persisted: info.persisted.0,

@@ -59,6 +59,13 @@ impl Options {
         self
     }
 
+    /// A variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// More arguments; clap lets a later one win only where the daemon says so, so do not repeat one.
     #[must_use]
     pub fn args(mut self, args: &[&str]) -> Self {

@@ -18,7 +18,7 @@ const HEAD: [&str; 12] = [
 ];
 
 /// Only where there are two looks to compare.
-const RATES: [&str; 2] = ["GRANTS/S", "ROWS/S"];
+const RATES: [&str; 3] = ["REQUESTS/S", "GRANTS/S", "ROWS/S"];
 
 /// Columns of words, which stand to the left; numbers stand to the right.
 const WORDS: usize = 2;
@@ -61,7 +61,7 @@ fn cells(line: &Line, is_watched: bool) -> Vec<String> {
     cells.push(line.dead_letters.to_string());
     cells.push(line.daemon.as_ref().map_or_else(|| UNKNOWN.to_owned(), |daemon| daemon.drift.to_string()));
     if is_watched {
-        let rates = line.rates.map(|rates| [rates.grants_per_second, rates.rows_per_second]);
+        let rates = line.rates.map(|rates| [rates.requests_per_second, rates.grants_per_second, rates.rows_per_second]);
         match rates {
             Some(rates) => cells.extend(rates.map(|rate| format!("{rate:.1}"))),
             None => cells.extend([UNKNOWN; RATES.len()].map(str::to_owned)),

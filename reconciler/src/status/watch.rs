@@ -20,6 +20,8 @@ const CLEAR_BELOW: &str = "\x1b[J";
 /// How much there was in a second, between two looks.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Rates {
+    /// Requests that Redis accepted.
+    pub requests_per_second: f64,
     /// Grants in Redis.
     pub grants_per_second: f64,
     /// Rows in PostgreSQL, dead letters included.
@@ -30,8 +32,36 @@ pub struct Rates {
 #[derive(Default)]
 struct Before {
     at: Option<Instant>,
-    /// Grants in Redis and in the ledger.
-    counts: HashMap<String, (Option<u64>, u64)>,
+    counts: HashMap<String, Counts>,
+}
+
+/// How many there were in all.
+#[derive(Clone, Copy)]
+struct Counts {
+    /// In Redis, if it could say.
+    requests: Option<u64>,
+    /// In Redis, if it could say.
+    grants: Option<u64>,
+    /// In the ledger.
+    rows: u64,
+}
+
+impl Counts {
+    fn of(line: &Line) -> Self {
+        let seen = line.redis.as_ref();
+        Self { requests: seen.map(|seen| seen.requested), grants: seen.map(|seen| seen.granted), rows: line.seq }
+    }
+
+    fn rates_since(self, then: Self, seconds: f64) -> Rates {
+        let rate = |then: Option<u64>, now: Option<u64>| {
+            then.zip(now).map_or(0.0, |(then, now)| now.saturating_sub(then) as f64 / seconds)
+        };
+        Rates {
+            requests_per_second: rate(then.requests, self.requests),
+            grants_per_second: rate(then.grants, self.grants),
+            rows_per_second: rate(Some(then.rows), Some(self.rows)),
+        }
+    }
 }
 
 /// Shows them until somebody has seen enough.
@@ -73,15 +103,9 @@ impl Before {
     fn rate(&mut self, lines: &mut [Line], now: Instant) {
         let seconds = self.at.map(|at| now.duration_since(at).as_secs_f64()).filter(|seconds| *seconds > 0.0);
         for line in lines.iter_mut() {
-            let now = (line.redis.as_ref().map(|seen| seen.granted), line.seq);
+            let now = Counts::of(line);
             let then = self.counts.insert(line.id.clone(), now);
-            line.rates = seconds.zip(then).map(|(seconds, then)| Rates {
-                grants_per_second: then
-                    .0
-                    .zip(now.0)
-                    .map_or(0.0, |(then, now)| now.saturating_sub(then) as f64 / seconds),
-                rows_per_second: now.1.saturating_sub(then.1) as f64 / seconds,
-            });
+            line.rates = seconds.zip(then).map(|(seconds, then)| now.rates_since(then, seconds));
         }
         self.at = Some(now);
     }

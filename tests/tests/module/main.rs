@@ -5,6 +5,7 @@ mod acl;
 mod clock;
 mod close;
 mod cluster;
+mod command_docs;
 mod command_table;
 mod copies;
 mod disk_full;

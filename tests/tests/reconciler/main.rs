@@ -26,6 +26,7 @@ mod sentinel;
 mod settings;
 mod status_watch;
 mod subcommands;
+mod supervisor;
 mod tampering;
 mod tls;
 mod verify;

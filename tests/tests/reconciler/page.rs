@@ -55,7 +55,9 @@ fn a_thousand_coupons_are_shown_live_and_found() {
     }
     let drawn = "[...document.querySelectorAll('polyline')].filter((line) => line.getAttribute('points')).length";
     assert_eq!(page.evaluate(drawn), 1, "a line is drawn for the one that sold");
-    assert_ne!(page.evaluate(&cell("c-7", "Rate")), "0/s");
+    for name in ["Requests", "Grants"] {
+        assert_ne!(page.evaluate(&cell("c-7", name)), "0/s", "{name}");
+    }
     let moved = "[...document.querySelectorAll('tbody tr')].filter((row, n) => row !== before[n]).length";
     assert_eq!(page.evaluate(moved), 0);
     page.keep_screenshot("desktop");
