@@ -52,6 +52,7 @@ impl Comparison<'_> {
         for _ in 0..STEPS_MAX {
             let row = self.ledger.row(self.id).await?;
             let info = self.info().await?;
+            self.count_requests(row.as_ref(), info.as_ref());
             match (plan(row.as_ref(), info.as_ref()), row, info) {
                 (Plan::Rest, Some(row), Some(info)) => {
                     let line = self.line(row.epoch, row.position, &info).await?;
@@ -84,14 +85,27 @@ impl Comparison<'_> {
         Err(Error::Moved)
     }
 
+    /// Before the gate opens too, so that the first who come in are counted. What Redis lacks of the ledger's grants is
+    /// brought back meanwhile, and is nobody's request.
+    fn count_requests(&self, row: Option<&Row>, info: Option<&Info>) {
+        let metrics = self.relay.metrics;
+        match (row, info) {
+            (_, Some(info)) if !info.fenced => metrics.count_requests(self.id, info),
+            (Some(row), info) => {
+                let held = info.map_or(0, |info| info.requested);
+                metrics.rates.expect(self.id, row.epoch, held.max(row.position.seq.0));
+            }
+            (None, _) => {}
+        }
+    }
+
     async fn info(&self) -> Result<Option<Info>, Error> {
         match self.redis.info(self.key).await {
             // Redis keeps the gate shut by itself.
             Err(error) if error.code() == Some("TRYAGAIN") => {
                 Err(Error::Held(self.advise_restore(error.detail().unwrap_or_default())))
             }
-            // Before the gate opens too, so that the first who come in are counted.
-            info => Ok(info?.inspect(|info| self.relay.metrics.count_requests(self.id, info))),
+            info => Ok(info?),
         }
     }
 

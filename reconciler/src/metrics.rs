@@ -121,9 +121,11 @@ impl Metrics {
         self.dead_letters.add(dead_letters);
     }
 
-    /// Takes in what a look at a coupon in Redis saw.
+    /// Takes in what a look at a coupon in Redis saw. Where the gate is shut nobody asks, and what grows is restored.
     pub fn count_requests(&self, id: &str, info: &Info) {
-        self.requests.add(self.rates.look(id, info.epoch, info.requested));
+        if !info.fenced {
+            self.requests.add(self.rates.look(id, info.epoch, info.requested));
+        }
     }
 
     /// Prometheus's text format.

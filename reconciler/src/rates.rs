@@ -214,6 +214,19 @@ impl Rates {
         self.look_at(id, Look { at_ms: self.clock.now_ms(), epoch, requested })
     }
 
+    /// Notes how many requests a coupon will have when its gate opens, unless it was seen before.
+    pub fn expect(&self, id: &str, epoch: Epoch, requested: u64) {
+        self.expect_at(id, Look { at_ms: self.clock.now_ms(), epoch, requested });
+    }
+
+    fn expect_at(&self, id: &str, look: Look) {
+        let mut counts = self.lock();
+        counts.advance(look.at_ms / STEP_MS);
+        if !counts.looks.contains_key(id) {
+            counts.looks.insert(id.to_owned(), look);
+        }
+    }
+
     fn look_at(&self, id: &str, look: Look) -> u64 {
         let mut counts = self.lock();
         counts.advance(look.at_ms / STEP_MS);
@@ -222,8 +235,8 @@ impl Rates {
             looks.insert(id.to_owned(), look);
             return 0;
         };
-        // A Redis that lost users comes back under another epoch. Otherwise two looks have overtaken each other.
-        if look.epoch == before.epoch && look.requested < before.requested {
+        // Two looks may overtake each other. A Redis that lost users comes back under a later epoch.
+        if look.epoch < before.epoch || (look.epoch == before.epoch && look.requested < before.requested) {
             return 0;
         }
         let before = std::mem::replace(before, look);
@@ -320,10 +333,21 @@ mod tests {
         assert_eq!(rates.look_at("a", look(start + 24_000, 1, 141)), 0, "overtaken by another look");
         assert_eq!(rates.look_at("a", look(start + 26_000, 1, 143)), 0);
         assert_eq!(rates.look_at("a", look(start + 27_000, 2, 90)), 0, "Redis had lost some");
+        assert_eq!(rates.look_at("a", look(start + 28_000, 1, 143)), 0, "overtaken by that one");
         assert_eq!(rates.look_at("a", look(start + 28_000, 2, 91)), 1);
         let all = rates.show_at(start + 29_000).0;
         assert_eq!((all.requests.iter().sum::<u32>(), all.grants.iter().sum::<u32>()), (44, 0));
         assert_eq!(all.requests_per_second, 0.75);
+    }
+
+    #[test]
+    fn what_is_there_before_the_gate_opens_is_no_request() {
+        let rates = Rates::default();
+        rates.expect_at("a", look(NOW, 1, 1_000));
+        rates.expect_at("a", look(NOW + 1, 1, 0));
+        assert_eq!(rates.look_at("a", look(NOW + 2, 2, 1_003)), 3);
+        rates.expect_at("a", look(NOW + 3, 2, 9_000));
+        assert_eq!(rates.look_at("a", look(NOW + 4, 2, 1_004)), 1);
     }
 
     #[test]

@@ -81,7 +81,11 @@ fn status_says_everything_of_a_coupon() {
     assert_eq!((&status["instance"], &status["version"]), (&"one".into(), &env!("CARGO_PKG_VERSION").into()));
     assert_eq!((&status["shards"]["held"], &status["shards"]["of"]), (&64.into(), &64.into()));
     assert_eq!(status["coupons_total"], 3);
-    assert_eq!(["requests", "grants"].map(|name| sum(&status["recent"][name])), [Some(20), Some(17)], "of both");
+    assert_eq!(
+        ["requests", "grants"].map(|name| sum(&status["recent"][name])),
+        [Some(20), Some(17)],
+        "of both: {status}"
+    );
     assert_eq!(reconciler.metric("coupon_requests_total"), Some(20.0));
     assert!(status["uptime_seconds"].is_u64() && status["redis"]["up"] == true && status["postgresql"]["up"] == true);
     let order: Vec<&Value> = status["coupons"].as_array().into_iter().flatten().map(|coupon| &coupon["id"]).collect();
