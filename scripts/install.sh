@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing and nothing else: a C compiler, libclang, kill, redis-server, PostgreSQL, and of the tools for
-# tests those that are named as arguments (pip, node, valgrind, chromium). With all there it asks no network and no password.
+# tests those that are named as arguments (pip, node, valgrind, chromium, docker). With all there it asks no network and no password.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/say.sh
@@ -25,6 +25,7 @@ list_missing() {
   if wants node; then find_node || echo node; fi
   if wants valgrind; then command -v valgrind >/dev/null || echo valgrind; fi
   if wants chromium; then find_chromium || echo chromium; fi
+  if wants docker; then find_docker || echo docker; fi
 }
 
 packages_for() {
@@ -40,6 +41,7 @@ packages_for() {
       apt-node) printf 'nodejs npm ' ;;
       apt-valgrind) printf 'valgrind ' ;;
       apt-chromium) printf 'chromium ' ;;
+      apt-docker) printf 'docker.io docker-compose iproute2 mmdebstrap ' ;;
       brew-compiler | brew-libclang) printf 'llvm ' ;;
       brew-redis) printf 'redis ' ;;
       brew-postgres) printf 'postgresql@17 ' ;;
@@ -85,6 +87,7 @@ install_by_apt() {
   if [ -d /run/systemd/system ]; then
     case " $* " in *' redis-server '*) as_root systemctl disable --quiet redis-server || true ;; esac
     case " $* " in *' postgresql '*) as_root systemctl disable --quiet postgresql || true ;; esac
+    case " $* " in *' docker.io '*) as_root systemctl disable --quiet docker.service docker.socket containerd || true ;; esac
   fi
 }
 
