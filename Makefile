@@ -2,10 +2,10 @@
 # Settings are given as in `make run REDIS_PORT=6380`; make hands them to the scripts through the environment.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-servers torture loss bench budget drop build dist
+.PHONY: help run test test-servers test-containers images torture loss bench budget drop build dist
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '%s\n' '' \
 	  'Settings, as in: make run REDIS_PORT=6380' \
 	  '  run    REDIS_PORT=6379  PG_PORT=(a free port)  LISTEN=127.0.0.1:9187  DATA_DIR=.data' \
@@ -24,6 +24,12 @@ test: ## install what is missing, build, run all checks and tests
 
 test-servers: ## run the end-to-end tests on Redis 8.2, Valkey 8.1 and Valkey 9.1
 	@scripts/test_servers.sh
+
+test-containers: ## run the end-to-end tests in containers, and those of the images and of compose.yaml
+	@scripts/test_containers.sh
+
+images: ## build the images redis-coupon/redis, valkey and reconciler, from source
+	@scripts/images.sh
 
 torture: ## break real servers in a loop, MINUTES=30, and check the promises after each fault
 	@scripts/torture.sh

@@ -40,6 +40,12 @@ find_prometheus() {
   command -v prometheus >/dev/null && command -v promtool >/dev/null
 }
 
+# What a private Docker engine is made of, and compose; the images for its tests are made by mmdebstrap.
+find_docker() {
+  type -P dockerd >/dev/null && [ -x /usr/bin/docker ] && type -P docker-compose >/dev/null && type -P ip >/dev/null &&
+    type -P mmdebstrap >/dev/null
+}
+
 # Runs clients of docs/clients.md.
 find_node() {
   command -v npm >/dev/null && [ "$(node_major)" -ge "$NODE_MAJOR_MIN" ]

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing and nothing else: a C compiler, libclang, kill, redis-server, PostgreSQL, and of the tools for
-# tests those that are named as arguments (pip, node, valgrind, chromium, prometheus, systemd). With all there it asks no network and no password.
+# tests those that are named as arguments (pip, node, valgrind, chromium, prometheus, systemd, docker). With all there it
+# asks no network and no password.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/say.sh
@@ -27,6 +28,7 @@ list_missing() {
   if wants chromium; then find_chromium || echo chromium; fi
   if wants prometheus; then find_prometheus || echo prometheus; fi
   if wants systemd; then command -v systemd-analyze >/dev/null || echo systemd; fi
+  if wants docker; then find_docker || echo docker; fi
 }
 
 packages_for() {
@@ -44,6 +46,7 @@ packages_for() {
       apt-chromium) printf 'chromium ' ;;
       apt-prometheus) printf 'prometheus ' ;;
       apt-systemd) printf 'systemd ' ;;
+      apt-docker) printf 'docker.io docker-compose iproute2 mmdebstrap ' ;;
       brew-compiler | brew-libclang) printf 'llvm ' ;;
       brew-redis) printf 'redis ' ;;
       brew-postgres) printf 'postgresql@17 ' ;;
@@ -90,6 +93,7 @@ install_by_apt() {
     case " $* " in *' redis-server '*) as_root systemctl disable --quiet redis-server || true ;; esac
     case " $* " in *' postgresql '*) as_root systemctl disable --quiet postgresql || true ;; esac
     case " $* " in *' prometheus '*) as_root systemctl disable --quiet prometheus || true ;; esac
+    case " $* " in *' docker.io '*) as_root systemctl disable --quiet docker.service docker.socket containerd || true ;; esac
   fi
 }
 

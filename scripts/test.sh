@@ -15,7 +15,7 @@ say 'Formatting'
 cargo fmt --all --check
 if command -v shellcheck >/dev/null; then
   say 'Shell scripts'
-  (cd scripts && shellcheck -- *.sh ../.ci/run)
+  (cd scripts && shellcheck -- *.sh ../.ci/run ../deploy/compose/*.sh ../deploy/container/serve ../tests/stand-ins/postgres-entrypoint)
 fi
 say 'Lints'
 cargo clippy --workspace --all-targets -- -D warnings
@@ -33,6 +33,7 @@ if [ "$(uname -sm)" = 'Linux x86_64' ]; then
 else
   say 'Skipped: the tests on Redis 8.2, Valkey 8.1 and Valkey 9.1, which are to be had for Linux on x86_64 only'
 fi
+scripts/test_containers.sh short
 scripts/clients.sh
 if [ "$(uname)" = Linux ]; then
   scripts/deploy.sh

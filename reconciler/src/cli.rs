@@ -120,6 +120,8 @@ pub enum Command {
     Migrate(Database),
     /// Look at both servers, the module, privileges and the schema; exit code 1 if something would not work
     Check(Check),
+    /// Ask the daemon that runs here whether it is ready; exit code 1 if not, for a container's health check
+    Health(Health),
     /// Show every coupon, as both sides see it
     Status(Status),
     /// Recompute the chain over the rows, and name the first that breaks it; exit code 1 if one does
@@ -323,6 +325,14 @@ pub struct Check {
 
     #[command(flatten)]
     pub database: Database,
+}
+
+/// `health`.
+#[derive(Debug, Args)]
+pub struct Health {
+    /// Where the daemon serves /readyz; one that listens on 0.0.0.0 or [::] is asked on loopback
+    #[arg(long, env = "LISTEN", default_value = DEFAULT_LISTEN, value_name = "ADDRESS", value_parser = listen_address)]
+    pub listen: SocketAddr,
 }
 
 /// `status`.

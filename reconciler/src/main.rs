@@ -15,6 +15,8 @@ mod dead_letters;
 mod error;
 mod exit;
 mod fault;
+mod fetch;
+mod health;
 mod hear;
 mod http;
 mod interval;
@@ -120,6 +122,7 @@ async fn obey(command: Command) -> Result<Exit, Failure> {
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
             Ok(check::check(&open_redis(&args.redis)?, &ledger, &args.redis.key).await)
         }
+        Command::Health(args) => health::health(&args).await,
         Command::Status(args) => {
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
             status::obey(&args, &open_redis(&args.redis)?, &ledger).await

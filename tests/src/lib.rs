@@ -3,13 +3,14 @@
 //! Nothing here knows how the product works inside. Servers are started as an operator would start them, and
 //! spoken to as a client would: [`redis_server`] and [`postgres_server`] own the processes, [`resp`] is a
 //! client that shows every byte, [`replication`] sees what a replica sees, [`reconciler`] runs the daemon, and
-//! [`machine`] fills a server's disk and moves its clock.
+//! [`machine`] fills a server's disk and moves its clock. All three can run in a [`container`] instead of on this machine.
 //! A test waits by [`deadline::eventually`] and never by sleeping.
 
 pub mod artifact;
 pub mod browser;
 pub mod call;
 pub mod certificates;
+pub mod container;
 pub mod coupon;
 pub mod deadline;
 pub mod dump;

@@ -170,7 +170,7 @@ impl Postgres {
     /// All the server has logged, in all its lives.
     #[must_use]
     pub fn log(&self) -> String {
-        read_log(&self.program.log)
+        self.process.as_ref().map_or_else(|| read_log(&self.program.log), Process::log)
     }
 
     /// The URL for clients, with a password in it.
@@ -321,7 +321,7 @@ impl Postgres {
                 self.process = Some(process);
                 Ok(())
             }
-            _ => Err(read_log(&self.program.log)),
+            _ => Err(process.log()),
         }
     }
 }

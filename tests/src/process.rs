@@ -1,6 +1,7 @@
-//! A process that never outlives its test.
+//! A process that never outlives its test, on this machine or in a container.
 
 use crate::artifact;
+use crate::container::{self, Container, Source};
 use crate::deadline::{DEADLINE, within};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -32,8 +33,13 @@ pub struct Program {
 /// A running process: killed when dropped, and by the kernel when the test dies.
 pub struct Process {
     name: &'static str,
-    child: Child,
+    life: Life,
     log: PathBuf,
+}
+
+enum Life {
+    Child(Child),
+    Container(Box<Container>),
 }
 
 impl Program {
@@ -43,7 +49,13 @@ impl Program {
     /// If it cannot be started.
     #[must_use]
     pub fn start(&self) -> Process {
-        let log = File::options().create(true).append(true).open(&self.log).expect("log file");
+        let log = open_log(&self.log);
+        if container::is_backend()
+            && let Some(source) = Source::of(self)
+        {
+            let container = Box::new(Container::start(self, source));
+            return Process { name: self.name, life: Life::Container(container), log: self.log.clone() };
+        }
         let mut command = self.command();
         command
             .envs(self.env.iter().map(|(name, value)| (name, value)))
@@ -52,7 +64,7 @@ impl Program {
             .stdout(log.try_clone().expect("log file"))
             .stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", self.name));
-        Process { name: self.name, child, log: self.log.clone() }
+        Process { name: self.name, life: Life::Child(child), log: self.log.clone() }
     }
 
     /// Through setpriv(1), which becomes the program: the kernel then ends it with the thread that started it, even
@@ -74,18 +86,21 @@ impl Program {
 }
 
 impl Process {
-    /// Its process id.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Its exit status, if it has ended.
     ///
     /// # Panics
     /// If the kernel does not say.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("a child can be waited for")
+        match &mut self.life {
+            Life::Child(child) => child.try_wait().expect("a child can be waited for"),
+            Life::Container(container) => {
+                let ended = container.ended();
+                if ended.is_some() {
+                    container.settle(&mut open_log(&self.log));
+                }
+                ended
+            }
+        }
     }
 
     /// Sends a signal, by its name without SIG.
@@ -93,8 +108,14 @@ impl Process {
     /// # Panics
     /// If it cannot be sent.
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args(["-s", signal, &self.pid().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "kill -s {signal} {} ({})", self.pid(), self.name);
+        match &self.life {
+            Life::Child(child) => {
+                let id = child.id();
+                let sent = Command::new("kill").args(["-s", signal, &id.to_string()]).status();
+                assert!(sent.is_ok_and(|status| status.success()), "kill -s {signal} {id} ({})", self.name);
+            }
+            Life::Container(container) => container.signal(signal),
+        }
     }
 
     /// Ends it without warning, as `kill -9` does.
@@ -102,9 +123,17 @@ impl Process {
     /// # Panics
     /// If it cannot be waited for.
     pub fn kill(&mut self) {
-        // It may have ended by itself already.
-        let _ = self.child.kill();
-        self.child.wait().expect("a child can be waited for");
+        match &mut self.life {
+            Life::Child(child) => {
+                // It may have ended by itself already.
+                let _ = child.kill();
+                child.wait().expect("a child can be waited for");
+            }
+            Life::Container(container) => {
+                container.kill();
+                container.settle(&mut open_log(&self.log));
+            }
+        }
     }
 
     /// Sends a signal and waits for the end.
@@ -127,7 +156,11 @@ impl Process {
     /// All it has written.
     #[must_use]
     pub fn log(&self) -> String {
-        read_log(&self.log)
+        let before = read_log(&self.log);
+        match &self.life {
+            Life::Child(_) => before,
+            Life::Container(container) => before + &String::from_utf8_lossy(&container.log()),
+        }
     }
 
     fn log_tail(&self) -> String {
@@ -141,9 +174,13 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!("--- {} (pid {}) wrote last:\n{}", self.name, self.pid(), self.log_tail());
+            eprintln!("--- {} wrote last:\n{}", self.name, self.log_tail());
         }
     }
+}
+
+fn open_log(file: &Path) -> File {
+    File::options().create(true).append(true).open(file).expect("log file")
 }
 
 /// A log file as text, whatever bytes are in it.

@@ -320,7 +320,7 @@ impl Redis {
     /// All the server has logged, in all its lives.
     #[must_use]
     pub fn log(&self) -> String {
-        read_log(&self.program.log)
+        self.process.as_ref().map_or_else(|| read_log(&self.program.log), Process::log)
     }
 
     fn launch(&mut self) -> Result<(), String> {

@@ -1,7 +1,8 @@
 //! The users that redis.conf proposes: who may call what on which key.
 
 use coupon_tests::artifact::workspace;
-use coupon_tests::redis_server::Redis;
+use coupon_tests::deadline::eventually_true;
+use coupon_tests::redis_server::{Options, Redis};
 use coupon_tests::resp::{Client, expect};
 
 const PASSWORD: &str = "CHANGE-ME";
@@ -130,5 +131,29 @@ fn a_category_stands_for_all_commands_where_the_server_has_one() {
             ("COUPON.ISSUE coupon:{1}", ":2"),
             ("GET secret", "-NOPERM"),
         ],
+    );
+}
+
+/// An AOF is read as the default user, and a server drops the transactions that this user may not make.
+#[test]
+fn a_restart_with_the_default_user_off_as_proposed_keeps_everything() {
+    let conf = std::fs::read_to_string(workspace().join("redis.conf")).expect("redis.conf");
+    let off = conf.split('`').find(|line| line.starts_with("user default off ")).expect("redis.conf proposes the line");
+    let options = proposed().into_iter().fold(Options::shipped(), |options, user| options.line(format!("user {user}")));
+    let mut redis = options.line(off).start();
+    expect(&mut redis.client(), &[("PING", "-NOAUTH"), (&format!("AUTH default {PASSWORD}"), "-WRONGPASS")]);
+    expect(&mut as_user(&redis, "coupon-reconciler"), &[("COUPON.OPEN coupon:{1} QUANTITY 9", "+OK")]);
+    expect(
+        &mut as_user(&redis, "coupon-app"),
+        &[("COUPON.REQUEST coupon:{1} a", "QUEUED"), ("COUPON.REQUEST coupon:{1} b", "QUEUED")],
+    );
+    expect(&mut as_user(&redis, "coupon-reconciler"), &[("COUPON.ISSUE coupon:{1} COUNT 1", ":1")]);
+    redis.kill();
+    redis.start_again();
+    let mut viewer = as_user(&redis, "coupon-viewer");
+    eventually_true("the AOF is read", || !viewer.run("COUPON.INFO coupon:{1}").to_string().starts_with("-LOADING"));
+    expect(
+        &mut as_user(&redis, "coupon-app"),
+        &[("COUPON.STATUS coupon:{1} a", "GRANTED"), ("COUPON.STATUS coupon:{1} b WITHRANK", "[WAITING :2 :0]")],
     );
 }

@@ -1,11 +1,13 @@
 //! What the daemon serves: health, /status, and what it refuses. The page itself is in `page`.
 
 use crate::sale::{await_level, await_open, insert, request, servers};
+use coupon_tests::artifact;
 use coupon_tests::deadline::{eventually, eventually_true};
 use coupon_tests::http::{Answer, ask, get};
 use coupon_tests::reconciler::{Options, Reconciler};
 use coupon_tests::redis_server::Redis;
 use serde_json::Value;
+use std::process::Command;
 
 const PATHS: [&str; 5] = ["/", "/status", "/metrics", "/readyz", "/livez"];
 
@@ -206,4 +208,30 @@ fn many_who_look_cost_as_little_as_one() {
     let calls = info_calls(&redis) - before;
     // Each look alone would call 500 times; 200 asked.
     assert!(calls < 200 * 500 / 4, "200 who asked made {calls} calls");
+}
+
+#[test]
+fn health_is_the_daemons_own_word_as_an_exit_code() {
+    let (mut redis, postgres) = servers();
+    let reconciler = Reconciler::start(&redis, &postgres);
+    let health = |listen: &str| {
+        let asked =
+            Command::new(artifact::reconciler()).args(["health", "--listen", listen]).output().expect("it starts");
+        let said = [asked.stdout, asked.stderr].concat();
+        (asked.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let port = reconciler.listen_port;
+    let (_, readyz) = get(port, "/readyz").expect("/readyz");
+    assert_eq!(health(&format!("127.0.0.1:{port}")), (Some(0), readyz.clone()));
+    assert_eq!(health(&format!("0.0.0.0:{port}")), (Some(0), readyz), "who listens everywhere is there too");
+    redis.kill();
+    eventually("it is not healthy any more", || {
+        let (code, said) = health(&format!("127.0.0.1:{port}"));
+        (code == Some(1) && said.contains("postgresql: ok")).then_some(())
+    });
+    // Another program, and nobody.
+    let (code, said) = health(&format!("127.0.0.1:{}", postgres.port));
+    assert_eq!(code, Some(1), "{said}");
+    let (code, said) = health("127.0.0.1:1");
+    assert!(code == Some(1) && said.contains("no daemon answers on 127.0.0.1:1"), "{said}");
 }

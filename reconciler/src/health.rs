@@ -1,0 +1,19 @@
+//! `health`: whether the daemon that runs here is ready, for a container's health check: an image without a shell has no
+//! other program to ask with.
+
+use crate::cli;
+use crate::exit::{Exit, Failure};
+use crate::fetch;
+
+/// The daemon's own words, and its verdict as the exit code.
+pub async fn health(args: &cli::Health) -> Result<Exit, Failure> {
+    let answer = fetch::get(args.listen, "/readyz").await.map_err(|error| {
+        let message = format!("no daemon answers on {}: {error}; --listen or LISTEN says where it is", args.listen);
+        Failure::new(Exit::Failed, message)
+    })?;
+    let verdict = if answer.status == 200 { Exit::Ok } else { Exit::Failed };
+    match crate::print(&String::from_utf8_lossy(&answer.body)) {
+        Exit::Ok => Ok(verdict),
+        unwritten => Ok(unwritten),
+    }
+}

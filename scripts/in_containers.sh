@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# What test_containers.sh runs beside an engine.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/say.sh
+
+export CARGO_NET_OFFLINE=true
+
+scripts/images.sh prebuilt
+say 'What the images add to the official ones below them'
+for image in redis valkey reconciler; do
+  docker history --format '{{.Size}} {{.CreatedBy}}' "redis-coupon-test/$image" | sed -n "s|\([^ ]*\) COPY /out/.*|  $image \1|p"
+done
+
+say 'Tests of the images, and of compose.yaml'
+cargo test -p coupon-tests --test containers
+
+# Left to this machine, where they are run too: tests of the tests, which play builds with faults that are in no image; and one
+# of secrets in a folder of its own, which tests/containers has in another way.
+left_out=(--skip faults:: --skip settings::the_daemon_works_with_secrets_from_files)
+export COUPON_TEST_BACKEND=containers
+if [ "$1" = short ]; then
+  say 'End-to-end tests in containers: a part of them, as make test-containers runs all'
+  cargo test -p coupon-tests --test module -- acl:: fence:: issue:: known:: replication_stream:: request:: unload::
+  cargo test -p coupon-tests --test reconciler -- adopt:: relay:: sale::
+else
+  say "End-to-end tests in containers, but: ${left_out[*]}"
+  cargo test -p coupon-tests --test harness --test module --test model --test reconciler --test audit --no-fail-fast -- \
+    "${left_out[@]}"
+fi

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The tests that need a Docker engine: the images as a user gets them, compose.yaml, and the end-to-end tests once more, with
+# Redis, PostgreSQL and the reconciler in containers; with `short` a part of the last, and none of all where there is no engine.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/say.sh
+. scripts/find.sh
+
+scope=${1:-all}
+case $scope in
+  all | short) ;;
+  *) fail "'$scope' is no scope of the tests" 'none, or short' ;;
+esac
+
+scripts/build.sh
+cargo build -p coupon-reconciler -p coupon-module --features coupon-reconciler/pause-points,coupon-reconciler/faults,coupon-module/faults
+cargo build -p coupon-shim
+# Here, as a private engine's network leads nowhere.
+cargo test --quiet -p coupon-tests --no-run --tests --test containers
+
+status=0
+{ scripts/images.sh base && scripts/servers.sh && scripts/engine.sh scripts/in_containers.sh "$scope"; } || status=$?
+if [ "$status" -eq 69 ] && [ "$scope" = short ]; then
+  say 'SKIPPED: every test with containers, for the reason above'
+  exit 0
+fi
+exit "$status"

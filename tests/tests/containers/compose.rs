@@ -1,0 +1,131 @@
+//! compose.yaml, as a new user starts it: the same file, with the stand-ins for the official images.
+
+use crate::shipped::unique;
+use coupon_tests::artifact::{on_path, workspace};
+use coupon_tests::container::PREFIX;
+use coupon_tests::deadline::eventually_true;
+use coupon_tests::resp::{Client, expect};
+use coupon_tests::{http, port};
+use std::process::{Command, Stdio};
+
+/// Running services, which go with all that they have stored.
+struct Compose {
+    project: String,
+    redis_port: u16,
+    page_port: u16,
+}
+
+impl Compose {
+    fn up() -> Self {
+        let compose = Self { project: unique("compose"), redis_port: port::free(), page_port: port::free() };
+        compose.run(&["up", "--detach", "--no-build"]);
+        compose
+    }
+
+    /// docker-compose(1), or the plugin that came after it.
+    fn command(&self) -> Command {
+        let mut command = match on_path("docker-compose") {
+            Some(program) => Command::new(program),
+            None => {
+                let mut docker = Command::new("docker");
+                docker.arg("compose");
+                docker
+            }
+        };
+        command
+            .current_dir(workspace())
+            .args(["--project-name", &self.project])
+            .env("COUPON_REDIS_IMAGE", format!("{PREFIX}/redis"))
+            .env("COUPON_RECONCILER_IMAGE", format!("{PREFIX}/reconciler"))
+            .env("POSTGRES_IMAGE", format!("{PREFIX}/official-postgres"))
+            .env("REDIS_PORT", self.redis_port.to_string())
+            .env("PAGE_PORT", self.page_port.to_string())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// What a command of compose has written to stdout.
+    fn run(&self, args: &[&str]) -> String {
+        let output = self.command().args(args).output().expect("docker-compose is missing: scripts/install.sh docker");
+        let [said, complained] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        assert!(output.status.success(), "{args:?}: {said}\n{complained}\n{}", self.logs());
+        said.trim_end().to_owned()
+    }
+
+    fn logs(&self) -> String {
+        let output = self.command().args(["logs", "--no-color"]).output().expect("docker-compose");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn cli(&self, args: &[&str]) -> String {
+        self.run(&[&["run", "--rm", "-T", "cli"], args].concat())
+    }
+
+    fn secret(&self, name: &str) -> String {
+        self.run(&["exec", "-T", "redis", "cat", &format!("/run/secrets/{name}")])
+    }
+
+    fn rows(&self) -> String {
+        let count = "select count(*) from user_coupon";
+        self.run(&["exec", "-T", "postgres", "psql", "-XAt", "-U", "coupon", "-c", count])
+    }
+}
+
+impl Drop for Compose {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- compose has logged:\n{}", self.logs());
+        }
+        let _ = self.command().args(["down", "--volumes", "--timeout", "20"]).output();
+    }
+}
+
+#[test]
+fn the_whole_starts_with_one_command_and_comes_back_as_it_was() {
+    let compose = Compose::up();
+    eventually_true("the coupon is on offer", || compose.logs().contains("A coupon to try is on offer"));
+    let welcome = "coupon:{welcome}";
+    eventually_true("somebody is let in", || compose.cli(&["COUPON.REQUEST", welcome, "1001"]) == "QUEUED");
+    assert_eq!(compose.cli(&["COUPON.WAIT", welcome, "1001", "30000"]), "PERSISTED");
+    let (code, page) = http::get(compose.page_port, "/").expect("the page is published");
+    assert!(code == 200 && page.contains("<!doctype html>"), "{page}");
+    let (code, status) = http::get(compose.page_port, "/status").expect("/status");
+    assert!(code == 200 && status.contains("\"welcome\""), "{status}");
+
+    // From this machine: nobody without a password, and each with what is theirs.
+    let connect = || Client::connect(compose.redis_port).expect("Redis is published");
+    let password = compose.secret("application-password");
+    let operator = compose.secret("operator-password");
+    expect(
+        &mut connect(),
+        &[
+            ("PING".to_owned(), "-NOAUTH"),
+            (format!("AUTH coupon-app {password}"), "+OK"),
+            (format!("COUPON.REQUEST {welcome} 1002"), "QUEUED"),
+            (format!("COUPON.CLOSE {welcome}"), "-NOPERM"),
+            (format!("AUTH operator {operator}"), "+OK"),
+            ("CONFIG GET protected-mode".into(), "[protected-mode yes]"),
+        ],
+    );
+
+    // No password where whoever may ask the engine sees it, nor in what the services say.
+    let address = compose.run(&["run", "--rm", "-T", "--entrypoint", "cat", "secrets", "/run/secrets/database-url"]);
+    let database = address.split([':', '@']).nth(2).expect("a password in the URL").to_owned();
+    let containers = compose.run(&["ps", "--quiet"]);
+    let inspected = Command::new("docker").arg("inspect").args(containers.split_whitespace()).output().expect("docker");
+    let inspected = String::from_utf8_lossy(&inspected.stdout).into_owned() + &compose.logs();
+    assert!(inspected.contains("/run/secrets/database-url"));
+    for secret in [&password, &operator, &database] {
+        assert!(secret.len() >= 32, "{secret}");
+        assert!(!inspected.contains(secret.as_str()), "a password is shown");
+    }
+
+    // Down and up again, as for an upgrade: the data and the passwords stay.
+    compose.run(&["down", "--timeout", "20"]);
+    compose.run(&["up", "--detach", "--no-build"]);
+    eventually_true("it is open again", || compose.cli(&["COUPON.REQUEST", welcome, "1003"]) == "QUEUED");
+    assert_eq!(compose.cli(&["COUPON.WAIT", welcome, "1003", "30000"]), "PERSISTED");
+    assert_eq!(compose.cli(&["COUPON.STATUS", welcome, "1001"]), "PERSISTED");
+    assert_eq!(compose.rows(), "3");
+    assert_eq!(compose.secret("application-password"), password);
+}

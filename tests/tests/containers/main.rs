@@ -1,0 +1,7 @@
+//! The images as a user gets them, and all of them together by compose.yaml. They are built by `scripts/images.sh prebuilt`, and
+//! need a Docker engine: `make test-containers` sees to both.
+
+mod compose;
+mod image;
+mod sale;
+mod shipped;
