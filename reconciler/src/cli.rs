@@ -149,7 +149,9 @@ impl Command {
             | Self::Status(Status { redis, .. })
             | Self::Restore(Restore { redis, .. })
             | Self::Audit(Audit { redis, .. }) => Some(redis),
-            Self::Migrate(_) | Self::Verify(_) | Self::DeadLetters(_) | Self::Completions { .. } => None,
+            Self::Migrate(_) | Self::Health(_) | Self::Verify(_) | Self::DeadLetters(_) | Self::Completions { .. } => {
+                None
+            }
         }
     }
 
@@ -164,7 +166,7 @@ impl Command {
             | Self::Restore(Restore { database, .. })
             | Self::Audit(Audit { database, .. }) => Some(database),
             Self::DeadLetters(command) => Some(command.database()),
-            Self::Completions { .. } => None,
+            Self::Health(_) | Self::Completions { .. } => None,
         }
     }
 }

@@ -129,7 +129,7 @@ fn the_secret_proposes_the_users_of_the_shipped_settings() {
     let shipped = fs::read_to_string(artifact::workspace().join("redis.conf")).expect("redis.conf");
     let proposed: Vec<&str> =
         shipped.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.starts_with("user ")).collect();
-    assert_eq!(users[..2], ["user default off", "user coupon-health on nopass resetchannels -@all +ping"]);
+    assert_eq!(users[..2], ["user default off ~* &* +@all", "user coupon-health on nopass resetchannels -@all +ping"]);
     assert_eq!(users[2..], proposed);
 }
 
