@@ -102,7 +102,9 @@ fn the_tarball_is_whole_and_nobodys() {
 /// Every link of its pages leads somewhere.
 fn assert_linked(root: &Path) {
     let mut links = 0;
-    for page in ["README.md", "README.ko.md", "docs/operations.md", "docs/guarantees.md", "docs/clients.md"] {
+    for page in
+        ["README.md", "README.ko.md", "docs/operations.md", "docs/guarantees.md", "docs/clients.md", "deploy/README.md"]
+    {
         let page = root.join(page);
         let text = fs::read_to_string(&page).expect("a page");
         for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {

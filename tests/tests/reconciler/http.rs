@@ -221,7 +221,10 @@ fn health_is_the_daemons_own_word_as_an_exit_code() {
         (asked.status.code(), String::from_utf8_lossy(&said).into_owned())
     };
     let port = reconciler.listen_port;
-    let (_, readyz) = get(port, "/readyz").expect("/readyz");
+    let readyz = eventually("it has all the shards", || {
+        let (_, readyz) = get(port, "/readyz").ok()?;
+        readyz.contains("64 of 64").then_some(readyz)
+    });
     assert_eq!(health(&format!("127.0.0.1:{port}")), (Some(0), readyz.clone()));
     assert_eq!(health(&format!("0.0.0.0:{port}")), (Some(0), readyz), "who listens everywhere is there too");
     redis.kill();
