@@ -41,4 +41,5 @@ else
   say 'Skipped: the tests of deploy/, for Linux only'
 fi
 say 'End-to-end tests'
-cargo test -p coupon-tests --tests --no-fail-fast
+# Twice as many at a time as a small machine has cores: they wait for servers most of their time.
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} cargo test -p coupon-tests --tests --no-fail-fast
