@@ -273,12 +273,11 @@ fn of_redis() -> Vec<Plant> {
         plant(
             "an altered entry",
             |f| {
+                // Written anew from the start: newer servers let no ID be given again that was deleted.
                 let grants = f.stored().grants;
-                let ids: Vec<String> = grants[3..].iter().map(|grant| grant.id.to_string()).collect();
-                f.redis(&format!("XDEL K:grants {}", ids.join(" ")));
-                f.redis(&format!("XSETID K:grants {}", grants[2].id));
-                for (place, grant) in grants[3..].iter().enumerate() {
-                    let user = if place == 0 { "mallory" } else { &grant.user };
+                f.redis("DEL K:grants");
+                for (place, grant) in grants.iter().enumerate() {
+                    let user = if place == 3 { "mallory" } else { &grant.user };
                     let (at, granted_at, chain) = (grant.requested_at, grant.granted_at_ms, grant.chain);
                     f.redis(&format!(
                         "XADD K:grants {} user {user} requested_at {at} granted_at {granted_at} chain {chain}",
