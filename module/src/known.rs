@@ -77,6 +77,13 @@ fn databases() -> MutexGuard<'static, Databases> {
     DATABASES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Changes what is kept of a key, if anything is.
+fn change(database: i32, key: &[u8], how: impl FnOnce(&mut Kept)) {
+    if let Some(kept) = databases().get_mut(&database).and_then(|keys| keys.get_mut(key)) {
+        how(kept);
+    }
+}
+
 /// Whether the server tells of changes; while it does not, nothing is kept.
 static IS_TOLD: AtomicBool = AtomicBool::new(false);
 
@@ -146,23 +153,17 @@ pub fn remember(database: i32, key: &[u8], names: &Arc<Names>, coupon: Arc<Coupo
 
 /// Learns some more of the members, of a coupon that is kept in mind.
 pub fn learn(database: i32, key: &[u8], issued: &mut SortedSet<'_>) {
-    if let Some(kept) = databases().get_mut(&database).and_then(|keys| keys.get_mut(key)) {
-        kept.members.go_on(issued);
-    }
+    change(database, key, |kept| kept.members.go_on(issued));
 }
 
 /// The members may have changed.
 pub fn forget_members(database: i32, key: &[u8]) {
-    if let Some(kept) = databases().get_mut(&database).and_then(|keys| keys.get_mut(key)) {
-        kept.members = Progress::Nothing;
-    }
+    change(database, key, |kept| kept.members = Progress::Nothing);
 }
 
 /// A status hash may have changed.
 pub fn forget(database: i32, key: &[u8]) {
-    if let Some(kept) = databases().get_mut(&database).and_then(|keys| keys.get_mut(key)) {
-        kept.coupon = None;
-    }
+    change(database, key, |kept| kept.coupon = None);
 }
 
 /// A key of any kind may have changed: a status hash, a sorted set of users or a stream of grants.
