@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The end-to-end tests on the servers of other versions: all that touch Redis, or with `short` those of the module but the
-# longest.
+# The end-to-end tests on the servers of other versions: all that touch Redis, torture and the clients of other languages
+# among them, or with `short` those of the module but the longest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/say.sh
@@ -9,13 +9,14 @@ scripts/build.sh
 scripts/servers.sh
 
 if [ "${1:-}" = short ]; then
-  tests=(--test module -- --skip faults:: --skip hostile:: --skip wait::ten_thousand --skip disk_full:: --skip clock::
+  tests=(--test module -- --skip faults:: --skip hostile:: --skip wait::ten_thousand --skip disk_full::
     --skip maxmemory:: --skip fairness::)
 else
   cargo build -p coupon-reconciler -p coupon-module --features coupon-reconciler/pause-points,coupon-reconciler/faults,coupon-module/faults
   cargo build -p coupon-shim
+  scripts/clients.sh
   # These builds of the servers have no TLS.
-  tests=(--test module --test model --test reconciler --test audit -- --skip tls:: --skip by_tls)
+  tests=(--test module --test model --test reconciler --test audit --test clients --test torture -- --skip tls:: --skip by_tls)
 fi
 status=0
 for server in target/servers/*/redis-server; do
