@@ -5,17 +5,54 @@ cd "$(dirname "$0")/.."
 . scripts/say.sh
 
 clients=$PWD/target/clients
-pins=(tests/clients/requirements.txt tests/clients/package.json tests/clients/package-lock.json)
-stamp=$clients/$(sha256sum "${pins[@]}" scripts/clients.sh | sha256sum | cut -c1-16)
+stamp=$clients/$(find tests/clients scripts/clients.sh -type f -print0 | sort -z | xargs -0 cat | sha256sum | cut -c1-16)
 [ ! -e "$stamp" ] || exit 0
 
 scripts/install.sh pip node
+pip=(python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --require-hashes
+  --only-binary :all:)
+
+fetch_python() {
+  "${pip[@]}" --target "$clients/python" -r tests/clients/requirements.txt
+}
+
+fetch_node() {
+  mkdir "$clients/node"
+  cp tests/clients/package.json tests/clients/package-lock.json "$clients/node"
+  (cd "$clients/node" && npm ci --silent --no-audit --no-fund --ignore-scripts)
+}
+
+# Debian's archive keeps a package's version as long as one of its releases has it.
+fetch_go() {
+  local go=$clients/go package fetched sum path
+  mkdir -p "$go/packages" "$go/pages"
+  while read -r sum path; do
+    package=$go/packages/${path##*/}
+    fetched=0
+    /usr/lib/apt/apt-helper -qq download-file "http://deb.debian.org/debian/$path" "$package" "SHA256:$sum" || fetched=$?
+    if [ "$fetched" -ne 0 ]; then
+      rm -rf "$go"
+      say "SKIPPED: the client in Go, as Debian has no ${path##*/} any more: look into tests/clients/go/sources.txt"
+      return
+    fi
+    dpkg-deb --extract "$package" "$go/packages/unpacked"
+  done < <(grep -v '^#' tests/clients/go/sources.txt)
+  mv "$go/packages/unpacked/usr/share/gocode/src" "$go/source"
+  rm -rf "$go/packages"
+  # It is older than modules.
+  echo 'module github.com/dgryski/go-rendezvous' >"$go/source/github.com/dgryski/go-rendezvous/go.mod"
+  "${pip[@]}" --target "$go/toolchain" -r tests/clients/go/toolchain.txt
+  cp tests/clients/go/go.mod "$go"
+}
 
 say 'Fetching clients of other languages'
 rm -rf "$clients"
-mkdir -p "$clients/node"
-python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --require-hashes \
-  --only-binary :all: --target "$clients/python" -r tests/clients/requirements.txt
-cp tests/clients/package.json tests/clients/package-lock.json "$clients/node"
-(cd "$clients/node" && npm ci --silent --no-audit --no-fund --ignore-scripts)
+mkdir -p "$clients"
+fetch_python
+fetch_node
+if [ "$(uname -s)" = Linux ] && [ -x /usr/lib/apt/apt-helper ]; then
+  fetch_go
+else
+  say 'SKIPPED: the client in Go, which is fetched from Debian'
+fi
 touch "$stamp"

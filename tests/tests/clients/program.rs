@@ -1,5 +1,6 @@
 //! A program of the page as a process, with the client that scripts/clients.sh has installed for it.
 
+use crate::go_toolchain;
 use crate::page::Page;
 use coupon_tests::artifact;
 use coupon_tests::deadline::{DEADLINE, within};
@@ -61,12 +62,16 @@ impl Shown {
         Running { process: program.start(), shown: self, _directory: directory }
     }
 
-    /// Node finds a program's packages by where the program lies.
+    /// Node and Go find a program's packages by where the program lies.
     fn directory(&self) -> TempDir {
         let mut builder = tempfile::Builder::new();
         let builder = builder.prefix("coupon-client-");
-        if self.is_node() { builder.tempdir_in(installed("node")) } else { builder.tempdir() }
-            .expect("temporary directory")
+        match self.name {
+            "go" => builder.tempdir_in(installed("go").join("pages")),
+            _ if self.is_node() => builder.tempdir_in(installed("node")),
+            _ => builder.tempdir(),
+        }
+        .expect("temporary directory")
     }
 
     fn is_node(&self) -> bool {
@@ -80,6 +85,7 @@ impl Shown {
             "redis-cli" => ("sh", "client.sh"),
             "python" => ("python3", "client.py"),
             _ if self.is_node() => ("node", "client.mjs"),
+            "go" => return (go_toolchain::build(directory, &self.text), Vec::new()),
             name => panic!("{name} has no interpreter here"),
         };
         let file = directory.join(file);
@@ -103,7 +109,7 @@ impl Running {
 }
 
 /// Where scripts/clients.sh has put the packages of a language.
-fn installed(language: &str) -> PathBuf {
+pub fn installed(language: &str) -> PathBuf {
     let directory = artifact::workspace().join("target/clients").join(language);
     assert!(directory.is_dir(), "{} is missing: run scripts/clients.sh", directory.display());
     directory

@@ -1,6 +1,7 @@
 //! Of a coupon that turns users away the module learns who is in, and then turns away whoever is not without looking. Whoever
 //! is in is told so all the same, however they came in.
 
+use crate::info_section::is_told_of_changes;
 use coupon_tests::deadline::eventually_true;
 use coupon_tests::redis_server::Redis;
 use coupon_tests::resp::{Client, expect};
@@ -10,8 +11,8 @@ const USERS: usize = 100;
 
 /// Waits until it is known who is in `c`, by requests of strangers that are all answered so.
 fn learn(client: &mut Client, answer: &str) {
-    // Some Valkey do not tell of changes without harm; there nothing is kept in mind.
-    if client.run("INFO coupon").text().contains("hashes_in_mind:0\r") {
+    // Without word of changes nothing is kept in mind.
+    if !is_told_of_changes(client) {
         return;
     }
     let mut stranger = 0;

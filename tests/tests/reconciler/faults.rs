@@ -16,5 +16,5 @@ const TABLE: &[(&str, &str)] = &[
 #[test]
 fn each_deliberate_fault_is_noticed() {
     let (source, file) = ("reconciler/src/fault.rs", artifact::reconciler_with_faults());
-    Faulty { source, variable: "COUPON_RECONCILER", file: &file }.assert_noticed(TABLE);
+    Faulty { source, variable: "COUPON_RECONCILER", file: &file }.assert_noticed(TABLE, &[]);
 }
