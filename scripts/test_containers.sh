@@ -15,6 +15,7 @@ esac
 scripts/build.sh
 cargo build -p coupon-reconciler -p coupon-module --features coupon-reconciler/pause-points,coupon-reconciler/faults,coupon-module/faults
 cargo build -p coupon-shim
+scripts/clients.sh
 # Here, as a private engine's network leads nowhere.
 cargo test --quiet -p coupon-tests --no-run --tests --test containers
 

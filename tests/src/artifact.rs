@@ -101,6 +101,17 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(name)).find(|file| file.is_file())
 }
 
+/// Where `scripts/clients.sh` has put the packages of a language.
+///
+/// # Panics
+/// If it was not run.
+#[must_use]
+pub fn client_packages(language: &str) -> PathBuf {
+    let directory = workspace().join("target/clients").join(language);
+    assert!(directory.is_dir(), "{} is missing: run scripts/clients.sh", directory.display());
+    directory
+}
+
 /// A browser.
 ///
 /// # Panics

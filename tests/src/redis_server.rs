@@ -283,10 +283,9 @@ impl Redis {
     fn repair_aof(&self) {
         let tool =
             artifact::on_path("redis-check-aof").expect("redis-check-aof is missing: apt-get install redis-tools");
-        let manifest = self.directory().join("appendonlydir/appendonly.aof.manifest");
         let mut process = Command::new(tool)
             .arg("--fix")
-            .arg(manifest)
+            .arg(self.aof())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()

@@ -1,18 +1,18 @@
 //! Go: a program is built before it runs, from what scripts/clients.sh has fetched and without any network.
 
-use crate::program::installed;
+use coupon_tests::artifact;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Whether it could be fetched; scripts/clients.sh has said so if not.
 pub fn is_installed() -> bool {
-    coupon_tests::artifact::workspace().join("target/clients/go").is_dir()
+    artifact::workspace().join("target/clients/go").is_dir()
 }
 
 /// Builds a program in its directory, two below that of the packages.
 pub fn build(directory: &Path, text: &str) -> PathBuf {
-    let home = installed("go");
+    let home = artifact::client_packages("go");
     fs::write(directory.join("main.go"), text).expect("write the program");
     fs::copy(home.join("go.mod"), directory.join("go.mod")).expect("copy go.mod");
     let program = directory.join("client");

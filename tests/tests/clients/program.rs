@@ -53,7 +53,7 @@ impl Shown {
             args: args.into_iter().map(Into::into).collect(),
             env: vec![
                 ("REDIS_URL".into(), redis.url()),
-                ("PYTHONPATH".into(), installed("python").display().to_string()),
+                ("PYTHONPATH".into(), artifact::client_packages("python").display().to_string()),
             ],
             directory: directory.path().to_owned(),
             log: directory.path().join("log"),
@@ -67,8 +67,8 @@ impl Shown {
         let mut builder = tempfile::Builder::new();
         let builder = builder.prefix("coupon-client-");
         match self.name {
-            "go" => builder.tempdir_in(installed("go").join("pages")),
-            _ if self.is_node() => builder.tempdir_in(installed("node")),
+            "go" => builder.tempdir_in(artifact::client_packages("go").join("pages")),
+            _ if self.is_node() => builder.tempdir_in(artifact::client_packages("node")),
             _ => builder.tempdir(),
         }
         .expect("temporary directory")
@@ -106,11 +106,4 @@ impl Running {
         assert_eq!(printed, expected, "{} prints something else than the page says", self.shown.name);
         assert!(ended.is_some_and(|status| status.success()), "{} ended with {ended:?}", self.shown.name);
     }
-}
-
-/// Where scripts/clients.sh has put the packages of a language.
-pub fn installed(language: &str) -> PathBuf {
-    let directory = artifact::workspace().join("target/clients").join(language);
-    assert!(directory.is_dir(), "{} is missing: run scripts/clients.sh", directory.display());
-    directory
 }

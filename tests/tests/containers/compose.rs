@@ -1,5 +1,6 @@
 //! compose.yaml, as a new user starts it: the same file, with the stand-ins for the official images.
 
+use crate::crowd;
 use crate::shipped::unique;
 use coupon_tests::artifact::{on_path, workspace};
 use coupon_tests::container::PREFIX;
@@ -65,9 +66,8 @@ impl Compose {
         self.run(&["exec", "-T", "redis", "cat", &format!("/run/secrets/{name}")])
     }
 
-    fn rows(&self) -> String {
-        let count = "select count(*) from user_coupon";
-        self.run(&["exec", "-T", "postgres", "psql", "-XAt", "-U", "coupon", "-c", count])
+    fn sql(&self, statement: &str) -> String {
+        self.run(&["exec", "-T", "postgres", "psql", "-XAt", "-U", "coupon", "-c", statement])
     }
 }
 
@@ -78,6 +78,30 @@ impl Drop for Compose {
         }
         let _ = self.command().args(["down", "--volumes", "--timeout", "20"]).output();
     }
+}
+
+/// 2,000 users, a thousand of them twice, and 1,500 coupons.
+fn hold_a_sale(compose: &Compose, password: &str) {
+    let offer = "insert into coupon (id, name, quantity, status) values ('sale', 'Opening sale', 1500, 'AVAILABLE')";
+    compose.sql(offer);
+    let url = format!("redis://coupon-app:{password}@127.0.0.1:{}", compose.redis_port);
+    let connect = || Client::connect(compose.redis_port).expect("Redis is published");
+    eventually_true("the sale is open", || {
+        let mut client = connect();
+        expect(&mut client, &[(format!("AUTH coupon-app {password}"), "+OK")]);
+        client.run("COUPON.STATUS coupon:{sale} nobody").to_string() == "NONE"
+    });
+    let watched = crowd::watch(compose.page_port, &url, "sale", "coupon:{sale}", 1500);
+    let heard = |outcome: &str| watched.heard.get(outcome).copied().unwrap_or(0);
+    assert_eq!(heard("QUEUED"), 1500, "{:?}", watched.heard);
+    // Whoever asks twice is in already, or meets the end both times.
+    assert_eq!(heard("DUPLICATE") + heard("SOLDOUT"), 1500, "{:?}", watched.heard);
+    assert_eq!(watched.heard.len(), 3, "{:?}", watched.heard);
+    let sum = "select count(*), count(distinct user_id), min(seq), max(seq) from user_coupon where coupon_id = 'sale'";
+    assert_eq!(compose.sql(sum), "1500|1500|1|1500");
+    // Seen while it ran, not only before and after.
+    assert!(watched.granted.is_sorted() && watched.granted.len() > 3, "{:?}", watched.granted);
+    assert!(watched.is_rate_shown);
 }
 
 #[test]
@@ -108,6 +132,8 @@ fn the_whole_starts_with_one_command_and_comes_back_as_it_was() {
         ],
     );
 
+    hold_a_sale(&compose, &password);
+
     // No password where whoever may ask the engine sees it, nor in what the services say.
     let address = compose.run(&["run", "--rm", "-T", "--entrypoint", "cat", "secrets", "/run/secrets/database-url"]);
     let database = address.split([':', '@']).nth(2).expect("a password in the URL").to_owned();
@@ -126,6 +152,7 @@ fn the_whole_starts_with_one_command_and_comes_back_as_it_was() {
     eventually_true("it is open again", || compose.cli(&["COUPON.REQUEST", welcome, "1003"]) == "QUEUED");
     assert_eq!(compose.cli(&["COUPON.WAIT", welcome, "1003", "30000"]), "PERSISTED");
     assert_eq!(compose.cli(&["COUPON.STATUS", welcome, "1001"]), "PERSISTED");
-    assert_eq!(compose.rows(), "3");
+    assert_eq!(compose.sql("select count(*) from user_coupon where coupon_id = 'welcome'"), "3");
+    assert_eq!(compose.sql("select count(*) from user_coupon where coupon_id = 'sale'"), "1500");
     assert_eq!(compose.secret("application-password"), password);
 }

@@ -2,6 +2,7 @@
 //! need a Docker engine: `make test-containers` sees to both.
 
 mod compose;
+mod crowd;
 mod image;
 mod sale;
 mod shipped;
