@@ -15,9 +15,8 @@ done
 say 'Tests of the images, and of compose.yaml'
 cargo test -p coupon-tests --test containers
 
-# Left to this machine, where they are run too: tests of the tests, which play builds with faults that are in no image; and one
-# of secrets in a folder of its own, which tests/containers has in another way.
-left_out=(--skip faults:: --skip settings::the_daemon_works_with_secrets_from_files)
+# Left to this machine, where they are run too: tests of the tests, which play builds with faults that are in no image.
+left_out=(--skip faults::)
 export COUPON_TEST_BACKEND=containers
 if [ "$1" = short ]; then
   say 'End-to-end tests in containers: a part of them, as make test-containers runs all'

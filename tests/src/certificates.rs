@@ -1,5 +1,6 @@
 //! Certificates that are made for one test.
 
+use crate::container;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ impl Authority {
     #[must_use]
     pub fn called(name: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("coupon-certificates-").tempdir().expect("temporary directory");
+        container::show(directory.path());
         let key = KeyPair::generate().expect("a key");
         let mut params = params(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,17 +1,19 @@
 //! A program in a container, from the image that scripts/images.sh has built for it.
 //!
-//! It shares the test's network, and its directory under the same path, so that ports, settings and files mean the same on
-//! both sides; what differs is all else: the image's own program, libraries, user and file system.
+//! It shares the test's network, and its temporary files under the same paths, so that ports, settings and files mean the same
+//! on both sides; what differs is all else: the image's own program, libraries, user and file system.
 
 use crate::artifact;
 use crate::deadline::eventually_true;
 use crate::process::Program;
 use futures_util::TryStreamExt;
 use std::env;
-use std::fs::File;
+use std::fs::{self, File, Permissions};
 use std::future::Future;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::sync::LazyLock;
 use testcontainers::bollard::Docker;
@@ -46,6 +48,16 @@ pub fn is_backend() -> bool {
         Err(_) | Ok("local") => false,
         Ok("containers") => true,
         Ok(other) => panic!("{BACKEND} is '{other}': local and containers are allowed"),
+    }
+}
+
+/// Lets the users of containers at a file or directory outside of their program's own, which is the test's alone otherwise.
+///
+/// # Panics
+/// If it cannot be changed.
+pub fn show(path: &Path) {
+    if is_backend() {
+        fs::set_permissions(path, Permissions::from_mode(0o777)).expect("a file of the test's own");
     }
 }
 
@@ -86,10 +98,13 @@ impl Container {
     #[must_use]
     pub fn start(program: &Program, source: Source) -> Self {
         let name = program.name;
-        let path = |path: &std::path::Path| path.to_str().expect("paths of tests are UTF-8").to_owned();
+        let path = |path: &Path| path.to_str().expect("paths of tests are UTF-8").to_owned();
         let directory = path(&program.directory);
         let mut image = GenericImage::new(format!("{PREFIX}/{}", source.image), TAG.into());
-        let mut mounts = vec![Mount::bind_mount(directory.clone(), directory.clone())];
+        // The program's directory is there, and what else it may be shown.
+        let shared = path(&env::temp_dir());
+        assert!(program.directory.starts_with(&shared), "{directory} is not seen in containers");
+        let mut mounts = vec![Mount::bind_mount(shared.clone(), shared)];
         if name == "coupon-reconciler" {
             // The build with pause points is in no image.
             if program.file != artifact::reconciler() {

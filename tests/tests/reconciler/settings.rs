@@ -1,6 +1,7 @@
 //! Settings: which of four places counts, what is said of a wrong one, and what is printed.
 
 use coupon_tests::artifact;
+use coupon_tests::container;
 use coupon_tests::reconciler::Options;
 use std::fs;
 use std::path::PathBuf;
@@ -16,7 +17,9 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        Self { directory: tempfile::tempdir().expect("temporary directory") }
+        let directory = tempfile::tempdir().expect("temporary directory");
+        container::show(directory.path());
+        Self { directory }
     }
 
     fn file(&self, name: &str, text: &str) -> String {

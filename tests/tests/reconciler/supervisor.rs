@@ -1,6 +1,7 @@
 //! What a service manager is told, over a socket as systemd gives one to a service of `Type=notify`.
 
 use crate::sale::servers;
+use coupon_tests::container;
 use coupon_tests::deadline::DEADLINE;
 use coupon_tests::reconciler::Options;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -16,7 +17,10 @@ struct Manager {
 impl Manager {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
-        let socket = UnixDatagram::bind(directory.path().join("notify")).expect("a socket");
+        let path = directory.path().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        container::show(directory.path());
+        container::show(&path);
         Self::on(socket, directory)
     }
 
