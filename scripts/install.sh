@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing and nothing else: a C compiler, libclang, kill, redis-server, PostgreSQL, and of the tools for
-# tests those that are named as arguments (pip, node, valgrind, chromium, prometheus, systemd, docker). With all there it
+# tests those that are named as arguments (pip, node, java, valgrind, chromium, prometheus, systemd, docker). With all there it
 # asks no network and no password.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,6 +24,7 @@ list_missing() {
   find_postgres >/dev/null || echo postgres
   if wants pip; then find_pip || echo pip; fi
   if wants node; then find_node || echo node; fi
+  if wants java; then find_java || echo java; fi
   if wants valgrind; then command -v valgrind >/dev/null || echo valgrind; fi
   if wants chromium; then find_chromium || echo chromium; fi
   if wants prometheus; then find_prometheus || echo prometheus; fi
@@ -42,6 +43,7 @@ packages_for() {
       apt-postgres) printf 'postgresql postgresql-client ' ;;
       apt-pip) printf 'python3-pip ' ;;
       apt-node) printf 'nodejs npm ' ;;
+      apt-java) printf 'default-jdk-headless ' ;;
       apt-valgrind) printf 'valgrind ' ;;
       apt-chromium) printf 'chromium ' ;;
       apt-prometheus) printf 'prometheus ' ;;
@@ -53,6 +55,7 @@ packages_for() {
       brew-pip) printf 'python ' ;;
       brew-chromium) printf 'google-chrome ' ;;
       brew-node) printf 'node ' ;;
+      brew-java) printf 'openjdk ' ;;
     esac
   done
 }

@@ -80,19 +80,27 @@ impl Shown {
 
     /// What to start, with its text in a file where it is no executable.
     fn command(&self, directory: &Path) -> (PathBuf, Vec<PathBuf>) {
+        let mut args: Vec<PathBuf> = Vec::new();
         let (interpreter, file) = match self.name {
             "rust" => return (env!("CARGO_BIN_EXE_page_client").into(), Vec::new()),
             "redis-cli" => ("sh", "client.sh"),
             "python" => ("python3", "client.py"),
             _ if self.is_node() => ("node", "client.mjs"),
             "go" => return (go_toolchain::build(directory, &self.text), Vec::new()),
+            "jedis" => {
+                // Its logger says that there is none, where what is said is compared.
+                args.extend(["-Dslf4j.internal.verbosity=ERROR", "-cp"].map(Into::into));
+                args.push(artifact::client_packages("jedis").join("*"));
+                ("java", "Client.java")
+            }
             name => panic!("{name} has no interpreter here"),
         };
         let file = directory.join(file);
         fs::write(&file, &self.text).expect("write the program");
         let interpreter =
             artifact::on_path(interpreter).unwrap_or_else(|| panic!("{interpreter} is missing: scripts/clients.sh"));
-        (interpreter, vec![file])
+        args.push(file);
+        (interpreter, args)
     }
 }
 

@@ -82,6 +82,7 @@ programs! {
     ioredis: "ioredis",
     rust: "rust",
     go: "go",
+    jedis: "jedis",
 }
 
 /// Go's client is fetched from where it may be gone one day.
