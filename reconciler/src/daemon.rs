@@ -158,8 +158,15 @@ impl Daemon {
         self.keys.id(str::from_utf8(key).ok()?).filter(|id| !id.contains('\0'))
     }
 
-    /// Notes it where an error says that a side is away.
+    /// As [`Daemon::react`], and tells of what a person has to mend.
     pub async fn doubt(&self, error: &Error) {
+        if let Some(problem) = self.react(error).await {
+            tracing::error!("{problem}");
+        }
+    }
+
+    /// Notes it where an error says that a side is away. Returns what a person has to mend, with advice.
+    pub async fn react(&self, error: &Error) -> Option<String> {
         match policy::remedy(error) {
             Remedy::Reconnect(side) => {
                 self.metrics.retries.add(1);
@@ -167,10 +174,14 @@ impl Daemon {
                     self.redis.disconnect().await;
                 }
                 self.sides.of(side).left(Away::because(error.cause()));
+                None
             }
-            Remedy::Compare | Remedy::Retry => self.metrics.retries.add(1),
-            Remedy::Stop(advice) => tracing::error!("{error}; {advice}"),
-            Remedy::Isolate | Remedy::RaiseQuantity => tracing::error!("{error}"),
+            Remedy::Compare | Remedy::Retry => {
+                self.metrics.retries.add(1);
+                None
+            }
+            Remedy::Stop(advice) if !advice.is_empty() => Some(format!("{error}; {advice}")),
+            Remedy::Stop(_) | Remedy::Isolate | Remedy::RaiseQuantity => Some(error.to_string()),
         }
     }
 }

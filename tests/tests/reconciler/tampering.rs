@@ -4,9 +4,10 @@ use crate::sale::{await_level, await_open, insert, key, request, servers};
 use coupon_tests::deadline::eventually_true;
 use coupon_tests::ledger;
 use coupon_tests::postgres_server::Postgres;
-use coupon_tests::reconciler::Reconciler;
+use coupon_tests::reconciler::{Options, Reconciler};
 use coupon_tests::redis_server::Redis;
 use coupon_tests::resp::expect;
+use std::time::Duration;
 
 /// Five grants that are rows, and three that are not; no reconciler runs.
 fn three_to_relay() -> (Redis, Postgres) {
@@ -62,4 +63,24 @@ fn a_forged_user() {
     }
     expect(&mut client, &calls);
     assert_left_alone(&redis, &postgres);
+}
+
+#[test]
+fn a_member_of_the_line_that_is_no_user() {
+    let (redis, postgres) = servers();
+    insert(&postgres, "a", 20, &[]);
+    let reconciler = Options::between(&redis, &postgres).issue_interval("50ms").start().await_ready();
+    let mut client = redis.client();
+    await_open(&mut client, "a");
+    expect(&mut client, &[(format!("ZADD {}:issued 0.5 half", key("a")), ":1")]);
+    request(&mut client, "a", "u", 0..3);
+    reconciler.await_log("waiting users are not granted");
+    // Over many beats it is said once, by name.
+    std::thread::sleep(Duration::from_secs(1));
+    let said = reconciler.log();
+    let said: Vec<&str> = said.lines().filter(|line| line.contains("waiting users are not granted")).collect();
+    assert!(said.len() == 1 && said[0].contains("half") && said[0].contains("\"a\""), "{said:?}");
+    expect(&mut client, &[(format!("ZREM {}:issued half", key("a")), ":1")]);
+    await_level(&redis, &postgres, "a", 3);
+    reconciler.await_log("issued again");
 }
