@@ -5,7 +5,7 @@ use coupon_tests::torture::run::{Plan, run};
 use std::time::Duration;
 
 /// How long, unless `COUPON_TORTURE_SECONDS` says otherwise.
-const SECONDS: u64 = 180;
+const SECONDS: u64 = 300;
 
 #[test]
 fn what_is_said_to_lose_nothing_loses_nothing() {
