@@ -104,6 +104,21 @@ fn hold_a_sale(compose: &Compose, password: &str) {
     assert!(watched.is_rate_shown);
 }
 
+/// An AOF with a torn end, as after a power cut, and the repair as docs/operations.md shows it.
+fn tear_and_repair(compose: &Compose) {
+    let page = include_str!("../../../docs/operations.md");
+    let shown = page.lines().find_map(|line| line.strip_prefix("docker compose run --rm --entrypoint sh redis -c '"));
+    let repair = shown.and_then(|line| line.strip_suffix('\'')).expect("the page shows how an AOF is repaired");
+    let on_the_data = |script: &str| compose.run(&["run", "--rm", "-T", "--entrypoint", "sh", "redis", "-c", script]);
+    compose.run(&["stop", "reconciler", "redis"]);
+    on_the_data("truncate -s -3 \"$(ls -v /data/appendonlydir/*.incr.aof | tail -n 1)\"");
+    let said = on_the_data("timeout 20 serve 2>&1 || true");
+    assert!(said.contains("Unexpected end of file reading the append only file"), "{said}");
+    // It asks before it cuts.
+    assert!(on_the_data(&format!("echo y | {repair}")).contains("Successfully truncated AOF"));
+    compose.run(&["up", "--detach", "--no-build"]);
+}
+
 #[test]
 fn the_whole_starts_with_one_command_and_comes_back_as_it_was() {
     let compose = Compose::up();
@@ -145,6 +160,8 @@ fn the_whole_starts_with_one_command_and_comes_back_as_it_was() {
         assert!(secret.len() >= 32, "{secret}");
         assert!(!inspected.contains(secret.as_str()), "a password is shown");
     }
+
+    tear_and_repair(&compose);
 
     // Down and up again, as for an upgrade: the data and the passwords stay.
     compose.run(&["down", "--timeout", "20"]);
