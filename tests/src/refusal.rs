@@ -22,3 +22,13 @@ pub fn expect_without_effect<C: AsRef<str>>(redis: &Redis, table: &[(C, &str)]) 
     }
     assert_eq!(dump(&mut client), before, "some call of the table has changed a key");
 }
+
+/// Calls of a command that are refused, on a server with a coupon `c` and a string `s`.
+///
+/// # Panics
+/// As [`expect_without_effect`].
+pub fn expect_misuse(table: &[(&str, &str)]) {
+    let redis = Redis::start();
+    expect(&mut redis.client(), &[("COUPON.OPEN c QUANTITY 2", "+OK"), ("SET s 1", "+OK")]);
+    expect_without_effect(&redis, table);
+}

@@ -1,7 +1,7 @@
 //! COUPON.CLOSE.
 
 use coupon_tests::redis_server::Redis;
-use coupon_tests::refusal::expect_without_effect;
+use coupon_tests::refusal::{expect_misuse, expect_without_effect};
 use coupon_tests::resp::expect;
 
 #[test]
@@ -52,15 +52,10 @@ fn any_coupon_can_be_closed() {
 
 #[test]
 fn misuse_is_refused() {
-    let redis = Redis::start();
-    expect(&mut redis.client(), &[("COUPON.OPEN c QUANTITY 2", "+OK"), ("SET s 1", "+OK")]);
-    expect_without_effect(
-        &redis,
-        &[
-            ("COUPON.CLOSE", "-ERR wrong number of arguments"),
-            ("COUPON.CLOSE c now", "-ERR wrong number of arguments"),
-            ("COUPON.CLOSE missing", "-NOCOUPON "),
-            ("COUPON.CLOSE s", "-WRONGTYPE"),
-        ],
-    );
+    expect_misuse(&[
+        ("COUPON.CLOSE", "-ERR wrong number of arguments"),
+        ("COUPON.CLOSE c now", "-ERR wrong number of arguments"),
+        ("COUPON.CLOSE missing", "-NOCOUPON "),
+        ("COUPON.CLOSE s", "-WRONGTYPE"),
+    ]);
 }

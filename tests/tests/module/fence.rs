@@ -7,7 +7,7 @@ use coupon_tests::refusal::expect_without_effect;
 use coupon_tests::resp::{Client, expect};
 
 /// A coupon of the ledger at epoch 1 with three grants, of which one is persisted, and one user who waits.
-fn sale(client: &mut Client) {
+pub fn sale(client: &mut Client) {
     expect(
         client,
         &[

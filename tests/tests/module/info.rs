@@ -1,7 +1,7 @@
 //! COUPON.INFO.
 
 use coupon_tests::redis_server::Redis;
-use coupon_tests::refusal::expect_without_effect;
+use coupon_tests::refusal::{expect_misuse, expect_without_effect};
 use coupon_tests::resp::expect;
 
 #[test]
@@ -77,15 +77,10 @@ fn a_coupon_set_by_hand_has_the_defaults_of_open() {
 
 #[test]
 fn misuse_is_refused() {
-    let redis = Redis::start();
-    expect(&mut redis.client(), &[("COUPON.OPEN c QUANTITY 2", "+OK"), ("SET s 1", "+OK")]);
-    expect_without_effect(
-        &redis,
-        &[
-            ("COUPON.INFO", "-ERR wrong number of arguments"),
-            ("COUPON.INFO c c", "-ERR wrong number of arguments"),
-            ("COUPON.INFO missing", "-NOCOUPON "),
-            ("COUPON.INFO s", "-WRONGTYPE"),
-        ],
-    );
+    expect_misuse(&[
+        ("COUPON.INFO", "-ERR wrong number of arguments"),
+        ("COUPON.INFO c c", "-ERR wrong number of arguments"),
+        ("COUPON.INFO missing", "-NOCOUPON "),
+        ("COUPON.INFO s", "-WRONGTYPE"),
+    ]);
 }

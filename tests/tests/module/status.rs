@@ -1,7 +1,7 @@
 //! COUPON.STATUS.
 
 use coupon_tests::redis_server::Redis;
-use coupon_tests::refusal::expect_without_effect;
+use coupon_tests::refusal::{expect_misuse, expect_without_effect};
 use coupon_tests::resp::expect;
 
 #[test]
@@ -62,19 +62,14 @@ fn asking_changes_nothing_whatever_the_coupon() {
 
 #[test]
 fn misuse_is_refused() {
-    let redis = Redis::start();
-    expect(&mut redis.client(), &[("COUPON.OPEN c QUANTITY 2", "+OK"), ("SET s 1", "+OK")]);
-    expect_without_effect(
-        &redis,
-        &[
-            ("COUPON.STATUS", "-ERR wrong number of arguments"),
-            ("COUPON.STATUS c", "-ERR wrong number of arguments"),
-            ("COUPON.STATUS c a RANK", "-ERR unknown option 'RANK'; known are: WITHRANK"),
-            ("COUPON.STATUS c a WITHRANK WITHRANK", "-ERR option WITHRANK is given twice"),
-            ("COUPON.STATUS missing a", "-NOCOUPON "),
-            ("COUPON.STATUS s a", "-WRONGTYPE"),
-        ],
-    );
+    expect_misuse(&[
+        ("COUPON.STATUS", "-ERR wrong number of arguments"),
+        ("COUPON.STATUS c", "-ERR wrong number of arguments"),
+        ("COUPON.STATUS c a RANK", "-ERR unknown option 'RANK'; known are: WITHRANK"),
+        ("COUPON.STATUS c a WITHRANK WITHRANK", "-ERR option WITHRANK is given twice"),
+        ("COUPON.STATUS missing a", "-NOCOUPON "),
+        ("COUPON.STATUS s a", "-WRONGTYPE"),
+    ]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Where the keys are not as the hash says, or not what a coupon keeps there, nothing is decided.
 
+use crate::fence;
 use coupon_tests::redis_server::{Options, Redis};
 use coupon_tests::refusal::expect_without_effect;
 use coupon_tests::resp::expect;
@@ -18,22 +19,10 @@ const EVERY_COMMAND: [&str; 10] = [
     "COUPON.ACK c EPOCH 1 SEQ 3",
 ];
 
-/// Three grants at epoch 1, of which one is persisted, and one user who waits.
+/// A coupon with grants and a user who waits.
 fn sale() -> Redis {
     let redis = Redis::start();
-    expect(
-        &mut redis.client(),
-        &[
-            ("COUPON.OPEN c QUANTITY 9 EPOCH 1", "+OK"),
-            ("COUPON.RESUME c EPOCH 1 SEQ 0 CHAIN 0", "+OK"),
-            ("COUPON.REQUEST c 1", "QUEUED"),
-            ("COUPON.REQUEST c 2", "QUEUED"),
-            ("COUPON.REQUEST c 3", "QUEUED"),
-            ("COUPON.ISSUE c", ":3"),
-            ("COUPON.ACK c EPOCH 1 SEQ 1", "+OK"),
-            ("COUPON.REQUEST c w", "QUEUED"),
-        ],
-    );
+    fence::sale(&mut redis.client());
     redis
 }
 
