@@ -90,6 +90,8 @@ install_by_apt() {
     as_root chmod 755 "$policy"
   fi
   as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+  # Slim images leave these out, and a JDK and PostgreSQL's client fail to install without.
+  as_root mkdir -p /usr/share/man/man1 /usr/share/man/man7
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
   # Nor at the next boot, if it was this script that brought it.
   if [ -d /run/systemd/system ]; then

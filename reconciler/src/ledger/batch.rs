@@ -89,12 +89,16 @@ impl Ledger {
     /// [`Error::Moved`] if the ledger no longer stands where the batch begins: then nothing was written. After an
     /// error of the connection it is unknown whether it was; the position tells.
     pub async fn commit(&self, id: &str, batch: &Batch) -> Result<(), Error> {
-        let mut from = batch.from;
-        if Fault::NoCompareAndSet.is_on()
-            && let Some(row) = self.row(id).await?
-        {
-            from = Progress { epoch: row.epoch, position: row.position, ..from };
+        while Fault::NoCompareAndSet.is_on() {
+            let Some(row) = self.row(id).await? else { return Err(Error::Moved) };
+            let from = Progress { epoch: row.epoch, position: row.position, ..batch.from };
+            match self.commit_statement(id, batch, from, &batch.grants).await {
+                // Moved by another since the row was read: written all the same, or the fault would show by chance only.
+                Err(Error::Moved) => {}
+                done => return done,
+            }
         }
+        let from = batch.from;
         if Fault::PositionApart.is_on() {
             self.commit_statement(id, batch, from, &[]).await?;
             pause::reach(Point::AfterCommit).await;
