@@ -54,7 +54,7 @@ impl Sentinel {
             "sentinel resolve-hostnames yes".into(),
             format!("sentinel monitor {NAME} {host} {primary} {quorum}"),
             // Soon, so that tests are short, but not so soon that a busy machine looks like a dead one.
-            format!("sentinel down-after-milliseconds {NAME} 1000"),
+            format!("sentinel down-after-milliseconds {NAME} 3000"),
             format!("sentinel failover-timeout {NAME} 5000"),
         ];
         fs::write(&config, [&settings, lines].concat().join("\n")).expect("write sentinel.conf");

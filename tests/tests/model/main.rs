@@ -256,7 +256,7 @@ fn play(client: &mut Client, key: &str, step: &Step, model: &mut Option<Coupon>,
                 call += &format!(" {} {arrival} 7", name(*user));
             }
             let expected = match model {
-                Some(coupon) => coupon.restore(*epoch, *after, *is_true, &ledger),
+                Some(coupon) => coupon.restore(*epoch, *after, *is_true, &ledger, &stored.issued),
                 None if Coupon::repeats(&ledger) => vec!["-ERR".into()],
                 None => vec!["-NOCOUPON".into()],
             };

@@ -267,7 +267,15 @@ impl Coupon {
         ledger.iter().enumerate().any(|(place, (user, _))| ledger[..place].iter().any(|(other, _)| other == user))
     }
 
-    pub fn restore(&mut self, epoch: u64, after: u64, is_true: bool, ledger: &Ledger) -> Vec<String> {
+    /// `issued` is the sorted set before: only it knows the places of grants whose order is the ledger's business.
+    pub fn restore(
+        &mut self,
+        epoch: u64,
+        after: u64,
+        is_true: bool,
+        ledger: &Ledger,
+        issued: &[(String, f64)],
+    ) -> Vec<String> {
         if Self::repeats(ledger) {
             return error("ERR");
         }
@@ -287,8 +295,11 @@ impl Coupon {
         if self.granted[..after].iter().any(|(user, _)| ledger.iter().any(|(other, _)| other == user)) {
             return error("ERR");
         }
-        self.is_mixed |= !self.waiting.is_empty() || after < self.granted.len();
-        let dropped: Vec<u8> = self.granted.drain(after..).map(|(user, _)| user).collect();
+        let mut dropped: Vec<u8> = self.granted.drain(after..).map(|(user, _)| user).collect();
+        if self.is_mixed {
+            dropped.sort_by_key(|user| issued.iter().position(|(name, _)| *name == format!("u{user}")));
+        }
+        self.is_mixed |= !self.waiting.is_empty() || !dropped.is_empty();
         self.waiting.splice(0..0, dropped);
         self.waiting.retain(|user| ledger.iter().all(|(other, _)| other != user));
         self.granted.extend(ledger.iter().map(|(user, arrival)| (*user, Some(*arrival))));
