@@ -167,7 +167,8 @@ impl Daemon {
 
     /// Notes it where an error says that a side is away. Returns what a person has to mend, with advice.
     pub async fn react(&self, error: &Error) -> Option<String> {
-        match policy::remedy(error) {
+        let remedy = policy::remedy(error);
+        match remedy {
             Remedy::Reconnect(side) => {
                 self.metrics.retries.add(1);
                 if side == Side::Redis {
@@ -180,8 +181,7 @@ impl Daemon {
                 self.metrics.retries.add(1);
                 None
             }
-            Remedy::Stop(advice) if !advice.is_empty() => Some(format!("{error}; {advice}")),
-            Remedy::Stop(_) | Remedy::Isolate | Remedy::RaiseQuantity => Some(error.to_string()),
+            Remedy::Stop(_) | Remedy::Isolate | Remedy::RaiseQuantity => Some(remedy.worded(error)),
         }
     }
 }

@@ -30,6 +30,16 @@ pub enum Remedy {
     Stop(&'static str),
 }
 
+impl Remedy {
+    /// An error as it is told to whoever has to mend it, with advice where there is some.
+    pub fn worded(self, error: &Error) -> String {
+        match self {
+            Self::Stop(advice) if !advice.is_empty() => format!("{error}; {advice}"),
+            _ => error.to_string(),
+        }
+    }
+}
+
 /// SQLSTATEs by prefix; the first that fits decides, so the longer ones come first.
 const SQLSTATES: &[(&str, Remedy)] = &[
     ("08", Remedy::Reconnect(Side::PostgreSql)),

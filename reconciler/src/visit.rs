@@ -88,10 +88,7 @@ impl Daemon {
                 Next::Later(COUPON_RETRY.delay(memory.failures))
             }
             Remedy::Stop(_) | Remedy::Isolate => {
-                let problem = match remedy {
-                    Remedy::Stop(advice) if !advice.is_empty() => format!("{error}; {advice}"),
-                    _ => error.to_string(),
-                };
+                let problem = remedy.worded(error);
                 if memory.problem.as_ref() != Some(&problem) {
                     tracing::error!(coupon = &*ticket.id, "{problem}");
                     memory.problem = Some(problem);

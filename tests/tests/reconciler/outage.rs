@@ -5,6 +5,7 @@ use coupon_tests::deadline::eventually_true;
 use coupon_tests::postgres_server::Postgres;
 use coupon_tests::reconciler::{Options, Reconciler};
 use coupon_tests::redis_server::{self, Redis};
+use std::time::Duration;
 
 #[test]
 fn postgresql_stopped_and_started() {
@@ -123,4 +124,32 @@ fn the_reconciler_waits_for_servers_that_are_not_there_yet() {
     request(&mut client, "a", "u", 0..10);
     await_level(&redis, &postgres, "a", 10);
     assert!(reconciler.end("TERM").success());
+}
+
+#[test]
+fn many_coupons_that_wait_are_issued_after_redis_was_killed() {
+    const COUPONS: u32 = 60;
+    let (mut redis, postgres) = servers();
+    postgres.run(&format!(
+        "insert into coupon(id, name, quantity, status)
+         select 'c-' || n, 'Test', 50, 'AVAILABLE' from generate_series(1, {COUPONS}) n"
+    ));
+    let reconciler = Options::between(&redis, &postgres).issue_interval("1s").start();
+    let mut client = redis.client();
+    (1..=COUPONS).for_each(|coupon| await_open(&mut client, &format!("c-{coupon}")));
+    let requests: Vec<String> =
+        (1..=COUPONS).map(|coupon| format!("COUPON.REQUEST {} u", key(&format!("c-{coupon}")))).collect();
+    for reply in client.pipeline(&requests) {
+        assert_eq!(reply.text(), "QUEUED");
+    }
+    // The next beat finds a server that does not answer and then is gone, with more coupons due than are issued at once.
+    client.queue_line("DEBUG SLEEP 30");
+    client.flush().expect("the server runs");
+    std::thread::sleep(Duration::from_millis(1500));
+    redis.kill();
+    redis.start_again();
+    eventually_true("every coupon is issued", || {
+        postgres.value("select count(*) from user_coupon") == COUPONS.to_string()
+    });
+    assert!(reconciler.is_ready());
 }
