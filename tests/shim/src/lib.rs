@@ -1,6 +1,7 @@
 //! A machine of its own for one server of a test: a disk that is full, a clock that is wrong, and a memory of what was
 //! synced. It is loaded before libc (`LD_PRELOAD`) and stands in for the few calls that see disk and clock; it needs no
-//! root, no mount and no other program. Calls go on to the kernel by their numbers, so nothing of libc's is looked up.
+//! root, no mount and no other program. Calls go on to the kernel by their numbers, so nothing of libc's is looked up,
+//! but for the one that loads modules.
 //!
 //! It is led by a file that the test and the server share (see [`control`]). Without one it changes nothing.
 //!
