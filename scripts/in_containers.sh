@@ -24,6 +24,6 @@ if [ "$1" = short ]; then
   cargo test -p coupon-tests --test reconciler -- adopt:: relay:: sale::
 else
   say "End-to-end tests in containers, but: ${left_out[*]}"
-  cargo test -p coupon-tests --test harness --test module --test model --test reconciler --test audit --test clients --test torture --no-fail-fast -- \
-    "${left_out[@]}"
+  cargo test -p coupon-tests --test harness --test module --test model --test reconciler --test audit --test clients \
+    --test torture --no-fail-fast -- "${left_out[@]}"
 fi
