@@ -25,7 +25,7 @@ cargo test --workspace --exclude coupon-tests --tests --no-fail-fast
 scripts/budget.sh
 # After the unit tests, which build a reconciler without pause points under the same name.
 say 'Building for the tests: pause points at which the reconciler is killed, deliberate faults in both halves'
-cargo build -p coupon-reconciler -p coupon-module --features coupon-reconciler/pause-points,coupon-reconciler/faults,coupon-module/faults
+cargo build -p coupon-reconciler --features pause-points,faults
 # Loaded into the tests' servers, so no test links it and none would build it.
 cargo build -p coupon-shim
 if [ "$(uname -sm)" = 'Linux x86_64' ]; then

@@ -12,7 +12,7 @@ if [ "${1:-}" = short ]; then
   tests=(--test module -- --skip faults:: --skip hostile:: --skip wait::ten_thousand --skip disk_full::
     --skip maxmemory:: --skip fairness::)
 else
-  cargo build -p coupon-reconciler -p coupon-module --features coupon-reconciler/pause-points,coupon-reconciler/faults,coupon-module/faults
+  cargo build -p coupon-reconciler --features pause-points,faults
   cargo build -p coupon-shim
   scripts/clients.sh
   # These builds of the servers have no TLS.

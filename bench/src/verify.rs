@@ -4,8 +4,7 @@ use crate::coupon::{Coupon, Info};
 use crate::ledger::{Ledger, Row};
 use crate::outcome::Answers;
 use anyhow::Result;
-use coupon_core::chain::Chain;
-use coupon_core::coupon::Arrival;
+use coupon_core::number::{Arrival, Chain};
 use coupon_core::user::UserId;
 use coupon_core::words::Outcome;
 

@@ -1,6 +1,6 @@
 //! COUPON.CLOSE key
 
-use crate::redis::{Access, Arg, Reply, Server};
+use crate::redis::{Reply, Server, Str, Write};
 use crate::sale::Sale;
 use coupon_core::coupon::Coupon;
 use coupon_core::message;
@@ -11,16 +11,12 @@ use coupon_core::words::Status;
 ///
 /// # Errors
 /// ERR, WRONGTYPE, NOCOUPON, TRYAGAIN, CROSSSLOT.
-pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
-    let [key] = args else { return Err(Refusal::usage("wrong number of arguments")) };
-    let mut sale = Sale::open(server, key, Access::Write)?;
+pub fn call(server: &Server, key: &Str, _: &[Str]) -> Result<Reply, Refusal> {
+    let mut sale = Sale::<Write>::of(server, key)?;
     let coupon = sale.coupon()?;
     if coupon.status != Status::Expired {
-        sale.set_status(Status::Expired);
+        sale.turn_into(Some(&coupon), Coupon { status: Status::Expired, ..Coupon::clone(&coupon) })?;
         server.publish(message::OPENED, key);
-        let after = Coupon { status: Status::Expired, ..Coupon::clone(&coupon) };
-        sale.wake(&after);
-        sale.remember(after);
     }
     Ok(Reply::Done)
 }

@@ -1,70 +1,12 @@
 //! The map of the module: every command, with its syntax, flags, arity, description and handler.
 
-use crate::redis::{Arg, Reply, Server};
+use crate::redis::{Argument, Command, Effect, Kind, Reply, Server, Str};
 use crate::{ack, close, info, issue, open, request, restore, resume, status, wait};
 use coupon_core::refusal::Refusal;
-use redis_module::raw;
 use std::ffi::CStr;
 
-/// A row of the table.
-pub struct Command {
-    /// Its name.
-    pub name: &'static CStr,
-    /// Arguments with the name: exactly so many, or at least so many if negative.
-    pub arity: i32,
-    /// Flags of RM_CreateCommand. `deny-oom` is missing where a command must go on when memory is full: it ends a
-    /// sale, or makes room.
-    pub flags: &'static CStr,
-    /// What it does to the key: REDISMODULE_CMD_KEY_*.
-    pub key: u32,
-    /// For COMMAND DOCS.
-    pub summary: &'static CStr,
-    /// For COMMAND DOCS.
-    pub complexity: &'static CStr,
-    /// For COMMAND DOCS: the module's version.
-    pub since: &'static CStr,
-    /// For COMMAND DOCS and the hints of redis-cli.
-    pub args: &'static [Argument],
-    /// Carries it out. The arguments are those after the name.
-    pub call: fn(&Server, &[Arg]) -> Result<Reply, Refusal>,
-}
-
-impl Command {
-    /// Whether it takes so many arguments, its name among them.
-    pub fn takes(&self, count: usize) -> bool {
-        let arity = self.arity.unsigned_abs() as usize;
-        if self.arity < 0 { count >= arity } else { count == arity }
-    }
-}
-
-/// An argument, as described to clients.
-pub struct Argument {
-    /// Its name.
-    pub name: &'static CStr,
-    /// What it is.
-    pub kind: Kind,
-    /// The word before it.
-    pub token: Option<&'static CStr>,
-    /// Whether it may be left out.
-    pub is_optional: bool,
-}
-
-/// What an argument is.
-#[derive(Clone, Copy)]
-pub enum Kind {
-    /// The coupon's key.
-    Key,
-    /// Text.
-    Text,
-    /// Text, once or more.
-    Texts,
-    /// A whole number.
-    Integer,
-    /// Unix milliseconds.
-    Time,
-    /// The token alone.
-    Flag,
-}
+/// Carries a command out: the coupon's key, and the arguments behind it.
+pub type Call = fn(&Server, &Str, &[Str]) -> Result<Reply, Refusal>;
 
 const fn needed(name: &'static CStr, kind: Kind) -> Argument {
     Argument { name, kind, token: None, is_optional: false }
@@ -89,25 +31,19 @@ const EPOCH: Argument = needed_option(c"EPOCH", c"epoch", Kind::Integer);
 const SEQ: Argument = needed_option(c"SEQ", c"seq", Kind::Integer);
 const CHAIN: Argument = needed_option(c"CHAIN", c"chain", Kind::Integer);
 
-const READS: u32 = raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS;
-const UPDATES: u32 = raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_UPDATE;
-const READS_AND_UPDATES: u32 = UPDATES | raw::REDISMODULE_CMD_KEY_ACCESS;
-
 const O1: &CStr = c"O(1)";
 const LOG: &CStr = c"O(log(N)) with N being the number of accepted users";
-const V0_1: &CStr = c"0.1.0";
 
 /// All commands.
-pub const TABLE: [Command; 11] = [
+pub const TABLE: &[Command<Call>] = &[
     // COUPON.OPEN key QUANTITY n [MODE QUEUE|INSTANT] [WAITLIST n] [OPENS unix-ms] [EXPIRES unix-ms] [EPOCH e]
     Command {
         name: c"coupon.open",
         arity: -4,
         flags: c"write deny-oom fast",
-        key: UPDATES,
+        effect: Effect::Updates,
         summary: c"Defines a coupon and puts it on offer, or changes its definition.",
         complexity: O1,
-        since: V0_1,
         args: &[
             KEY,
             needed_option(c"QUANTITY", c"quantity", Kind::Integer),
@@ -124,10 +60,9 @@ pub const TABLE: [Command; 11] = [
         name: c"coupon.request",
         arity: -3,
         flags: c"write deny-oom fast",
-        key: READS_AND_UPDATES,
+        effect: Effect::ReadsAndUpdates,
         summary: c"Asks for a unit: checks for a duplicate, takes a place in line and, in INSTANT mode, the unit.",
         complexity: LOG,
-        since: V0_1,
         args: &[KEY, USER, WITHRANK],
         call: request::call,
     },
@@ -136,10 +71,9 @@ pub const TABLE: [Command; 11] = [
         name: c"coupon.mrequest",
         arity: -3,
         flags: c"write deny-oom",
-        key: READS_AND_UPDATES,
+        effect: Effect::ReadsAndUpdates,
         summary: c"Asks for a unit for each of several users in one atomic step, in the order given.",
         complexity: c"O(M*log(N)) with M being the number of users given and N that of accepted users",
-        since: V0_1,
         args: &[KEY, needed(c"user", Kind::Texts)],
         call: request::call_many,
     },
@@ -148,10 +82,9 @@ pub const TABLE: [Command; 11] = [
         name: c"coupon.issue",
         arity: -2,
         flags: c"write deny-oom",
-        key: READS_AND_UPDATES,
+        effect: Effect::ReadsAndUpdates,
         summary: c"Grants units to the next waiting users, in the order of their arrival.",
         complexity: c"O(log(N)+M) with M being the number of units granted, at most coupon.issue-max",
-        since: V0_1,
         args: &[KEY, option(c"COUNT", c"count", Kind::Integer)],
         call: issue::call,
     },
@@ -160,10 +93,9 @@ pub const TABLE: [Command; 11] = [
         name: c"coupon.status",
         arity: -3,
         flags: c"readonly fast",
-        key: READS,
+        effect: Effect::Reads,
         summary: c"Tells where a user stands.",
         complexity: c"O(1), with WITHRANK O(log(N))",
-        since: V0_1,
         args: &[KEY, USER, WITHRANK],
         call: status::call,
     },
@@ -172,10 +104,9 @@ pub const TABLE: [Command; 11] = [
         name: c"coupon.wait",
         arity: 4,
         flags: c"readonly blocking",
-        key: READS,
+        effect: Effect::Reads,
         summary: c"Blocks until a user's outcome is final or the time is over, and answers as COUPON.STATUS.",
         complexity: O1,
-        since: V0_1,
         args: &[KEY, USER, needed(c"timeout-milliseconds", Kind::Integer)],
         call: wait::call,
     },
@@ -184,10 +115,9 @@ pub const TABLE: [Command; 11] = [
         name: c"coupon.info",
         arity: 2,
         flags: c"readonly fast",
-        key: READS,
+        effect: Effect::Reads,
         summary: c"Tells a coupon's definition and counts.",
         complexity: O1,
-        since: V0_1,
         args: &[KEY],
         call: info::call,
     },
@@ -196,10 +126,9 @@ pub const TABLE: [Command; 11] = [
         name: c"coupon.close",
         arity: 2,
         flags: c"write fast",
-        key: UPDATES,
+        effect: Effect::Updates,
         summary: c"Ends a coupon: no further requests or grants.",
         complexity: O1,
-        since: V0_1,
         args: &[KEY],
         call: close::call,
     },
@@ -208,11 +137,10 @@ pub const TABLE: [Command; 11] = [
         name: c"coupon.resume",
         arity: 8,
         flags: c"write",
-        key: READS_AND_UPDATES,
+        effect: Effect::ReadsAndUpdates,
         summary:
             c"Opens the gate under an epoch of the ledger, if Redis holds the ledger's history. For the reconciler.",
         complexity: c"O(E*log(N)) with E being the number of epochs in the stream",
-        since: V0_1,
         args: &[KEY, EPOCH, SEQ, CHAIN],
         call: resume::call,
     },
@@ -221,10 +149,9 @@ pub const TABLE: [Command; 11] = [
         name: c"coupon.ack",
         arity: 6,
         flags: c"write",
-        key: READS_AND_UPDATES,
+        effect: Effect::ReadsAndUpdates,
         summary: c"Records which grants are committed in the ledger, and trims their entries. For the reconciler.",
         complexity: c"O(M) with M being the number of entries trimmed",
-        since: V0_1,
         args: &[KEY, EPOCH, SEQ],
         call: ack::call,
     },
@@ -233,10 +160,9 @@ pub const TABLE: [Command; 11] = [
         name: c"coupon.restore",
         arity: -4,
         flags: c"write deny-oom",
-        key: READS_AND_UPDATES,
+        effect: Effect::ReadsAndUpdates,
         summary: c"Shuts the gate; once it is shut, puts the ledger's grants, where given, in the place of Redis's own, from their common part on. For the reconciler.",
         complexity: c"O(M*log(N)) with M being the number of grants, at most 1000",
-        since: V0_1,
         args: &[
             KEY,
             EPOCH,

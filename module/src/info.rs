@@ -1,6 +1,7 @@
 //! COUPON.INFO key
 
-use crate::redis::{Access, Arg, Reply, Server, Value};
+use crate::fence;
+use crate::redis::{Read, Reply, Server, Str, Value};
 use crate::sale::Sale;
 use coupon_core::refusal::Refusal;
 
@@ -8,11 +9,10 @@ use coupon_core::refusal::Refusal;
 ///
 /// # Errors
 /// ERR, WRONGTYPE, NOCOUPON, TRYAGAIN, CROSSSLOT.
-pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
-    let [key] = args else { return Err(Refusal::usage("wrong number of arguments")) };
-    let sale = Sale::open(server, key, Access::Read)?;
+pub fn call(server: &Server, key: &Str, _: &[Str]) -> Result<Reply, Refusal> {
+    let mut sale = Sale::<Read>::of(server, key)?;
     let coupon = sale.coupon()?;
-    let requested = sale.requested();
+    let requested = sale.requested()?;
     let definition = coupon.definition;
     Ok(Reply::Map(vec![
         ("status", Value::Word(coupon.status.word())),
@@ -27,6 +27,6 @@ pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
         ("opens_at", Value::Count(definition.opens_at)),
         ("expires_at", Value::Count(definition.expires_at)),
         ("epoch", Value::Count(coupon.epoch.0)),
-        ("fenced", Value::Count(u64::from(coupon.is_fenced(server.token())))),
+        ("fenced", Value::Count(u64::from(coupon.is_fenced(fence::token())))),
     ]))
 }

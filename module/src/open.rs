@@ -1,40 +1,36 @@
 //! COUPON.OPEN key QUANTITY n [MODE QUEUE|INSTANT] [WAITLIST n] [OPENS unix-ms] [EXPIRES unix-ms] [EPOCH e]
 
-use crate::redis::{Access, Arg, AsRedis, Reply, Server, Text};
+use crate::fence;
+use crate::redis::{Reply, Server, Str, Write};
 use crate::sale::Sale;
 use coupon_core::message;
-use coupon_core::open::{Call, changes, decide};
+use coupon_core::open::{Call, decide};
 use coupon_core::refusal::Refusal;
 
 /// Defines a coupon.
 ///
 /// # Errors
 /// ERR, WRONGTYPE, TRYAGAIN, CROSSSLOT, STALEEPOCH.
-pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
-    let [key, rest @ ..] = args else { return Err(Refusal::usage("wrong number of arguments")) };
-    let call = Call::parse(rest.iter().map(Arg::bytes))?;
+pub fn call(server: &Server, key: &Str, args: &[Str]) -> Result<Reply, Refusal> {
+    let call = Call::parse(args.iter().map(Str::bytes))?;
     if may_evict_coupons(&server.eviction_policy()) {
         return Err(Refusal::usage(
             "maxmemory-policy may evict a coupon's keys, and then its units would be granted twice; CONFIG SET maxmemory-policy noeviction",
         ));
     }
-    let mut sale = Sale::open(server, key, Access::Write)?;
-    let existing = sale.coupon_if_any()?;
-    if let Some(coupon) = &existing {
-        coupon.check_companions(sale.issued.companion(), sale.grants())?;
-    }
-    let after = decide(existing.as_deref(), call, sale.grants(), server.now())?;
-    let changes = changes(existing.as_deref(), &after);
-    if !changes.is_empty() {
-        let fields: Vec<_> = changes.into_iter().map(|(field, text)| (field, Text::new(text.as_bytes()))).collect();
-        sale.set(&fields);
-        if existing.as_ref().is_none_or(|before| before.status != after.status) {
-            sale.note_status(after.status);
-        }
+    let mut sale = Sale::<Write>::of(server, key)?;
+    let before = match sale.coupon() {
+        // A hash without status and quantity is none, and belongs to somebody else.
+        Err(Refusal::NoCoupon) => sale.coupon_if_any()?,
+        coupon => Some(coupon?),
+    };
+    sale.open()?;
+    let after = decide(before.as_deref(), call, sale.entries()?, fence::now(server))?;
+    if before.as_deref() != Some(&after) {
+        sale.turn_into(before.as_deref(), after)?;
         if call.is_by_hand() {
             server.publish(message::OPENED, key);
         }
-        sale.wake(&after);
     }
     Ok(Reply::Done)
 }

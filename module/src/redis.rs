@@ -1,27 +1,30 @@
-//! The one place that calls Redis, and the one that may hold `unsafe`.
+//! The server as a typed API, and the one place that may hold `unsafe`. It knows nothing of coupons, and imports nothing
+//! of this crate: what the server calls is a [`Module`].
 //!
 //! What it hands out is safe to use: handles borrow the [`Server`] of the command they were opened in, so none can
-//! outlive it; strings are freed when dropped; no key stays open across [`Server::rank`]. It goes straight to the
-//! low-level API (`redis_module::raw`) for speed: the crate's own command wrapper copies every argument, and
-//! `ctx.call` costs about twice the direct call.
+//! outlive it; what writes needs a key that was opened to be written; strings are freed when dropped; no key stays open
+//! while the server runs a command on it. It goes straight to the low-level API (`redis_module::raw`) for speed: the
+//! crate's own command wrapper copies every argument, and `ctx.call` costs about twice the direct call.
 //!
-//! Soundness, in common to all blocks below: Redis runs commands and events on one thread, under its own lock;
-//! function pointers of the API are set once, before the first of our functions runs; every pointer handed to
-//! Redis is alive for the call, and Redis copies or counts references to what it keeps.
+//! Soundness, in common to all blocks below: the server runs commands and events on one thread, under its own lock;
+//! function pointers of the API are set once, before the first of our functions runs; every pointer handed to the
+//! server is alive for the call, and the server copies or counts references to what it keeps.
 #![allow(unsafe_code)]
 
 mod api;
-mod door;
-mod event;
+mod call;
+mod client;
 mod key;
 mod load;
-mod replicate;
+mod module;
 mod reply;
 mod server;
 mod string;
 
-pub use key::{Access, Entry, Hash, Member, SortedSet, Stream, WrongType};
-pub use load::{Config, at_load, load};
-pub use reply::{Reply, Value};
-pub use server::{Blocked, Event, Level, Server};
-pub use string::{Arg, AsRedis, Text};
+pub use client::{Blocked, Timer};
+pub use key::{Access, Hash, Read, SortedSet, Stream, StreamId, Write, WrongType};
+pub use load::{Argument, Command, Config, Effect, KeyEvent, Kind, ServerEvent};
+pub use module::{Change, Module};
+pub use reply::{Answer, Reply, Report, Value};
+pub use server::{Level, Server};
+pub use string::{Static, Str, Text};

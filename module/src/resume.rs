@@ -1,8 +1,8 @@
 //! COUPON.RESUME key EPOCH e SEQ n CHAIN c
 
-use crate::redis::{Access, Arg, AsRedis, Reply, Server, Text};
+use crate::fence;
+use crate::redis::{Reply, Server, Str, Write};
 use crate::sale::Sale;
-use coupon_core::coupon::Field;
 use coupon_core::ledger::Resume;
 use coupon_core::refusal::Refusal;
 
@@ -10,15 +10,13 @@ use coupon_core::refusal::Refusal;
 ///
 /// # Errors
 /// Any.
-pub fn call(server: &Server, args: &[Arg]) -> Result<Reply, Refusal> {
-    let [key, rest @ ..] = args else { return Err(Refusal::usage("wrong number of arguments")) };
-    let resume = Resume::parse(rest.iter().map(Arg::bytes))?;
-    let mut sale = Sale::open(server, key, Access::Write)?;
+pub fn call(server: &Server, key: &Str, args: &[Str]) -> Result<Reply, Refusal> {
+    let resume = Resume::parse(args.iter().map(Str::bytes))?;
+    let mut sale = Sale::<Write>::of(server, key)?;
     let before = sale.coupon()?;
-    let after = resume.decide(&before, server.token(), |seq| sale.grants.find(seq).map(|grant| grant.chain))?;
-    if after != *before {
-        sale.set(&[(Field::Epoch, Text::count(after.epoch.0)), (Field::Fence, Text::count(server.token().0))]);
-        sale.remember(after);
-    }
+    sale.open()?;
+    let chain_at = |seq| sale.find(seq, before.epoch).ok().flatten().map(|grant| grant.chain);
+    let after = resume.decide(&before, fence::token(), chain_at)?;
+    sale.turn_into(Some(&before), after)?;
     Ok(Reply::Done)
 }

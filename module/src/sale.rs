@@ -1,405 +1,481 @@
-//! A coupon's three keys, opened and checked, and the effects that can be written to them.
+//! A coupon and its three keys during one command: what is kept of it, keys that are opened when they are needed, and the
+//! effects that can be written to them.
 
-use crate::fault::Fault;
-use crate::known::{Known, Names};
-use crate::members::Members;
-use crate::redis::{Access, Arg, AsRedis, Entry, Event, Hash, Server, SortedSet, Stream, Text, WrongType};
-use crate::{known, waiters};
-use coupon_core::coupon::{Arrival, Companion, Coupon, Cursor, Field};
+use crate::cache::{self, Kept, MEMBERS_A_TIME, Members, Names};
+use crate::event::{self, Event};
+use crate::redis::{Access, Hash, Server, SortedSet, Static, Str, Stream, StreamId, Text, Write, WrongType};
+use crate::waiters;
+use coupon_core::coupon::{Companion, Coupon, Cursor, Field, Value};
+use coupon_core::grant::{self, EntryId, Grant};
 use coupon_core::key;
 use coupon_core::message;
+use coupon_core::number::{Arrival, Epoch, Seq};
 use coupon_core::refusal::Refusal;
 use coupon_core::user::UserId;
 use coupon_core::words::Status;
 use std::convert::Infallible;
+use std::iter;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// What is in mind of a coupon, before any of its keys is opened.
-pub struct Memory<'s> {
-    server: &'s Server,
-    key: &'s Arg,
-    database: i32,
-    known: Option<Known>,
+/// Names of the hash's fields, each at its field's place.
+static FIELDS: [Static; Field::ALL.len()] = {
+    const fn at(place: usize) -> Static {
+        Static::new(Field::ALL[place].name())
+    }
+    [at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7), at(8), at(9), at(10), at(11), at(12), at(13), at(14)]
+};
+
+/// Names of the fields of a stream entry.
+static ENTRY: [Static; 4] = {
+    let [user, requested_at, granted_at, chain] = grant::field::ALL;
+    [Static::new(user), Static::new(requested_at), Static::new(granted_at), Static::new(chain)]
+};
+
+/// Gives back what is kept of words.
+pub fn end() {
+    FIELDS.iter().chain(&ENTRY).for_each(Static::free);
 }
 
-impl<'s> Memory<'s> {
-    /// Looks it up; or ends with what `at_once` makes of it, where the coupon and its members are known.
+/// A coupon during one command.
+pub struct Sale<'s, A> {
+    server: &'s Server,
+    key: &'s Str,
+    database: i32,
+    names: Arc<Names>,
+    /// The status hash, if what was read before still holds.
+    kept: Option<Arc<Coupon>>,
+    newest: Option<Arrival>,
+    /// Whether what becomes of the status hash may be kept: its companions were checked, and nothing has a TTL.
+    may_keep: bool,
+    hash: Option<Hash<'s, A>>,
+    issued: Option<SortedSet<'s, A>>,
+    grants: Option<Stream<'s, A>>,
+}
+
+impl<'s, A: Access> Sale<'s, A> {
+    /// Looks up what is kept of a coupon.
     ///
     /// # Errors
     /// [`Refusal::CrossSlot`], or that this is no key for a coupon.
-    pub fn unless<R>(
-        server: &'s Server,
-        key: &'s Arg,
-        at_once: impl FnOnce(&Coupon, &Members) -> Option<R>,
-    ) -> Result<ControlFlow<R, Self>, Refusal> {
-        key::check(key.bytes(), server.is_cluster())?;
-        let database = server.database();
-        let found = known::find(database, key.bytes(), at_once);
-        Ok(found.map_continue(|known| Self { server, key, database, known }))
-    }
-
-    fn of(server: &'s Server, key: &'s Arg) -> Result<Self, Refusal> {
+    pub fn of(server: &'s Server, key: &'s Str) -> Result<Self, Refusal> {
         match Self::unless(server, key, |_, _| None::<Infallible>)? {
-            ControlFlow::Continue(memory) => Ok(memory),
+            ControlFlow::Continue(sale) => Ok(sale),
             ControlFlow::Break(never) => match never {},
         }
     }
 
-    /// Opens the sorted set, and the other two keys only if they may have changed since a command has read them.
+    /// Looks it up; or ends with what `at_once` makes of it, where the coupon and its members are known.
     ///
     /// # Errors
-    /// As [`Sale::open`] and [`Sale::coupon`].
-    pub fn glance(self, access: Access) -> Result<Glance<'s>, Refusal> {
-        let Self { server, key, database, known } = self;
-        let known = match known {
-            Some(Known { names, coupon: Some(coupon), has_learned, .. }) => {
-                let issued = open_issued(server, &names, (database, key.bytes()), access)?;
-                coupon.check_issued(issued.companion())?;
-                debug_assert!(is_still(server, key, &coupon), "a change of the hash was not noticed");
-                return Ok(Glance { server, key, access, database, names, has_learned, coupon, issued, rest: None });
+    /// As [`Sale::of`].
+    pub fn unless<R>(
+        server: &'s Server,
+        key: &'s Str,
+        at_once: impl FnOnce(&Coupon, &Members) -> Option<R>,
+    ) -> Result<ControlFlow<R, Self>, Refusal> {
+        key::check(key.bytes(), server.is_cluster())?;
+        let database = server.database();
+        if cache::loses_keys_in_silence() && Hash::<A>::open(server, key).is_ok_and(|hash| hash.is_missing()) {
+            cache::forget(database, key.bytes());
+        }
+        Ok(cache::find(database, key.bytes(), at_once).map_continue(|kept| {
+            let kept =
+                kept.unwrap_or_else(|| Kept { names: Arc::new(Names::of(key.bytes())), coupon: None, newest: None });
+            let Kept { names, coupon, newest } = kept;
+            let may_keep = coupon.is_some();
+            Self {
+                server,
+                key,
+                database,
+                names,
+                kept: coupon,
+                newest,
+                may_keep,
+                hash: None,
+                issued: None,
+                grants: None,
             }
-            known => known,
-        };
-        let sale = Memory { server, key, database, known }.open(access)?;
-        let coupon = sale.coupon()?;
-        let Sale { names, has_learned, hash, issued, grants, .. } = sale;
-        let rest = Some((hash, grants));
-        Ok(Glance { server, key, access, database, names, has_learned, coupon, issued, rest })
+        }))
     }
 
-    /// Opens all three keys and checks their types.
-    fn open(self, access: Access) -> Result<Sale<'s>, Refusal> {
-        let Self { server, key, database, known } = self;
-        let coordinates = (database, key.bytes());
-        let Known { names, coupon: known, has_learned, .. } = known.unwrap_or_else(|| Known::nothing(key.bytes()));
-        let hash = open_hash(server, key, coordinates, access)?;
-        let issued = open_issued(server, &names, coordinates, access)?;
-        let grants = open_grants(server, &names, coordinates, access)?;
-        Ok(Sale { server, key, database, names, known, has_learned, hash, issued, grants })
+    fn hash(&mut self) -> Result<&mut Hash<'s, A>, Refusal> {
+        open(&mut self.hash, "the coupon's key", || Hash::open(self.server, self.key))
     }
-}
 
-/// A coupon, as far as a user has to be told: its status hash as it is known, and its sorted set.
-pub struct Glance<'s> {
-    server: &'s Server,
-    key: &'s Arg,
-    access: Access,
-    database: i32,
-    names: Arc<Names>,
-    has_learned: bool,
-    /// The status hash.
-    pub coupon: Arc<Coupon>,
     /// Accepted users.
-    pub issued: SortedSet<'s>,
-    /// The other two keys, where they had to be opened.
-    rest: Option<(Hash<'s>, Stream<'s>)>,
-}
-
-impl<'s> Glance<'s> {
-    /// What is in mind, and the keys that have to be opened for the rest.
     ///
     /// # Errors
-    /// As [`Memory::of`] and [`Memory::glance`].
-    pub fn at(server: &'s Server, key: &'s Arg, access: Access) -> Result<Self, Refusal> {
-        Memory::of(server, key)?.glance(access)
+    /// [`Refusal::WrongType`].
+    pub fn issued(&mut self) -> Result<&mut SortedSet<'s, A>, Refusal> {
+        open(&mut self.issued, "the :issued key", || SortedSet::open(self.server, &self.names.issued))
     }
 
-    /// Learns some more of who is in, so that soon nobody has to look for those who are not.
-    pub fn learn(&mut self) {
-        known::learn(self.database, self.key.bytes(), &mut self.issued);
+    fn grants(&mut self) -> Result<&mut Stream<'s, A>, Refusal> {
+        open(&mut self.grants, "the :grants key", || Stream::open(self.server, &self.names.grants))
     }
 
-    /// The rank of a user who is in.
-    pub fn rank(self, user: &Arg) -> u64 {
-        self.server.rank(self.issued, &self.names.issued, user).unwrap_or(0)
-    }
-
-    /// Opens the other two keys as well, for a command that goes on to write.
+    /// Opens all three keys, for a command that writes to them: from then on nothing is refused.
     ///
     /// # Errors
-    /// As [`Sale::open`] and [`Sale::coupon`].
-    pub fn whole(self) -> Result<(Sale<'s>, Arc<Coupon>), Refusal> {
-        let Self { server, key, access, database, names, has_learned, coupon, issued, rest } = self;
-        let known = Some(Arc::clone(&coupon));
-        if let Some((hash, grants)) = rest {
-            // All was checked when these were opened.
-            return Ok((Sale { server, key, database, names, known, has_learned, hash, issued, grants }, coupon));
+    /// [`Refusal::WrongType`].
+    pub fn open(&mut self) -> Result<(), Refusal> {
+        self.hash()?;
+        self.issued()?;
+        self.grants()?;
+        Ok(())
+    }
+
+    /// The set of users as the rules see it.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`].
+    pub fn members(&mut self) -> Result<Companion, Refusal> {
+        self.issued().map(|issued| companion(issued.len()))
+    }
+
+    /// The stream of grants as the rules see it.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`].
+    pub fn entries(&mut self) -> Result<Companion, Refusal> {
+        self.grants().map(|grants| companion(grants.len()))
+    }
+
+    /// The status hash, if there is one.
+    ///
+    /// # Errors
+    /// As [`Coupon::decode`], and [`Refusal::WrongType`].
+    pub fn coupon_if_any(&mut self) -> Result<Option<Arc<Coupon>>, Refusal> {
+        if let Some(kept) = &self.kept {
+            let kept = Arc::clone(kept);
+            debug_assert!(self.is_still(&kept), "a change of the coupon was not noticed");
+            return Ok(Some(kept));
         }
-        let coordinates = (database, key.bytes());
-        let hash = open_hash(server, key, coordinates, access)?;
-        let grants = open_grants(server, &names, coordinates, access)?;
-        let sale = Sale { server, key, database, names, known, has_learned, hash, issued, grants };
-        let coupon = sale.coupon()?;
-        Ok((sale, coupon))
+        let hash = self.hash()?;
+        if hash.is_missing() { Ok(None) } else { decode(hash).map(|coupon| Some(Arc::new(coupon))) }
     }
-}
 
-/// Whether the hash still is as it is known. Builds for the tests ask in every call.
-fn is_still(server: &Server, key: &Arg, coupon: &Coupon) -> bool {
-    match server.hash(key, Access::Read) {
-        Ok(hash) => decode(&hash).as_ref() == Ok(coupon),
-        // Overwritten, of which nobody is told.
-        Err(WrongType) => true,
-    }
-}
-
-fn decode(hash: &Hash<'_>) -> Result<Coupon, Refusal> {
-    let fields = hash.fields();
-    Coupon::decode(|field| fields.get(field as usize).and_then(Option::as_ref).map(Text::bytes))
-}
-
-type Coordinates<'a> = (i32, &'a [u8]);
-
-fn open_hash<'s>(server: &'s Server, key: &Arg, of: Coordinates<'_>, access: Access) -> Result<Hash<'s>, Refusal> {
-    server.hash(key, access).map_err(|WrongType| wrong_type(of, "the coupon's key"))
-}
-
-fn open_issued<'s>(
-    server: &'s Server,
-    names: &Names,
-    of: Coordinates<'_>,
-    access: Access,
-) -> Result<SortedSet<'s>, Refusal> {
-    server.sorted_set(&names.issued, access).map_err(|WrongType| wrong_type(of, "the :issued key"))
-}
-
-fn open_grants<'s>(
-    server: &'s Server,
-    names: &Names,
-    of: Coordinates<'_>,
-    access: Access,
-) -> Result<Stream<'s>, Refusal> {
-    server.stream(&names.grants, access).map_err(|WrongType| wrong_type(of, "the :grants key"))
-}
-
-/// A key was overwritten by another type, of which the server tells nobody.
-fn wrong_type((database, key): Coordinates<'_>, name: &'static str) -> Refusal {
-    known::forget(database, key);
-    Refusal::WrongType(name)
-}
-
-/// The keys of one coupon, open during one command.
-pub struct Sale<'s> {
-    server: &'s Server,
-    key: &'s Arg,
-    database: i32,
-    names: Arc<Names>,
-    /// The status hash, if what was read last still holds.
-    known: Option<Arc<Coupon>>,
-    has_learned: bool,
-    hash: Hash<'s>,
-    /// Accepted users.
-    pub issued: SortedSet<'s>,
-    /// Grants.
-    pub grants: Stream<'s>,
-}
-
-impl<'s> Sale<'s> {
-    /// Opens the three keys and checks their types.
+    /// The status hash, its companions holding what it says.
     ///
     /// # Errors
-    /// [`Refusal::CrossSlot`] or [`Refusal::WrongType`].
-    pub fn open(server: &'s Server, key: &'s Arg, access: Access) -> Result<Self, Refusal> {
-        Memory::of(server, key)?.open(access)
-    }
-
-    /// Reads the status hash, if there is one.
-    ///
-    /// # Errors
-    /// As [`Coupon::decode`].
-    pub fn coupon_if_any(&self) -> Result<Option<Arc<Coupon>>, Refusal> {
-        if self.hash.is_missing() {
-            known::forget(self.database, self.key.bytes());
-            return Ok(None);
+    /// As [`Sale::coupon_if_any`]; [`Refusal::NoCoupon`]; as [`Coupon::check_companions`].
+    pub fn coupon(&mut self) -> Result<Arc<Coupon>, Refusal> {
+        if self.kept.is_some() {
+            // Of a set that has lost members all is forgotten but by a flush that keeps the hash, as no server has one;
+            // to ask costs nothing, as the set is looked into next.
+            let coupon = self.coupon_if_any()?.ok_or(Refusal::NoCoupon)?;
+            coupon.check_issued(self.members()?)?;
+            return Ok(coupon);
         }
-        let mut coupon = match &self.known {
-            Some(known) => {
-                // Builds for the tests compare what is known with what is there, in every call.
-                debug_assert_eq!(decode(&self.hash).as_ref(), Ok(&**known), "a change of the hash was not noticed");
-                Arc::clone(known)
-            }
-            None => Arc::new(decode(&self.hash)?),
-        };
-        if Fault::FenceSkipped.is_on() {
-            Arc::make_mut(&mut coupon).fence = Some(self.server.token());
-        }
-        Ok(Some(coupon))
-    }
-
-    /// Reads the status hash and makes sure that the companion keys hold what it says.
-    ///
-    /// # Errors
-    /// As [`Coupon::decode`] and [`Coupon::check_companions`].
-    pub fn coupon(&self) -> Result<Arc<Coupon>, Refusal> {
+        // Before any key is open: the server is asked by a command.
+        let may_keep = cache::is_on() && !self.has_field_ttl();
         let coupon = self.coupon_if_any()?.ok_or(Refusal::NoCoupon)?;
-        coupon.check_companions(self.issued.companion(), self.grants.companion())?;
-        if self.known.is_none() {
-            self.keep_in_mind(&coupon);
-        }
+        coupon.check_companions(self.members()?, self.entries()?)?;
+        self.may_keep = may_keep && !self.hash()?.is_to_expire() && !self.grants()?.is_to_expire();
+        self.keep(&coupon);
         Ok(coupon)
     }
 
-    /// Keeps in mind what this command has made of the status hash, its companions having been checked.
-    pub fn remember(&self, coupon: Coupon) {
-        self.keep_in_mind(&Arc::new(coupon));
+    fn has_field_ttl(&self) -> bool {
+        cache::knows_field_ttl() && {
+            let fields: Vec<&Str> = FIELDS.iter().map(Static::get).collect();
+            self.server.has_field_ttl(self.key, &fields)
+        }
     }
 
-    fn keep_in_mind(&self, coupon: &Arc<Coupon>) {
-        let is_altered = Fault::FenceSkipped.is_on() || Fault::StockIgnored.is_on();
-        if !is_altered && !self.hash.is_to_expire() && !self.grants.is_to_expire() {
-            known::remember(self.database, self.key.bytes(), &self.names, Arc::clone(coupon));
+    fn keep(&self, coupon: &Arc<Coupon>) {
+        if self.may_keep {
+            cache::keep(self.database, self.key.bytes(), &self.names, Arc::clone(coupon));
+        } else {
+            cache::forget(self.database, self.key.bytes());
         }
+    }
+
+    /// Whether the keys say so too. Checking builds ask in every call.
+    fn is_still(&self, coupon: &Coupon) -> bool {
+        let hash = Hash::<A>::open(self.server, self.key).map(|hash| decode(&hash));
+        let grants = Stream::<A>::open(self.server, &self.names.grants).map(|grants| companion(grants.len()));
+        matches!((hash, grants), (Ok(Ok(hash)), Ok(grants)) if hash == *coupon && coupon.check_grants(grants).is_ok())
     }
 
     /// How many users are in.
-    pub fn requested(&self) -> u64 {
-        self.issued.companion().len()
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`].
+    pub fn requested(&mut self) -> Result<u64, Refusal> {
+        Ok(self.members()?.len())
     }
 
-    /// What the stream holds.
-    pub fn grants(&self) -> Companion {
-        self.grants.companion()
+    /// A user's score, if in.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`].
+    pub fn score(&mut self, user: &Str) -> Result<Option<f64>, Refusal> {
+        Ok(self.issued()?.score(user))
+    }
+
+    /// The newest arrival, if it is kept.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`].
+    pub fn newest(&mut self) -> Result<Option<Arrival>, Refusal> {
+        let newest = self.newest;
+        debug_assert!(
+            newest.is_none() || self.issued()?.highest() == newest.map(Arrival::score),
+            "a change of the set was not noticed"
+        );
+        Ok(newest)
     }
 
     /// The rank of a user who is in.
-    pub fn rank(self, user: &Arg) -> u64 {
-        self.server.rank(self.issued, &self.names.issued, user).unwrap_or(0)
+    pub fn rank(mut self, user: &Str) -> u64 {
+        let Ok(_) = self.issued() else { return 0 };
+        self.issued.take().and_then(|set| self.server.rank(set, &self.names.issued, user)).unwrap_or(0)
     }
 
-    /// Adds users who were added to the set to what is replicated.
-    pub fn joined(&mut self, users: &[(Arrival, &Arg)]) {
-        match users {
-            [] => return,
-            [(arrival, user)] => self.server.replicate_zadd(&self.names.issued, *arrival, *user),
-            users => self.server.replicate_zadd_all(&self.names.issued, users),
+    /// Users behind a cursor, in order, with their scores: so many at the most, and at the same cost wherever they are. The
+    /// users themselves are found by their scores, or where the cursor stands amidst a tie, by their ranks.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`].
+    pub fn behind(&mut self, cursor: Option<&Cursor>, count: u64) -> Result<Vec<(Text, f64)>, Refusal> {
+        let count_max = usize::try_from(count).unwrap_or(usize::MAX);
+        match cursor {
+            None => Ok(self.issued()?.above(f64::NEG_INFINITY).take(count_max).collect()),
+            Some(Cursor { arrival, user: None }) => Ok(self.issued()?.above(arrival.score()).take(count_max).collect()),
+            Some(cursor) => {
+                let (mut covered, mut uncovered) = (0, self.requested()?);
+                while covered < uncovered {
+                    let middle = covered.midpoint(uncovered);
+                    let at_middle = self.at_rank(middle, 1)?;
+                    let is_covered = at_middle.first().is_some_and(|(user, score)| cursor.covers(*score, user.bytes()));
+                    if is_covered { covered = middle.saturating_add(1) } else { uncovered = middle }
+                }
+                self.at_rank(covered, count)
+            }
         }
-        self.server.signal_modified(&self.names.issued);
-        if self.has_learned && !Fault::JoinUnnoticed.is_on() {
-            known::forget_members(self.database, self.key.bytes());
+    }
+
+    fn at_rank(&mut self, rank: u64, count: u64) -> Result<Vec<(Text, f64)>, Refusal> {
+        self.issued()?;
+        Ok(self.issued.take().map_or_else(Vec::new, |set| self.server.members(set, &self.names.issued, rank, count)))
+    }
+
+    /// Learns some more of who is in, so that soon nobody has to look for those who are not.
+    pub fn learn(mut self) {
+        let Ok(issued) = self.issued() else { return };
+        let (requested, is_to_expire) = (companion(issued.len()).len(), issued.is_to_expire());
+        if is_to_expire {
+            return;
+        }
+        let Some(from) = cache::to_learn(self.database, self.key.bytes(), requested) else { return };
+        if let Ok(members) = self.at_rank(from, MEMBERS_A_TIME) {
+            cache::learn(self.database, self.key.bytes(), &members);
         }
     }
 
-    /// As [`Glance::learn`].
-    pub fn learn(&mut self) {
-        known::learn(self.database, self.key.bytes(), &mut self.issued);
+    /// The grant with this number, if it is still in the stream. IDs are `<epoch>-<seq>`, and most are of the coupon's own
+    /// epoch; otherwise each epoch in the stream is tried, one seek each, and there are as many as restarts since the last
+    /// trim. Beyond the coupon's epoch there is nothing of its own.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`].
+    pub fn find(&mut self, seq: Seq, of: Epoch) -> Result<Option<Grant>, Refusal> {
+        let grants = self.grants()?;
+        let mut first_from = |epoch: Epoch, seq: Seq| {
+            let (id, fields) = grants.first_from(StreamId { ms: epoch.0, seq: seq.0 })?;
+            let id = EntryId { epoch: Epoch(id.ms), seq: Seq(id.seq) };
+            (id.epoch <= of).then_some((id, fields))
+        };
+        let (mut epoch, mut next) = (of, Epoch(0));
+        loop {
+            if let Some((id, fields)) = first_from(epoch, seq).filter(|(id, _)| id.seq == seq) {
+                let fields = fields.iter().map(|(name, value)| (name.bytes(), value.bytes()));
+                return Ok(Grant::parse(&id.to_string(), fields).ok());
+            }
+            let Some((first, _)) = first_from(next, Seq(0)) else { return Ok(None) };
+            (epoch, next) = (first.epoch, Epoch(first.epoch.0.saturating_add(1)));
+        }
+    }
+}
+
+impl Sale<'_, Write> {
+    /// Writes what has become of the coupon, and all that follows from it: for replicas, watchers, listeners, those who
+    /// wait and the next command.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`], with nothing written; not after [`Sale::open`].
+    pub fn turn_into(&mut self, before: Option<&Coupon>, after: Coupon) -> Result<(), Refusal> {
+        let changes: Vec<(&Str, Text)> = after
+            .changes_from(before)
+            .into_iter()
+            .filter_map(|(field, value)| Some((name(field)?, text(value))))
+            .collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let hash = self.hash()?;
+        for (field, value) in &changes {
+            hash.set(field, value);
+        }
+        let pairs = changes.iter().flat_map(|(field, value)| [*field, &**value]);
+        self.server.replicate(c"HSET", iter::once(self.key).chain(pairs));
+        self.server.signal_modified(self.key);
+        let (was, had) = before.map_or((None, 0), |before| (Some(before.status), before.position.seq.0));
+        if was != Some(after.status) {
+            match after.status {
+                Status::Issued => event::note(Event::SoldOut),
+                Status::Expired => event::note(Event::Closed),
+                Status::Standard | Status::Available => {}
+            }
+        }
+        // What the ledger itself has brought back is no news.
+        if after.position.seq.0 > had && after.position.seq > after.persisted {
+            event::note(Event::Granted);
+            if after.persisted.0 == had {
+                self.server.publish(message::GRANTED, self.key);
+            }
+        }
+        waiters::wake_final(self.server, || self.coordinates(), &after);
+        self.keep(&Arc::new(after));
+        Ok(())
     }
 
-    /// Puts users into the line, or moves them to their place in it.
-    pub fn join_all(&mut self, users: &[(Arrival, &Arg)]) {
+    /// Adds users who were added to the set, or moved in it, to what is replicated.
+    fn joined(&mut self, users: &[(Arrival, &Str)], newest: Option<Arrival>) {
+        let scores: Vec<Text> = users.iter().map(|(arrival, _)| Text::count(arrival.0)).collect();
+        let pairs = scores.iter().zip(users).flat_map(|(score, (_, user))| [&**score, *user]);
+        let issued: &Str = &self.names.issued;
+        self.server.replicate(c"ZADD", iter::once(issued).chain(pairs));
+        self.server.signal_modified(issued);
+        // Whoever caches has asked by the coupon's key.
+        self.server.signal_modified(self.key);
+        self.newest = newest;
+        match newest {
+            Some(newest) => cache::join(self.database, self.key.bytes(), newest),
+            None => cache::forget(self.database, self.key.bytes()),
+        }
+    }
+
+    /// Users have joined the line, one behind the other.
+    pub fn join(&mut self, users: &[(Arrival, &Str)]) {
+        if let Some((newest, _)) = users.last() {
+            self.joined(users, Some(*newest));
+        }
+    }
+
+    /// Puts users into the line, or moves them to their place in it. Whoever waits is told where things stand.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`]; not after [`Sale::open`].
+    pub fn place(&mut self, users: &[(Arrival, &Str)]) -> Result<(), Refusal> {
+        let issued = self.issued()?;
         for (arrival, user) in users {
-            self.issued.put(*arrival, *user);
+            issued.put(arrival.score(), user);
         }
-        self.joined(users);
-    }
-
-    /// Removes the stream of grants.
-    pub fn drop_grants(&mut self) {
-        if self.grants.remove() {
-            self.server.replicate_unlink(&self.names.grants);
-            self.server.signal_modified(&self.names.grants);
-        }
+        self.joined(users, None);
+        waiters::look_again(self.server, self.database, self.key.bytes());
+        Ok(())
     }
 
     /// Appends the next grant to the stream, and moves the coupon on by it. False, with nothing changed, if the stream
     /// holds an entry that the coupon does not know.
-    #[must_use]
-    pub fn append<U: AsRedis>(
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`]; not after [`Sale::open`].
+    pub fn append(
         &mut self,
         coupon: &mut Coupon,
-        user: &U,
+        user: &Str,
         id: UserId<'_>,
         at: Arrival,
-        now_ms: &Text,
-    ) -> bool {
+        now_ms: &Str,
+    ) -> Result<bool, Refusal> {
         let (position, status) = (coupon.position, coupon.status);
         let entry_id = coupon.grant(id, at);
-        let entry = Entry::new(user, at, now_ms, coupon.position.chain);
-        if !self.grants.append(entry_id, &entry) {
+        let (requested_at, chain) = (Text::count(at.0), Text::number(coupon.position.chain.0));
+        let [user_field, requested_field, granted_field, chain_field] = ENTRY.each_ref().map(Static::get);
+        let fields =
+            [(user_field, user), (requested_field, &*requested_at), (granted_field, now_ms), (chain_field, &*chain)];
+        if !self.grants()?.append(StreamId { ms: entry_id.epoch.0, seq: entry_id.seq.0 }, &fields) {
             (coupon.position, coupon.status) = (position, status);
-            return false;
+            return Ok(false);
         }
-        self.server.replicate_xadd(&self.names.grants, entry_id, &entry);
-        true
+        let entry_id = Text::new(entry_id.to_string().as_bytes());
+        let head: [&Str; 2] = [&self.names.grants, &entry_id];
+        self.server
+            .replicate(c"XADD", head.into_iter().chain(fields.into_iter().flat_map(|(field, value)| [field, value])));
+        Ok(true)
     }
 
-    /// Writes fields of the status hash.
-    pub fn set(&mut self, fields: &[(Field, Text)]) {
-        if fields.is_empty() {
-            return;
-        }
-        known::forget(self.database, self.key.bytes());
-        for (field, value) in fields {
-            self.hash.set(*field, value);
-        }
-        self.server.replicate_hset(self.key, fields);
-        self.server.signal_modified(self.key);
-    }
-
-    /// Writes what a call's grants have changed in the status hash. `before` is the coupon as it was read, `first` the
-    /// first arrival that the call has let in or granted.
-    pub fn set_granted(&mut self, before: &Coupon, mut after: Coupon, first: Arrival, granted_to: Cursor) {
-        let mut fields = Vec::with_capacity(6);
-        if after.status != before.status {
-            fields.push((Field::Status, Text::new(after.status.word().as_bytes())));
-        }
-        fields.push((Field::Remaining, Text::count(after.remaining())));
-        fields.push((Field::Seq, Text::count(after.position.seq.0)));
-        fields.push((Field::Chain, Text::number(after.position.chain.0)));
-        fields.push((Field::GrantedTo, Text::new(granted_to.encode().as_bytes())));
-        if before.first_at.is_none() {
-            // The first request, or a set that was filled by hand: from now on it must be there.
-            fields.push((Field::FirstAt, Text::count(first.0)));
-            after.first_at = Some(first);
-        }
-        after.granted_to = Some(granted_to);
-        self.set(&fields);
+    /// Tells watchers that grants were appended.
+    pub fn appended(&self) {
         self.server.signal_modified(&self.names.grants);
-        self.server.note(Event::Granted);
-        if before.persisted == before.position.seq {
-            self.server.publish(message::GRANTED, self.key);
+    }
+
+    /// Removes the stream of grants.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`]; not after [`Sale::open`].
+    pub fn drop_grants(&mut self) -> Result<(), Refusal> {
+        if self.grants()?.remove() {
+            self.server.replicate(c"UNLINK", [&*self.names.grants]);
+            self.appended();
         }
-        if after.status != before.status {
-            self.note_status(after.status);
-            self.wake(&after);
+        Ok(())
+    }
+
+    /// Removes all entries before this one.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`]; not after [`Sale::open`].
+    pub fn trim_before(&mut self, id: EntryId) -> Result<(), Refusal> {
+        if self.grants()?.trim_before(StreamId { ms: id.epoch.0, seq: id.seq.0 }) {
+            let (how, exactly) = (Text::new(b"MINID"), Text::new(b"="));
+            let id = Text::new(id.to_string().as_bytes());
+            let args: [&Str; 4] = [&self.names.grants, &how, &exactly, &id];
+            self.server.replicate(c"XTRIM", args);
+            self.appended();
         }
-        self.remember(after);
-    }
-
-    /// Notes the event of a status that was just taken on.
-    pub fn note_status(&self, status: Status) {
-        match status {
-            Status::Issued => self.server.note(Event::SoldOut),
-            Status::Expired => self.server.note(Event::Closed),
-            Status::Standard | Status::Available => {}
-        }
-    }
-
-    /// Writes the status.
-    pub fn set_status(&mut self, status: Status) {
-        self.note_status(status);
-        self.set(&[(Field::Status, Text::new(status.word().as_bytes()))]);
-    }
-
-    /// Wakes the clients whose outcome is final, now that the coupon is this.
-    pub fn wake(&self, coupon: &Coupon) {
-        self.server.wake(waiters::take_final(|| self.coordinates(), coupon));
-    }
-
-    /// Wakes all clients that wait on this coupon.
-    pub fn wake_all(&self) {
-        self.server.wake(waiters::take_all(|| self.coordinates()));
+        Ok(())
     }
 
     fn coordinates(&self) -> waiters::Coordinates {
-        (self.database, self.key.bytes().to_vec())
+        (self.database, self.key.bytes().into())
     }
+}
 
-    /// Keeps the newest entries of the stream, so many.
-    pub fn trim(&mut self, length: u64) {
-        if self.grants.trim(length) {
-            self.server.replicate_xtrim(&self.names.grants, length);
-            self.server.signal_modified(&self.names.grants);
-        }
+fn companion(len: Option<u64>) -> Companion {
+    len.map_or(Companion::Missing, Companion::Holds)
+}
+
+/// Opens a key that is not open yet.
+fn open<'k, K>(
+    slot: &'k mut Option<K>,
+    name: &'static str,
+    open: impl FnOnce() -> Result<K, WrongType>,
+) -> Result<&'k mut K, Refusal> {
+    match slot {
+        Some(key) => Ok(key),
+        None => open().map(|key| slot.insert(key)).map_err(|WrongType| Refusal::WrongType(name)),
     }
+}
+
+fn name(field: Field) -> Option<&'static Str> {
+    FIELDS.get(field as usize).map(Static::get)
+}
+
+fn text(value: Value<'_>) -> Text {
+    match value {
+        Value::Word(word) => Text::new(word.as_bytes()),
+        Value::Count(count) => Text::count(count),
+        Value::Signed(number) => Text::number(number),
+        Value::Cursor(cursor) => Text::new(cursor.encode().as_bytes()),
+    }
+}
+
+fn decode<A: Access>(hash: &Hash<'_, A>) -> Result<Coupon, Refusal> {
+    let fields: [Option<Text>; Field::ALL.len()] = FIELDS.each_ref().map(|name| hash.get(name.get()));
+    Coupon::decode(|field| fields.get(field as usize).and_then(Option::as_ref).map(|text| text.bytes()))
 }

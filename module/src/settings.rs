@@ -1,8 +1,11 @@
 //! Configs: `coupon.*` in redis.conf and CONFIG SET, or by their short names as arguments of `loadmodule`.
 
 use crate::redis::Config;
-use coupon_core::coupon::number;
-use coupon_core::limit::{ISSUE_MAX_DEFAULT, ISSUE_MAX_LIMIT, NUMBER_MAX, REQUEST_MAX_DEFAULT, REQUEST_MAX_LIMIT};
+use coupon_core::limit::{
+    ISSUE_MAX_DEFAULT, ISSUE_MAX_LIMIT, NUMBER_MAX, REQUEST_MAX_DEFAULT, REQUEST_MAX_LIMIT, WAITERS_MAX_DEFAULT,
+    WAITERS_MAX_LIMIT,
+};
+use coupon_core::number::number;
 use coupon_core::refusal::quote;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -18,6 +21,9 @@ pub static STREAM_KEEP: AtomicI64 = AtomicI64::new(0);
 /// Grants that may be missing in the ledger before no more are made; 0 for no limit.
 pub static UNPERSISTED_MAX: AtomicI64 = AtomicI64::new(0);
 
+/// Clients that may be blocked in WAIT at once.
+pub static WAITERS_MAX: AtomicI64 = AtomicI64::new(WAITERS_MAX_DEFAULT as i64);
+
 /// The limit of [`UNPERSISTED_MAX`] as the rules take it.
 pub fn unpersisted_max() -> u64 {
     match UNPERSISTED_MAX.load(Ordering::Relaxed) {
@@ -30,16 +36,14 @@ pub fn unpersisted_max() -> u64 {
 ///
 /// # Errors
 /// A sentence that names what is wrong, and what is allowed.
-pub fn from_arguments(arguments: &[&[u8]]) -> Result<[Config; 4], String> {
+pub fn from_arguments(arguments: &[&[u8]]) -> Result<[Config; 5], String> {
+    let config = |name, value, range: [u64; 3]| Config { name, value, range: range.map(|number| number as i64) };
     let mut configs = [
-        Config { name: c"issue-max", range: [1, ISSUE_MAX_DEFAULT as i64, ISSUE_MAX_LIMIT as i64], value: &ISSUE_MAX },
-        Config {
-            name: c"request-max",
-            range: [1, REQUEST_MAX_DEFAULT as i64, REQUEST_MAX_LIMIT as i64],
-            value: &REQUEST_MAX,
-        },
-        Config { name: c"stream-keep", range: [0, 0, NUMBER_MAX as i64], value: &STREAM_KEEP },
-        Config { name: c"unpersisted-max", range: [0, 0, NUMBER_MAX as i64], value: &UNPERSISTED_MAX },
+        config(c"issue-max", &ISSUE_MAX, [1, ISSUE_MAX_DEFAULT, ISSUE_MAX_LIMIT]),
+        config(c"request-max", &REQUEST_MAX, [1, REQUEST_MAX_DEFAULT, REQUEST_MAX_LIMIT]),
+        config(c"stream-keep", &STREAM_KEEP, [0, 0, NUMBER_MAX]),
+        config(c"unpersisted-max", &UNPERSISTED_MAX, [0, 0, NUMBER_MAX]),
+        config(c"waiters-max", &WAITERS_MAX, [0, WAITERS_MAX_DEFAULT, WAITERS_MAX_LIMIT]),
     ];
     for pair in arguments.chunks(2) {
         let (name, value) = match pair {
@@ -48,13 +52,11 @@ pub fn from_arguments(arguments: &[&[u8]]) -> Result<[Config; 4], String> {
             _ => continue,
         };
         let short = name.strip_prefix(b"coupon.").unwrap_or(name);
-        let Some(config) = configs.iter_mut().find(|config| short.eq_ignore_ascii_case(config.name.to_bytes())) else {
-            return Err(format!(
-                "unknown argument {} of loadmodule; valid are: issue-max, request-max, stream-keep, unpersisted-max",
-                quote(name)
-            ));
+        let Some(place) = configs.iter().position(|config| short.eq_ignore_ascii_case(config.name.to_bytes())) else {
+            let valid: Vec<_> = configs.iter().map(|config| config.name.to_string_lossy()).collect();
+            return Err(format!("unknown argument {} of loadmodule; valid are: {}", quote(name), valid.join(", ")));
         };
-        let [min, default, max] = &mut config.range;
+        let Some(Config { range: [min, default, max], .. }) = configs.get_mut(place) else { continue };
         *default = value
             .and_then(number)
             .and_then(|value| i64::try_from(value).ok())

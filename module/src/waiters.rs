@@ -2,108 +2,350 @@
 //!
 //! They stand in the order of the sorted set, so that whoever an ACK persists is a prefix, and nobody else is looked at:
 //! ten thousand waiters cost an ACK nothing but those it answers.
+//!
+//! There is one way out. Whoever is to be answered is woken: out of the line, and in the next round handed back to the
+//! server, which then asks for the answer. A round is a timer that runs out behind the commands of one turn of the event
+//! loop, so that no command comes between the two. Clients that the server itself lets go (CLIENT UNBLOCK, CLIENT KILL, a
+//! closed connection, a change of the role) are taken out wherever they are.
 
-use crate::redis::Blocked;
+use crate::redis::{Blocked, Server, Timer};
 use coupon_core::coupon::{Coupon, Cursor};
 use coupon_core::standing::is_over;
-use coupon_core::user::UserId;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A coupon: its database and key.
-pub type Coordinates = (i32, Vec<u8>);
+pub type Coordinates = (i32, Box<[u8]>);
 
 /// A place in line: the score's bits, which order as the scores do since no arrival is negative, and the user.
-type Place = (u64, String);
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    score: u64,
+    /// The user.
+    pub user: Box<[u8]>,
+}
 
-type Line = BTreeMap<Place, Vec<Blocked>>;
+impl Place {
+    /// That of this user.
+    pub fn new(score: f64, user: &[u8]) -> Self {
+        Self { score: score.to_bits(), user: user.into() }
+    }
+
+    fn is_covered(&self, cursor: Option<&Cursor>) -> bool {
+        cursor.is_some_and(|cursor| cursor.covers(f64::from_bits(self.score), &self.user))
+    }
+}
+
+/// Where a client is on its way.
+enum Client {
+    /// In line, until a limit if there is one.
+    Waiting(Coordinates, Place, Option<Limit>),
+    /// To be handed back in the next round.
+    Woken,
+    /// Handed back: the server comes to it next.
+    HandedBack,
+}
+
+/// When a wait ends. The server's timers go by the clock of the day, which may step back and leave them standing; so it is
+/// the machine's own time that counts.
+struct Limit {
+    timer: Timer,
+    at: Instant,
+}
+
+impl Limit {
+    /// Starts the timer for what is left.
+    fn start(server: &Server, client: Blocked, at: Instant) -> Self {
+        // Rounded up, so that it is over then.
+        let left_ms = at.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
+        Self { timer: server.start_timer(u64::try_from(left_ms).unwrap_or(u64::MAX), client.number()), at }
+    }
+}
 
 #[derive(Default)]
 struct Waiters {
-    lines: HashMap<Coordinates, Line>,
-    places: HashMap<Blocked, (Coordinates, Place)>,
+    clients: HashMap<Blocked, Client>,
+    lines: HashMap<Coordinates, BTreeMap<Place, Vec<Blocked>>>,
+    woken: Vec<Blocked>,
+    /// Coupons of which nobody knows what has become.
+    doubtful: BTreeSet<Coordinates>,
+    /// Whether a round has been called for.
+    is_round_due: bool,
+    /// Where the server says nothing of lost slots: looks after all of them.
+    watch: Option<Timer>,
+    /// The machine's own time, and the clock, when they were last compared.
+    clock: Option<(Instant, u64)>,
 }
 
-/// How many wait: all that a writing command looks at while nobody does.
+/// The number of the timer of a round; that of a client's limit is the client's own.
+const ROUND: usize = 0;
+/// The number of the timer of the watch.
+const WATCH: usize = 1;
+const WATCH_INTERVAL_MS: u64 = 500;
+
+/// How many are blocked: all that a writing command looks at while nobody is.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Only the server's one thread comes here. Nothing below panics while it holds the lock; were it poisoned all the
-/// same, a client left in it is answered by its timeout.
+/// Only the server's one thread comes here. Nothing below panics while it holds the lock, and no call of the server's
+/// under it comes back here.
 fn waiters() -> MutexGuard<'static, Waiters> {
     static WAITERS: LazyLock<Mutex<Waiters>> = LazyLock::new(Mutex::default);
     WAITERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How many clients wait.
+/// How many clients are blocked.
 pub fn count() -> u64 {
     COUNT.load(Ordering::Relaxed) as u64
 }
 
-/// Puts a client into its coupon's line.
-pub fn add(coordinates: Coordinates, score: f64, user: UserId<'_>, client: Blocked) {
-    let place = (score.to_bits(), user.as_str().to_owned());
-    let mut waiters = waiters();
-    waiters.lines.entry(coordinates.clone()).or_default().entry(place.clone()).or_default().push(client);
-    waiters.places.insert(client, (coordinates, place));
-    COUNT.store(waiters.places.len(), Ordering::Relaxed);
-}
+impl Waiters {
+    fn call_round(&mut self, server: &Server) {
+        if !mem::replace(&mut self.is_round_due, true) {
+            server.start_timer(0, ROUND);
+        }
+    }
 
-/// Forgets a client that was answered, or went away. False if it is not known (any more).
-pub fn remove(client: Blocked) -> bool {
-    let mut waiters = waiters();
-    let Some((coordinates, place)) = waiters.places.remove(&client) else { return false };
-    if let Some(line) = waiters.lines.get_mut(&coordinates) {
-        if let Some(clients) = line.get_mut(&place) {
+    /// Takes a client out of its line.
+    fn leave(
+        &mut self,
+        server: &Server,
+        client: Blocked,
+        coordinates: &Coordinates,
+        place: &Place,
+        limit: Option<&Limit>,
+    ) {
+        if let Some(limit) = limit {
+            server.stop_timer(&limit.timer);
+        }
+        let Some(line) = self.lines.get_mut(coordinates) else { return };
+        if let Some(clients) = line.get_mut(place) {
             clients.retain(|other| *other != client);
             if clients.is_empty() {
-                line.remove(&place);
+                line.remove(place);
             }
         }
         if line.is_empty() {
-            waiters.lines.remove(&coordinates);
+            self.lines.remove(coordinates);
         }
     }
-    COUNT.store(waiters.places.len(), Ordering::Relaxed);
-    true
-}
 
-/// Takes out all whose outcome is final, now that the coupon has become this.
-pub fn take_final(coordinates: impl FnOnce() -> Coordinates, coupon: &Coupon) -> Vec<Blocked> {
-    let covers = |cursor: &Option<Cursor>, (score, user): &Place| {
-        UserId::parse(user.as_bytes())
-            .is_ok_and(|user| cursor.as_ref().is_some_and(|cursor| cursor.covers(f64::from_bits(*score), user)))
-    };
-    take(coordinates, |line| {
-        let persisted = line.keys().take_while(|place| covers(&coupon.persisted_to, place)).cloned();
-        let mut taken: Vec<Place> = persisted.collect();
-        if is_over(coupon) {
-            // From the end, those who still wait.
-            taken.extend(line.keys().rev().take_while(|place| !covers(&coupon.granted_to, place)).cloned());
+    /// Forgets a client, wherever it is; what it was.
+    fn remove(&mut self, server: &Server, client: Blocked) -> Option<Client> {
+        let was = self.clients.remove(&client)?;
+        match &was {
+            Client::Waiting(coordinates, place, limit) => {
+                self.leave(server, client, coordinates, place, limit.as_ref())
+            }
+            Client::Woken => self.woken.retain(|other| *other != client),
+            Client::HandedBack => {}
         }
-        taken
-    })
-}
-
-/// Takes out everybody: the line has been rebuilt, and each has to look for the place anew.
-pub fn take_all(coordinates: impl FnOnce() -> Coordinates) -> Vec<Blocked> {
-    take(coordinates, |line| line.keys().cloned().collect())
-}
-
-fn take(coordinates: impl FnOnce() -> Coordinates, choose: impl FnOnce(&Line) -> Vec<Place>) -> Vec<Blocked> {
-    if COUNT.load(Ordering::Relaxed) == 0 {
-        return Vec::new();
+        COUNT.store(self.clients.len(), Ordering::Relaxed);
+        if self.clients.is_empty() {
+            // The memory of the crowd goes with its last.
+            if let Some(watch) = self.watch.take() {
+                server.stop_timer(&watch);
+            }
+            *self = Self { is_round_due: self.is_round_due, ..Self::default() };
+        }
+        Some(was)
     }
-    let coordinates = coordinates();
+
+    fn wake(&mut self, server: &Server, client: Blocked) {
+        let Some(client_now) = self.clients.get_mut(&client) else { return };
+        if let Client::Waiting(coordinates, place, limit) = mem::replace(client_now, Client::Woken) {
+            self.leave(server, client, &coordinates, &place, limit.as_ref());
+            self.woken.push(client);
+            self.call_round(server);
+        }
+    }
+}
+
+/// Puts a client into its coupon's line. Where `is_watched`, its coupon is looked after from time to time.
+pub fn add(server: &Server, coordinates: Coordinates, place: Place, client: Blocked, limit_ms: u64, is_watched: bool) {
     let mut waiters = waiters();
-    let Some(line) = waiters.lines.get_mut(&coordinates) else { return Vec::new() };
-    let taken: Vec<Blocked> = choose(line).iter().filter_map(|place| line.remove(place)).flatten().collect();
-    if line.is_empty() {
-        waiters.lines.remove(&coordinates);
+    waiters.lines.entry(coordinates.clone()).or_default().entry(place.clone()).or_default().push(client);
+    let now = Instant::now();
+    let limit = (limit_ms > 0).then(|| Limit::start(server, client, now + Duration::from_millis(limit_ms)));
+    waiters.clock.get_or_insert_with(|| (now, server.clock_us()));
+    waiters.clients.insert(client, Client::Waiting(coordinates, place, limit));
+    COUNT.store(waiters.clients.len(), Ordering::Relaxed);
+    if is_watched && waiters.watch.is_none() {
+        waiters.watch = Some(server.start_timer(WATCH_INTERVAL_MS, WATCH));
     }
-    for client in &taken {
-        waiters.places.remove(client);
+}
+
+/// Forgets a client that is being answered.
+pub fn answered(server: &Server, client: Blocked) {
+    waiters().remove(server, client);
+}
+
+/// A client is let go by the server, which answers it or closes its connection.
+pub fn let_go(server: &Server, client: Blocked) {
+    match waiters().remove(server, client) {
+        Some(Client::Waiting(..) | Client::Woken) => server.hand_back(client),
+        // Between handing back and the answer: nobody can tell any more whether the client has had its answer, and one too
+        // many or too few would shift all that follow on its connection.
+        Some(Client::HandedBack) => server.close_connection(),
+        None => {}
     }
-    COUNT.store(waiters.places.len(), Ordering::Relaxed);
-    taken
+}
+
+/// Wakes all whose outcome is final, now that the coupon has become this.
+pub fn wake_final(server: &Server, coordinates: impl FnOnce() -> Coordinates, coupon: &Coupon) {
+    if COUNT.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    let mut waiters = waiters();
+    let Some(line) = waiters.lines.get(&coordinates()) else { return };
+    let persisted = line.iter().take_while(|(place, _)| place.is_covered(coupon.persisted_to.as_ref()));
+    // From the end, those who still wait.
+    let waiting = line.iter().rev().take_while(|(place, _)| !place.is_covered(coupon.granted_to.as_ref()));
+    let waiting = is_over(coupon).then_some(waiting).into_iter().flatten();
+    let taken: Vec<Blocked> = persisted.chain(waiting).flat_map(|(_, clients)| clients).copied().collect();
+    for client in taken {
+        waiters.wake(server, client);
+    }
+}
+
+/// Something has happened to a coupon that only a look at its keys can tell the outcome of: in the next round.
+pub fn look_again(server: &Server, database: i32, key: &[u8]) {
+    if COUNT.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    let coordinates: Coordinates = (database, key.into());
+    let mut waiters = waiters();
+    if waiters.lines.contains_key(&coordinates) && waiters.doubtful.insert(coordinates) {
+        waiters.call_round(server);
+    }
+}
+
+/// As [`look_again`], of all coupons.
+pub fn look_again_at_all(server: &Server) {
+    if COUNT.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    let mut waiters = waiters();
+    let Waiters { lines, doubtful, .. } = &mut *waiters;
+    doubtful.extend(lines.keys().cloned());
+    waiters.call_round(server);
+}
+
+/// What a timer has run out for.
+pub enum Due {
+    /// A round: these coupons are to be looked at, then [`end_round`].
+    Round(BTreeSet<Coordinates>),
+    /// A client's time is over: it is to be handed back.
+    Limit(Blocked),
+    /// Nothing any more.
+    Nothing,
+}
+
+/// What is due by this timer.
+pub fn due(server: &Server, number: usize) -> Due {
+    let mut waiters = waiters();
+    match number {
+        ROUND => Due::Round(mem::take(&mut waiters.doubtful)),
+        WATCH => {
+            waiters.watch = Some(server.start_timer(WATCH_INTERVAL_MS, WATCH));
+            drop(waiters);
+            look_again_at_all(server);
+            Due::Nothing
+        }
+        number => {
+            let client = Blocked::of_number(number);
+            match waiters.clients.get_mut(&client) {
+                Some(Client::Waiting(_, _, Some(limit))) if limit.at > Instant::now() => {
+                    // The clock has gone ahead.
+                    *limit = Limit::start(server, client, limit.at);
+                    Due::Nothing
+                }
+                Some(Client::Waiting(_, _, limit)) => {
+                    *limit = None;
+                    Due::Limit(client)
+                }
+                Some(Client::Woken | Client::HandedBack) | None => Due::Nothing,
+            }
+        }
+    }
+}
+
+/// Looks at the clock: where it has stepped back, all timers begin anew, as the server's would wait for it to come there
+/// again.
+pub fn mind_clock(server: &Server) {
+    const TOLERANCE_US: u128 = 50_000;
+    if COUNT.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    let mut waiters = waiters();
+    let Waiters { clients, clock, is_round_due, watch, .. } = &mut *waiters;
+    let (now, clock_us) = (Instant::now(), server.clock_us());
+    let Some((then, then_us)) = clock.replace((now, clock_us)) else { return };
+    let expected = u128::from(then_us).saturating_add(now.duration_since(then).as_micros());
+    if u128::from(clock_us).saturating_add(TOLERANCE_US) >= expected {
+        return;
+    }
+    for (client, state) in clients {
+        if let Client::Waiting(_, _, Some(limit)) = state {
+            server.stop_timer(&limit.timer);
+            *limit = Limit::start(server, *client, limit.at);
+        }
+    }
+    if *is_round_due {
+        server.start_timer(0, ROUND);
+    }
+    if let Some(timer) = watch {
+        server.stop_timer(timer);
+        *timer = server.start_timer(WATCH_INTERVAL_MS, WATCH);
+    }
+}
+
+/// The places of a coupon's line.
+pub fn places(coordinates: &Coordinates) -> Vec<Place> {
+    waiters().lines.get(coordinates).map(|line| line.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// Whoever waits at this place waits at another one; or for nothing any more, and is woken.
+pub fn move_to(server: &Server, coordinates: &Coordinates, place: &Place, score: Option<f64>) {
+    let mut waiters = waiters();
+    let Some(line) = waiters.lines.get_mut(coordinates) else { return };
+    let Some(score) = score else {
+        for client in line.get(place).cloned().unwrap_or_default() {
+            waiters.wake(server, client);
+        }
+        return;
+    };
+    let new = Place::new(score, &place.user);
+    if new == *place {
+        return;
+    }
+    let Some(moved) = line.remove(place) else { return };
+    for client in &moved {
+        if let Some(Client::Waiting(_, place, _)) = waiters.clients.get_mut(client) {
+            place.clone_from(&new);
+        }
+    }
+    if let Some(line) = waiters.lines.get_mut(coordinates) {
+        line.entry(new).or_default().extend(moved);
+    }
+}
+
+/// Hands back whoever is woken.
+pub fn end_round(server: &Server) {
+    let mut waiters = waiters();
+    waiters.is_round_due = false;
+    for client in mem::take(&mut waiters.woken) {
+        if let Some(client_now) = waiters.clients.get_mut(&client) {
+            *client_now = Client::HandedBack;
+            server.hand_back(client);
+        }
+    }
+}
+
+/// Hands a client back whose time is over.
+pub fn end_wait(server: &Server, client: Blocked) {
+    waiters().wake(server, client);
+    end_round(server);
 }

@@ -6,7 +6,7 @@ use crate::ledger::Row;
 use crate::plan::is_on_offer;
 use crate::redis::Info;
 use crate::relay::Line;
-use coupon_core::coupon::Epoch;
+use coupon_core::number::Epoch;
 use coupon_core::words::Status;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

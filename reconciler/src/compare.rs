@@ -8,9 +8,10 @@ use crate::plan::{Plan, Publication, plan};
 use crate::redis::{Info, Redis, Resumed};
 use crate::relay::{Line, Relay, follow};
 use crate::restore::{Rebuild, Restoration};
-use coupon_core::coupon::{Epoch, Position};
 use coupon_core::grant::Grant;
 use coupon_core::key::{GRANTS, ISSUED};
+use coupon_core::number::Epoch;
+use coupon_core::position::Position;
 use tokio_util::sync::CancellationToken;
 
 /// Steps of one comparison. A coupon that needs more is being moved by others at the same time.

@@ -3,7 +3,7 @@
 use crate::cli::DeadLetters;
 use crate::exit::{Exit, Failure};
 use crate::ledger::{Ledger, Letter};
-use coupon_core::coupon::Seq;
+use coupon_core::number::Seq;
 use std::io::{self, Write};
 
 /// Does what was asked.

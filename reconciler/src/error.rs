@@ -1,6 +1,6 @@
 //! What can go wrong in the daemon's work on a coupon.
 
-use coupon_core::coupon::Seq;
+use coupon_core::number::Seq;
 
 /// An error of one pass over a coupon. What is done about it stands in [`crate::policy`].
 #[derive(Debug, thiserror::Error)]

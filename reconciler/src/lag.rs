@@ -5,7 +5,7 @@ use crate::daemon::Daemon;
 use crate::metrics::Gauges;
 use crate::redis::Info;
 use crate::relay::Line;
-use coupon_core::coupon::Seq;
+use coupon_core::number::Seq;
 use futures_util::future::join_all;
 use std::time::Duration;
 

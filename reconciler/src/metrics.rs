@@ -177,9 +177,9 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coupon_core::chain::Chain;
-    use coupon_core::coupon::{Arrival, Epoch, Seq};
     use coupon_core::grant::EntryId;
+    use coupon_core::number::Chain;
+    use coupon_core::number::{Arrival, Epoch, Seq};
 
     #[test]
     fn every_metric_is_shown_with_its_help() {

@@ -91,8 +91,10 @@ fn agree(row: &Row, info: &Info) -> bool {
 mod tests {
     use super::*;
     use Status::{Available, Expired, Issued, Standard};
-    use coupon_core::chain::Chain;
-    use coupon_core::coupon::{Definition, Epoch, Position, Seq};
+    use coupon_core::coupon::Definition;
+    use coupon_core::number::Chain;
+    use coupon_core::number::{Epoch, Seq};
+    use coupon_core::position::Position;
     use coupon_core::words::Mode;
 
     const DEFINITION: Definition =

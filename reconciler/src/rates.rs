@@ -5,8 +5,8 @@
 //! compared with that of the look before, at least at every full pass.
 
 use crate::clock::Clock;
-use coupon_core::coupon::Epoch;
 use coupon_core::grant::Grant;
+use coupon_core::number::Epoch;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -16,8 +16,9 @@ use crate::metrics::Metrics;
 use crate::pause::{self, Point};
 use crate::policy::{self, Remedy};
 use crate::redis::Redis;
-use coupon_core::coupon::{Position, Seq};
 use coupon_core::grant::Grant;
+use coupon_core::number::Seq;
+use coupon_core::position::Position;
 use coupon_core::user::UserId;
 
 /// Batches of one coupon before the others have their turn.
@@ -180,9 +181,9 @@ pub fn follow(from: Progress, mut grants: Vec<Grant>) -> Result<Option<Batch>, E
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coupon_core::chain::Chain;
-    use coupon_core::coupon::{Arrival, Epoch};
     use coupon_core::grant::EntryId;
+    use coupon_core::number::Chain;
+    use coupon_core::number::{Arrival, Epoch};
 
     fn progress(seq: u64, chain: Chain) -> Progress {
         let entry = EntryId { epoch: Epoch(1), seq: Seq(seq) };

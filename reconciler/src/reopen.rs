@@ -11,7 +11,7 @@ use crate::ledger::{Bid, Progress, Row, Standing};
 use crate::pause::{self, Point};
 use crate::redis::Info;
 use crate::relay::{Line, Relay};
-use coupon_core::coupon::Epoch;
+use coupon_core::number::Epoch;
 use futures_util::future::join_all;
 
 /// A coupon that is fenced, and defined in Redis as in its row.

@@ -25,8 +25,9 @@ use crate::pause::{self, Point};
 use crate::redis::{self, Redis};
 use crate::verify;
 use ::redis::RedisError;
-use coupon_core::coupon::{Epoch, Position, Seq};
 use coupon_core::limit::RESTORE_MAX;
+use coupon_core::number::{Epoch, Seq};
+use coupon_core::position::Position;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 

@@ -2,7 +2,8 @@
 
 use crate::exit::{Exit, Failure};
 use crate::ledger::{Ledger, Link, Row};
-use coupon_core::coupon::{Position, Seq};
+use coupon_core::number::Seq;
+use coupon_core::position::Position;
 use coupon_core::user::UserId;
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
@@ -142,8 +143,8 @@ fn write_lines(findings: &[Finding]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coupon_core::chain::Chain;
-    use coupon_core::coupon::Arrival;
+    use coupon_core::number::Arrival;
+    use coupon_core::number::Chain;
 
     fn link(seq: u64, chain: i64) -> Link {
         let requested_at = Arrival(seq);

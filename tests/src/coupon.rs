@@ -1,9 +1,9 @@
 //! A coupon as Redis holds it, read with plain commands, and the promises that must always hold for it.
 
 use crate::resp::{Client, Value};
-use coupon_core::chain::Chain;
 use coupon_core::grant::Grant;
 use coupon_core::key::{GRANTS, ISSUED};
+use coupon_core::number::Chain;
 use coupon_core::user::UserId;
 use std::collections::{BTreeMap, HashSet};
 

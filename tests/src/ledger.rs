@@ -3,9 +3,8 @@
 use crate::artifact;
 use crate::deadline::eventually_true;
 use crate::postgres_server::Postgres;
-use coupon_core::chain::Chain;
-use coupon_core::coupon::Arrival;
 use coupon_core::grant::Grant;
+use coupon_core::number::{Arrival, Chain};
 use coupon_core::user::UserId;
 use serde_json::Value;
 

@@ -1,16 +1,11 @@
 //! The chain: a digest of all grants up to one, so that two histories can be compared by one number.
+//!
+//! It is the first 8 bytes of SHA-256(previous chain ‖ length of user id ‖ user id ‖ arrival in µs), as a signed
+//! integer; every integer takes 8 bytes, big-endian. 64 bits find faults and casual tampering; they are no signature.
 
-use crate::coupon::Arrival;
+use crate::number::{Arrival, Chain};
 use crate::user::UserId;
 use sha2::{Digest, Sha256};
-use std::fmt;
-
-/// The first 8 bytes of SHA-256(previous chain ‖ length of user id ‖ user id ‖ arrival in µs), as a signed
-/// integer; every integer takes 8 bytes, big-endian. 0 before the first grant.
-///
-/// 64 bits find faults and casual tampering; they are no signature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
-pub struct Chain(pub i64);
 
 impl Chain {
     /// The chain before the first grant.
@@ -28,12 +23,6 @@ impl Chain {
         let hash: [u8; 32] = digest.finalize().into();
         let [a, b, c, d, e, f, g, h, ..] = hash;
         Self(i64::from_be_bytes([a, b, c, d, e, f, g, h]))
-    }
-}
-
-impl fmt::Display for Chain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 

@@ -1,84 +1,13 @@
 //! The status hash as a value: what a coupon is, and what may be asked of it.
 
-use crate::chain::Chain;
 use crate::grant::EntryId;
-use crate::limit::{ARRIVAL_US_MAX, NUMBER_MAX, QUANTITY_MAX, WINDOW_MS_MAX};
+use crate::limit::{ARRIVAL_US_MAX, NUMBER_MAX, QUANTITY_MAX};
+use crate::number::{Arrival, Chain, Epoch, Now, Seq, Token, number};
+use crate::position::Position;
 use crate::refusal::{Refusal, quote};
 use crate::user::UserId;
+use crate::window;
 use crate::words::{Mode, Status};
-use std::fmt;
-
-/// Declares a number that must not be mixed up with another.
-macro_rules! number {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
-        pub struct $name(pub u64);
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { self.0.fmt(f) }
-        }
-    };
-}
-
-number! {
-    /// 1-based number of a grant, without gaps; 0 before the first.
-    Seq
-}
-number! {
-    /// Number of a coupon's life under one history of Redis; 0 until the ledger has adopted it.
-    Epoch
-}
-number! {
-    /// When a request was accepted, in microseconds since 1970, strictly increasing within a coupon: its score.
-    Arrival
-}
-number! {
-    /// Drawn at random when the module is loaded, when data is loaded and when the server becomes primary. A
-    /// coupon that carries another token than the process has a past that the process does not know.
-    Token
-}
-
-impl Seq {
-    /// The number of the next grant.
-    #[must_use]
-    pub const fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
-    }
-}
-
-impl Arrival {
-    /// Reads a score; none if it is no whole number of microseconds that a double can count exactly.
-    #[must_use]
-    pub fn from_score(score: f64) -> Option<Self> {
-        // The comparison comes first, so that the cast is exact.
-        let whole = score >= 0.0 && score <= ARRIVAL_US_MAX as f64 && score.fract() == 0.0;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked in the line above")]
-        whole.then_some(Self(score as u64))
-    }
-
-    /// The score, exact up to [`ARRIVAL_US_MAX`].
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "exact up to ARRIVAL_US_MAX, which every arrival keeps to")]
-    pub const fn score(self) -> f64 {
-        self.0 as f64
-    }
-}
-
-/// The time of a command, taken once from the server's clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Microseconds since 1970.
-    pub us: u64,
-}
-
-impl Now {
-    /// Milliseconds since 1970.
-    #[must_use]
-    pub const fn ms(self) -> u64 {
-        self.us / 1000
-    }
-}
 
 /// The server at the moment of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,37 +18,6 @@ pub struct Moment {
     pub token: Token,
     /// How many grants may be missing in the ledger before no more are made.
     pub unpersisted_max: u64,
-}
-
-/// How far a history goes, and which one it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Position {
-    /// The newest grant.
-    pub seq: Seq,
-    /// The digest of all grants up to it.
-    pub chain: Chain,
-}
-
-impl Position {
-    /// Reads what [`fmt::Display`] wrote, from the start of a text; the reconciler finds it in BEHIND and DIVERGED.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut words = text.split([' ', ':']);
-        if words.next() != Some("seq") {
-            return None;
-        }
-        let seq = Seq(words.next()?.parse().ok()?);
-        if words.next() != Some("chain") {
-            return None;
-        }
-        Some(Self { seq, chain: Chain(words.next()?.parse().ok()?) })
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "seq {} chain {}", self.seq, self.chain)
-    }
 }
 
 /// Everybody up to here, in the order of the sorted set, is granted (or persisted).
@@ -135,11 +33,11 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Whether the user with that score is covered.
+    /// Whether the member with that score is covered.
     #[must_use]
-    pub fn covers(&self, score: f64, user: UserId<'_>) -> bool {
+    pub fn covers(&self, score: f64, member: &[u8]) -> bool {
         let edge = self.arrival.score();
-        score < edge || (score == edge && self.user.as_deref().is_none_or(|last| user.as_str() <= last))
+        score < edge || (score == edge && self.user.as_deref().is_none_or(|last| member <= last.as_bytes()))
     }
 
     /// The field's text.
@@ -178,8 +76,8 @@ pub enum Field {
     Chain,
     Persisted,
     Fence,
-    FirstAt,
     GrantedTo,
+    FirstAt,
     PersistedTo,
 }
 
@@ -198,8 +96,8 @@ impl Field {
         Self::Chain,
         Self::Persisted,
         Self::Fence,
-        Self::FirstAt,
         Self::GrantedTo,
+        Self::FirstAt,
         Self::PersistedTo,
     ];
 
@@ -229,6 +127,19 @@ impl Field {
             Self::PersistedTo => "persisted_to",
         }
     }
+}
+
+/// The value of a field, to be written as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value<'c> {
+    /// A word of the contract.
+    Word(&'static str),
+    /// A count, or a time.
+    Count(u64),
+    /// A number that may be negative.
+    Signed(i64),
+    /// A cursor, as [`Cursor::encode`] writes it.
+    Cursor(&'c Cursor),
 }
 
 /// What an operator defines.
@@ -309,6 +220,10 @@ impl Coupon {
             None => Ok(0),
             Some(bytes) => number(bytes).filter(|n| *n <= max).ok_or_else(|| broken(field, bytes)),
         };
+        let instant = |field: Field| match get(field) {
+            None => Ok(0),
+            Some(bytes) => window::parse(&format!("field {} of the coupon", field.name()), bytes),
+        };
         let cursor = |field: Field| match get(field) {
             None => Ok(None),
             Some(bytes) => Cursor::decode(bytes).map(Some).ok_or_else(|| broken(field, bytes)),
@@ -339,8 +254,8 @@ impl Coupon {
                 quantity: count(Field::Quantity, QUANTITY_MAX)?,
                 mode,
                 waitlist: count(Field::Waitlist, QUANTITY_MAX)?,
-                opens_at: count(Field::OpensAt, WINDOW_MS_MAX)?,
-                expires_at: count(Field::ExpiresAt, WINDOW_MS_MAX)?,
+                opens_at: instant(Field::OpensAt)?,
+                expires_at: instant(Field::ExpiresAt)?,
             },
             epoch: Epoch(count(Field::Epoch, NUMBER_MAX)?),
             position: Position { seq: Seq(count(Field::Seq, NUMBER_MAX)?), chain },
@@ -350,6 +265,37 @@ impl Coupon {
             granted_to: cursor(Field::GrantedTo)?,
             persisted_to: cursor(Field::PersistedTo)?,
         })
+    }
+
+    /// What a field of the hash holds; none where it is left out.
+    fn value(&self, field: Field) -> Option<Value<'_>> {
+        Some(match field {
+            Field::Status => Value::Word(self.status.word()),
+            Field::Mode => Value::Word(self.definition.mode.word()),
+            Field::Quantity => Value::Count(self.definition.quantity),
+            Field::Remaining => Value::Count(self.remaining()),
+            Field::Waitlist => Value::Count(self.definition.waitlist),
+            Field::OpensAt => Value::Count(self.definition.opens_at),
+            Field::ExpiresAt => Value::Count(self.definition.expires_at),
+            Field::Epoch => Value::Count(self.epoch.0),
+            Field::Seq => Value::Count(self.position.seq.0),
+            Field::Chain => Value::Signed(self.position.chain.0),
+            Field::Persisted => Value::Count(self.persisted.0),
+            Field::Fence => Value::Count(self.fence?.0),
+            Field::FirstAt => Value::Count(self.first_at?.0),
+            Field::GrantedTo => Value::Cursor(self.granted_to.as_ref()?),
+            Field::PersistedTo => Value::Cursor(self.persisted_to.as_ref()?),
+        })
+    }
+
+    /// The fields to write so that the hash holds this coupon, where it held that one: none if nothing changes.
+    #[must_use]
+    pub fn changes_from(&self, before: Option<&Self>) -> Vec<(Field, Value<'_>)> {
+        let is_new = |field, value| before.and_then(|before| before.value(field)) != Some(value);
+        Field::ALL
+            .into_iter()
+            .filter_map(|field| self.value(field).filter(|value| is_new(field, *value)).map(|value| (field, value)))
+            .collect()
     }
 
     /// Units left. Never negative: a quantity lowered by hand below what is granted leaves none.
@@ -445,15 +391,6 @@ impl Coupon {
     }
 }
 
-/// Reads a plain decimal: digits only, no sign, no space, within 64 bits.
-#[must_use]
-pub fn number(bytes: &[u8]) -> Option<u64> {
-    if bytes.is_empty() || !bytes.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    str::from_utf8(bytes).ok()?.parse().ok()
-}
-
 fn broken(field: Field, bytes: &[u8]) -> Refusal {
     Refusal::usage(format!(
         "field {} of the coupon holds {}, which it cannot; set it right with COUPON.OPEN or HSET",
@@ -510,6 +447,7 @@ pub(crate) mod tests {
             ("mode", "x"),
             ("waitlist", ""),
             ("opens_at", "now"),
+            ("opens_at", "1795874262"),
             ("expires_at", "253402300800000"),
             ("epoch", "+1"),
             ("seq", "9223372036854775808"),
@@ -547,11 +485,34 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_position_reads_back_from_an_error() {
-        let position = Position { seq: Seq(7), chain: Chain(-9) };
-        let error = Refusal::Behind(position).to_string();
-        assert_eq!(error.strip_prefix("BEHIND ").and_then(Position::parse), Some(position));
-        assert_eq!(Position::parse("seq 7"), None);
+    fn what_is_written_reads_back() {
+        let mut full = available(9, Mode::Instant);
+        full.definition =
+            Definition { waitlist: 3, opens_at: 1_700_000_000_000, expires_at: 1_800_000_000_000, ..full.definition };
+        (full.status, full.epoch, full.persisted) = (Status::Expired, Epoch(4), Seq(2));
+        full.position = Position { seq: Seq(5), chain: Chain(-50) };
+        (full.fence, full.first_at) = (Some(Token(7)), Some(Arrival(11)));
+        full.granted_to = Some(Cursor { arrival: Arrival(20), user: None });
+        full.persisted_to = Some(Cursor { arrival: Arrival(15), user: Some("a b".into()) });
+        for coupon in [full.clone(), available(5, Mode::Queue)] {
+            let written: Vec<(Field, String)> =
+                coupon.changes_from(None).into_iter().map(|(field, value)| (field, text(value))).collect();
+            let get = |field| written.iter().find(|(name, _)| *name == field).map(|(_, text)| text.as_bytes());
+            assert_eq!(Coupon::decode(get), Ok(coupon.clone()));
+            assert_eq!(coupon.changes_from(Some(&coupon)), []);
+        }
+        let granted = Coupon { position: Position { seq: Seq(6), chain: Chain(1) }, ..full.clone() };
+        let fields: Vec<Field> = granted.changes_from(Some(&full)).into_iter().map(|(field, _)| field).collect();
+        assert_eq!(fields, [Field::Remaining, Field::Seq, Field::Chain]);
+    }
+
+    fn text(value: Value<'_>) -> String {
+        match value {
+            Value::Word(word) => word.to_owned(),
+            Value::Count(count) => count.to_string(),
+            Value::Signed(number) => number.to_string(),
+            Value::Cursor(cursor) => cursor.encode(),
+        }
     }
 
     #[test]

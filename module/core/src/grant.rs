@@ -1,8 +1,7 @@
 //! The grant as a stream entry: ID `<epoch>-<seq>`, fields user, requested_at, granted_at, chain.
 
-use crate::chain::Chain;
-use crate::coupon::{Arrival, Epoch, Seq, number};
 use crate::limit::ARRIVAL_US_MAX;
+use crate::number::{Arrival, Chain, Epoch, Seq, number};
 use crate::user::UserId;
 use std::fmt;
 

@@ -1,7 +1,8 @@
 //! COUPON.ISSUE: how many waiting users are granted now, and what the coupon is afterwards.
 
-use crate::coupon::{Coupon, Moment, Now};
+use crate::coupon::{Coupon, Moment};
 use crate::limit::NUMBER_MAX;
+use crate::number::Now;
 use crate::options::{Options, set_once};
 use crate::refusal::Refusal;
 use crate::words::Status;
@@ -57,8 +58,8 @@ pub const fn status_after(coupon: &Coupon, requested: u64, now: Now) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coupon::Seq;
     use crate::coupon::tests::{at, available, now};
+    use crate::number::Seq;
     use crate::words::Mode;
 
     fn granted(coupon: &Coupon, requested: u64, count: Option<u64>) -> Option<u64> {

@@ -20,6 +20,12 @@ pub fn check(key: &[u8], is_cluster: bool) -> Result<(), Refusal> {
     if is_cluster && !has_hash_tag(key) { Err(Refusal::CrossSlot) } else { Ok(()) }
 }
 
+/// The coupon's key, in the name of a companion.
+#[must_use]
+pub fn coupon_of(companion: &[u8]) -> Option<&[u8]> {
+    companion.strip_suffix(ISSUED.as_bytes()).or_else(|| companion.strip_suffix(GRANTS.as_bytes()))
+}
+
 /// Whether all keys derived from this one share its cluster slot: it has a hash tag that is not empty.
 #[must_use]
 pub fn has_hash_tag(key: &[u8]) -> bool {
@@ -97,6 +103,14 @@ mod tests {
         for bare in ["coupon:42", "", "{}", "{}{a}", "}{", "{a"] {
             assert!(!has_hash_tag(bare.as_bytes()), "{bare}");
         }
+    }
+
+    #[test]
+    fn a_companion_tells_its_coupon() {
+        assert_eq!(coupon_of(b"coupon:{42}:issued"), Some(&b"coupon:{42}"[..]));
+        assert_eq!(coupon_of(b"c:grants"), Some(&b"c"[..]));
+        assert_eq!(coupon_of(b"c:issued:grants"), Some(&b"c:issued"[..]));
+        assert_eq!(coupon_of(b"coupon:{42}"), None);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! COUPON.RESUME and COUPON.ACK: the reconciler's side, where Redis and the ledger are compared.
 
-use crate::chain::Chain;
-use crate::coupon::{Coupon, Epoch, Position, Seq, Token};
+use crate::coupon::Coupon;
 use crate::limit::NUMBER_MAX;
+use crate::number::{Chain, Epoch, Seq, Token};
 use crate::options::{Options, set_once};
+use crate::position::Position;
 use crate::refusal::Refusal;
 
 /// Names of the options.

@@ -5,9 +5,10 @@
 //! a function, and makes a panic inside somebody's Redis a matter of lints and not of care.
 //!
 //! The path of a request: [`coupon::Coupon::decode`] reads the status hash, [`request::decide`] says
-//! what happens, and the names in [`key`], [`coupon::field`] and [`grant`] say how it is stored.
+//! what happens, and the names in [`key`], [`coupon::Field`] and [`grant`] say how it is stored.
 
 pub mod chain;
+pub mod cluster;
 pub mod coupon;
 pub mod fault;
 pub mod filter;
@@ -17,11 +18,14 @@ pub mod key;
 pub mod ledger;
 pub mod limit;
 pub mod message;
+pub mod number;
 pub mod open;
 pub mod options;
+pub mod position;
 pub mod refusal;
 pub mod request;
 pub mod restore;
 pub mod standing;
 pub mod user;
+pub mod window;
 pub mod words;

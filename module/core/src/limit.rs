@@ -10,6 +10,9 @@ pub const KEY_BYTES_MAX: usize = 1024;
 /// 64 bits, and a sorted set of that many users no longer fits a machine anyway.
 pub const QUANTITY_MAX: u64 = 1_000_000_000;
 
+/// Earliest instant of a window, in milliseconds: 1990-01-01. No sale is older; a smaller number was meant as seconds.
+pub const WINDOW_MS_MIN: u64 = 631_152_000_000;
+
 /// Latest instant of a window, in milliseconds: 9999-12-31T23:59:59.999Z, which PostgreSQL can hold too.
 pub const WINDOW_MS_MAX: u64 = 253_402_300_799_999;
 
@@ -42,3 +45,10 @@ pub const RESTORE_MAX: u64 = 1000;
 
 /// Longest timeout of WAIT, in milliseconds: a day. 0 is for no limit.
 pub const WAIT_MS_MAX: u64 = 86_400_000;
+
+/// Clients that may be blocked in WAIT at once, unless `coupon.waiters-max` says otherwise: a server keeps some 35 kB for
+/// each (docs/operations.md), so 350 MB for all of them.
+pub const WAITERS_MAX_DEFAULT: u64 = 10_000;
+
+/// Highest value of `coupon.waiters-max`.
+pub const WAITERS_MAX_LIMIT: u64 = 1_000_000;

@@ -1,9 +1,12 @@
 //! COUPON.OPEN: the upsert of a definition, which never touches who was granted.
 
-use crate::coupon::{Companion, Coupon, Definition, Epoch, Field, Now, Position, Seq};
-use crate::limit::{NUMBER_MAX, QUANTITY_MAX, WINDOW_MS_MAX};
+use crate::coupon::{Companion, Coupon, Definition};
+use crate::limit::{NUMBER_MAX, QUANTITY_MAX};
+use crate::number::{Epoch, Now, Seq};
 use crate::options::{Options, set_once};
+use crate::position::Position;
 use crate::refusal::{Refusal, quote};
+use crate::window;
 use crate::words::{Mode, Status};
 
 /// Names of the options; the reconciler writes them, the module reads them.
@@ -47,8 +50,8 @@ impl Call {
             match name {
                 option::QUANTITY => set_once(&mut quantity, name, options.number(name, 1..=QUANTITY_MAX)?)?,
                 option::WAITLIST => set_once(&mut call.waitlist, name, options.number(name, 0..=QUANTITY_MAX)?)?,
-                option::OPENS => set_once(&mut call.opens_at, name, options.number(name, 0..=WINDOW_MS_MAX)?)?,
-                option::EXPIRES => set_once(&mut call.expires_at, name, options.number(name, 0..=WINDOW_MS_MAX)?)?,
+                option::OPENS => set_once(&mut call.opens_at, name, window::parse(name, options.value(name)?)?)?,
+                option::EXPIRES => set_once(&mut call.expires_at, name, window::parse(name, options.value(name)?)?)?,
                 option::EPOCH => set_once(&mut call.epoch, name, Epoch(options.number(name, 1..=NUMBER_MAX)?))?,
                 _ => {
                     let value = options.value(name)?;
@@ -131,34 +134,6 @@ fn born(call: Call, grants: Companion) -> Result<Coupon, Refusal> {
     })
 }
 
-/// The fields to write so that the hash holds `after`: none if nothing changes.
-#[must_use]
-pub fn changes(before: Option<&Coupon>, after: &Coupon) -> Vec<(Field, String)> {
-    let text = |coupon: &Coupon, field: Field| match field {
-        Field::Status => Some(coupon.status.word().to_owned()),
-        Field::Mode => Some(coupon.definition.mode.word().to_owned()),
-        Field::Quantity => Some(coupon.definition.quantity.to_string()),
-        Field::Remaining => Some(coupon.remaining().to_string()),
-        Field::Waitlist => Some(coupon.definition.waitlist.to_string()),
-        Field::OpensAt => Some(coupon.definition.opens_at.to_string()),
-        Field::ExpiresAt => Some(coupon.definition.expires_at.to_string()),
-        Field::Epoch => Some(coupon.epoch.to_string()),
-        Field::Seq => Some(coupon.position.seq.to_string()),
-        Field::Chain => Some(coupon.position.chain.to_string()),
-        Field::Persisted => Some(coupon.persisted.to_string()),
-        // OPEN never changes these.
-        Field::Fence | Field::FirstAt | Field::GrantedTo | Field::PersistedTo => None,
-    };
-    Field::ALL
-        .into_iter()
-        .filter_map(|field| {
-            let new = text(after, field)?;
-            let old = before.and_then(|coupon| text(coupon, field));
-            (old.as_ref() != Some(&new)).then_some((field, new))
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,6 +163,8 @@ mod tests {
             "MODE QUEUE",
             "QUANTITY 5 EPOCH 0",
             "QUANTITY 5 EXPIRES 253402300800000",
+            "QUANTITY 5 OPENS 1700000000",
+            "QUANTITY 5 EXPIRES 1700000000",
             "QUANTITY 5 WAITLIST 1.5",
         ] {
             assert!(matches!(parse(bad), Err(Refusal::Usage(_))), "{bad}");
@@ -196,11 +173,11 @@ mod tests {
 
     #[test]
     fn the_same_call_twice_changes_nothing() -> Result<(), Refusal> {
-        let call = "QUANTITY 5 MODE INSTANT WAITLIST 2 OPENS 10 EXPIRES 20 EPOCH 3";
+        let call = "QUANTITY 5 MODE INSTANT WAITLIST 2 OPENS 1700000000000 EXPIRES 1700000000010 EPOCH 3";
         let first = open(None, call, 1)?;
-        assert_eq!(changes(None, &first).len(), 11);
-        let second = open(Some(&first), call, 30)?;
-        assert_eq!(changes(Some(&first), &second), []);
+        assert_eq!(first.changes_from(None).len(), 11);
+        let second = open(Some(&first), call, 1_700_000_000_020)?;
+        assert_eq!(second.changes_from(Some(&first)), []);
         Ok(())
     }
 
@@ -209,7 +186,7 @@ mod tests {
         let first = open(None, "QUANTITY 5 MODE INSTANT WAITLIST 2", 1)?;
         let second = open(Some(&first), "QUANTITY 9", 1)?;
         assert_eq!(second.definition, Definition { quantity: 9, ..first.definition });
-        assert_eq!(changes(Some(&first), &second).len(), 2, "quantity and remaining");
+        assert_eq!(second.changes_from(Some(&first)).len(), 2, "quantity and remaining");
         Ok(())
     }
 
@@ -226,12 +203,14 @@ mod tests {
 
     #[test]
     fn an_ended_coupon_wakes_only_with_a_window_that_is_open() -> Result<(), Refusal> {
+        const END: u64 = 1_700_000_000_000;
         let mut coupon = available(5, Mode::Queue);
-        coupon.definition.expires_at = 50;
+        coupon.definition.expires_at = END;
         coupon.status = Status::Expired;
-        assert_eq!(open(Some(&coupon), "QUANTITY 5", 50)?.status, Status::Expired);
-        assert_eq!(open(Some(&coupon), "QUANTITY 5 EXPIRES 60", 50)?.status, Status::Available);
-        assert!(open(Some(&coupon), "QUANTITY 5 OPENS 60", 50).is_err(), "an empty window");
+        let later = END + 10;
+        assert_eq!(open(Some(&coupon), "QUANTITY 5", END)?.status, Status::Expired);
+        assert_eq!(open(Some(&coupon), &format!("QUANTITY 5 EXPIRES {later}"), END)?.status, Status::Available);
+        assert!(open(Some(&coupon), &format!("QUANTITY 5 OPENS {later}"), END).is_err(), "an empty window");
         Ok(())
     }
 

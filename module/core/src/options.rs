@@ -1,6 +1,6 @@
 //! Options of a command: in any order, each at most once, unknown ones named in the error.
 
-use crate::coupon;
+use crate::number::number;
 use crate::refusal::{Refusal, quote};
 use std::ops::RangeInclusive;
 
@@ -41,7 +41,7 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Options<I> {
     /// [`Refusal::Usage`] if there is none, or it is out of range.
     pub fn number(&mut self, name: &str, range: RangeInclusive<u64>) -> Result<u64, Refusal> {
         let value = self.value(name)?;
-        coupon::number(value).filter(|n| range.contains(n)).ok_or_else(|| {
+        number(value).filter(|n| range.contains(n)).ok_or_else(|| {
             Refusal::usage(format!(
                 "{name} is a whole number from {} to {}, not {}",
                 range.start(),

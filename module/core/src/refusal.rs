@@ -1,7 +1,8 @@
 //! Why a command was refused: the closed list of error codes, each with what to do next.
 
-use crate::coupon::{Epoch, Position};
 use crate::limit::QUOTE_BYTES_MAX;
+use crate::number::Epoch;
+use crate::position::Position;
 use std::fmt;
 
 /// A refused command has written nothing and replicated nothing.
@@ -37,6 +38,12 @@ impl Refusal {
     #[must_use]
     pub fn usage(sentence: impl Into<String>) -> Self {
         Self::Usage(sentence.into())
+    }
+
+    /// Arguments are missing. The server itself turns such calls away.
+    #[must_use]
+    pub fn arity() -> Self {
+        Self::usage("wrong number of arguments")
     }
 
     /// The fence is shut.
@@ -101,8 +108,8 @@ pub fn quote(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::Chain;
-    use crate::coupon::Seq;
+    use crate::number::Chain;
+    use crate::number::Seq;
 
     #[test]
     fn every_error_starts_with_a_code_of_the_closed_list() {

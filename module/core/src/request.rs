@@ -1,7 +1,8 @@
 //! COUPON.REQUEST: who is let in, in which place, and whether a unit goes with it.
 
-use crate::coupon::{Arrival, Coupon, Moment, Now};
+use crate::coupon::{Coupon, Moment};
 use crate::limit::ARRIVAL_US_MAX;
+use crate::number::{Arrival, Now};
 use crate::options;
 use crate::refusal::Refusal;
 use crate::user::UserId;
@@ -146,9 +147,10 @@ fn no_order_left() -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::Chain;
     use crate::coupon::tests::{at, available};
-    use crate::coupon::{Epoch, Position, Seq, Token};
+    use crate::number::Chain;
+    use crate::number::{Epoch, Seq, Token};
+    use crate::position::Position;
 
     struct Fixed {
         requested: u64,

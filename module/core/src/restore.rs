@@ -10,11 +10,12 @@
 //! later than one who waits, and gets a score just before the first who waits. The stream and the ledger keep the true
 //! time; the score only keeps the order.
 
-use crate::chain::Chain;
-use crate::coupon::{Arrival, Coupon, Cursor, Epoch, Position, Seq, Token};
+use crate::coupon::{Coupon, Cursor};
 use crate::ledger::option::{CHAIN, EPOCH};
 use crate::limit::{ARRIVAL_US_MAX, NUMBER_MAX, RESTORE_MAX};
+use crate::number::{Arrival, Chain, Epoch, Seq, Token};
 use crate::options::{Options, set_once};
+use crate::position::Position;
 use crate::refusal::{Refusal, quote};
 use crate::user::UserId;
 use crate::words::Status;

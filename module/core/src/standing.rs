@@ -8,7 +8,7 @@ use crate::words::{State, Status};
 #[must_use]
 pub fn state(coupon: &Coupon, user: UserId<'_>, score: Option<f64>) -> State {
     let Some(score) = score else { return State::None };
-    let covers = |cursor: &Option<Cursor>| cursor.as_ref().is_some_and(|cursor| cursor.covers(score, user));
+    let covers = |cursor: &Option<Cursor>| cursor.as_ref().is_some_and(|cursor| cursor.covers(score, user.as_bytes()));
     if covers(&coupon.persisted_to) {
         State::Persisted
     } else if covers(&coupon.granted_to) {
@@ -47,7 +47,7 @@ pub const fn ahead(coupon: &Coupon, state: State, rank: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::coupon::tests::available;
-    use crate::coupon::{Arrival, Seq};
+    use crate::number::{Arrival, Seq};
     use crate::words::Mode;
 
     #[test]

@@ -9,9 +9,10 @@
 //! here: take an epoch, read rows, insert by compare-and-set, name orphans. Each [`Fault`] breaks one rule and has to be caught.
 #![expect(clippy::indexing_slicing, clippy::panic, reason = "a test may fail by panicking")]
 
-use coupon_core::chain::Chain;
-use coupon_core::coupon::{Arrival, Coupon, Definition, Epoch, Moment, Now, Position, Seq, Token};
+use coupon_core::coupon::{Coupon, Definition, Moment};
 use coupon_core::ledger::{Ack, Resume};
+use coupon_core::number::{Arrival, Chain, Epoch, Now, Seq, Token};
+use coupon_core::position::Position;
 use coupon_core::refusal::Refusal;
 use coupon_core::request::{self, Decision, Line};
 use coupon_core::restore::{Restore, SHUT, finish};

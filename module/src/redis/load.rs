@@ -1,24 +1,87 @@
-//! Registering everything with the server.
+//! Registering a module's parts with the server.
 
-use super::api::{api, missing_function};
-use super::door::{DOORS, Door};
-use super::event::{draw_token, on_data_change, on_history_change, on_key_change};
-use super::server::{Level, Server};
-use crate::commands::{Argument, Command, Kind, TABLE};
-use crate::{counters, known, waiters};
-use coupon_core::coupon::number;
-use redis_module::{Context, raw};
+use super::api::api;
+use super::module::{self, Door, Module};
+use super::server::{IS_CLUSTER, Server};
+use redis_module::raw;
 use std::ffi::{CStr, c_char, c_int, c_longlong, c_uint, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
-/// Whether keys live in slots.
-pub(super) static IS_CLUSTER: AtomicBool = AtomicBool::new(false);
+/// A command, as described to the server and to clients.
+pub struct Command<C> {
+    /// Its name.
+    pub name: &'static CStr,
+    /// Arguments with the name: exactly so many, or at least so many if negative. The server turns away others.
+    pub arity: i32,
+    /// Flags of RM_CreateCommand. `deny-oom` is missing where a command must go on when memory is full.
+    pub flags: &'static CStr,
+    /// What it does to its key, the first argument.
+    pub effect: Effect,
+    /// For COMMAND DOCS.
+    pub summary: &'static CStr,
+    /// For COMMAND DOCS.
+    pub complexity: &'static CStr,
+    /// For COMMAND DOCS and the hints of redis-cli.
+    pub args: &'static [Argument],
+    /// What carries it out.
+    pub call: C,
+}
+
+/// What a command does to its key.
+#[derive(Clone, Copy)]
+pub enum Effect {
+    /// It reads it.
+    Reads,
+    /// It changes it.
+    Updates,
+    /// It changes it, and answers by what it holds.
+    ReadsAndUpdates,
+}
+
+impl Effect {
+    const fn flags(self) -> u32 {
+        const UPDATES: u32 = raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_UPDATE;
+        match self {
+            Self::Reads => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
+            Self::Updates => UPDATES,
+            Self::ReadsAndUpdates => UPDATES | raw::REDISMODULE_CMD_KEY_ACCESS,
+        }
+    }
+}
+
+/// An argument, as described to clients.
+pub struct Argument {
+    /// Its name.
+    pub name: &'static CStr,
+    /// What it is.
+    pub kind: Kind,
+    /// The word before it.
+    pub token: Option<&'static CStr>,
+    /// Whether it may be left out.
+    pub is_optional: bool,
+}
+
+/// What an argument is.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// The key.
+    Key,
+    /// Text.
+    Text,
+    /// Text, once or more.
+    Texts,
+    /// A whole number.
+    Integer,
+    /// Unix milliseconds.
+    Time,
+    /// The token alone.
+    Flag,
+}
 
 /// A numeric config.
 pub struct Config {
-    /// Its name behind `coupon.`.
+    /// Its name behind the module's.
     pub name: &'static CStr,
     /// Its lowest, default and highest value.
     pub range: [i64; 3],
@@ -27,7 +90,7 @@ pub struct Config {
 }
 
 unsafe extern "C" fn get_config(_: *const c_char, value: *mut c_void) -> c_longlong {
-    // SAFETY: the pointer is the static that `load` registered.
+    // SAFETY: the pointer is the static that `register_configs` was given.
     unsafe { &*value.cast::<AtomicI64>() }.load(Ordering::Relaxed)
 }
 
@@ -37,192 +100,215 @@ unsafe extern "C" fn set_config(
     value: *mut c_void,
     _: *mut *mut raw::RedisModuleString,
 ) -> c_int {
-    // SAFETY: as in `get_config`; Redis has checked the range.
+    // SAFETY: as in `get_config`; the server has checked the range.
     unsafe { &*value.cast::<AtomicI64>() }.store(new, Ordering::Relaxed);
     raw::REDISMODULE_OK as c_int
 }
 
-/// Writes the section `coupon` of INFO; the server puts the module's name before that of each field.
-unsafe extern "C" fn write_info(info: *mut raw::RedisModuleInfoCtx, _: c_int) {
-    let _ = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: the info is alive for the call, and Redis copies names and values.
-        unsafe {
-            if api!(RedisModule_InfoAddSection)(info, c"".as_ptr()) != raw::REDISMODULE_OK as c_int {
-                return;
-            }
-            api!(RedisModule_InfoAddFieldCString)(info, c"version".as_ptr(), VERSION.as_ptr());
-            let known::Count { hashes, sets } = known::count();
-            let gauges = [(c"waiting_clients", waiters::count()), (c"hashes_in_mind", hashes), (c"sets_in_mind", sets)];
-            for (name, value) in counters::all().chain(gauges) {
-                api!(RedisModule_InfoAddFieldULongLong)(info, name.as_ptr(), value);
-            }
-        }
-    }));
+/// What the server tells a module of, if asked to.
+#[derive(Debug, Clone, Copy)]
+pub enum ServerEvent {
+    /// [`super::Change::History`]: the role has changed.
+    Role,
+    /// [`super::Change::History`]: data is loaded, or was.
+    Loading,
+    /// [`super::Change::History`]: data is loaded beside what is served meanwhile, or has taken its place.
+    AsyncLoading,
+    /// [`super::Change::Keys`]: databases are flushed.
+    Flush,
+    /// [`super::Change::Keys`]: two databases have changed places.
+    SwapDb,
+    /// [`Module::on_key`]: a key is deleted, overwritten, expired or evicted, however it came to that. From Redis 7.2 on.
+    KeyGone,
+    /// [`Module::on_beat`]: the server's own housekeeping, some ten times a second.
+    Beat,
+    /// [`super::Change`]: slots move between nodes of a cluster in one step. Valkey 9.0 and later.
+    Slots,
 }
 
-const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
-    Ok(version) => version,
-    Err(_) => c"",
-};
+/// Kinds of events of keys.
+#[derive(Debug, Clone, Copy)]
+#[repr(i32)]
+pub enum KeyEvent {
+    /// Of strings.
+    String = raw::REDISMODULE_NOTIFY_STRING,
+    /// Of lists.
+    List = raw::REDISMODULE_NOTIFY_LIST,
+    /// Of sets.
+    Set = raw::REDISMODULE_NOTIFY_SET,
+    /// Of hashes.
+    Hash = raw::REDISMODULE_NOTIFY_HASH,
+    /// Of sorted sets.
+    SortedSet = raw::REDISMODULE_NOTIFY_ZSET,
+    /// Of streams.
+    Stream = raw::REDISMODULE_NOTIFY_STREAM,
+    /// Of keys as such: deleted, renamed, restored, copied, moved, given a TTL …
+    Generic = raw::REDISMODULE_NOTIFY_GENERIC,
+    /// Of keys that have expired.
+    Expired = raw::REDISMODULE_NOTIFY_EXPIRED,
+    /// Of keys that were evicted.
+    Evicted = raw::REDISMODULE_NOTIFY_EVICTED,
+}
 
-/// Registers everything with the server.
-///
-/// # Errors
-/// A sentence for the log.
-pub fn load(context: &Context, configs: &[Config]) -> Result<(), String> {
-    if let Some(name) = missing_function() {
-        return Err(format!("this server lacks {name}: Redis 7.0 or later, or Valkey, is needed"));
+/// Valkey's event of slots, which the library does not know.
+const SLOTS: u64 = 19;
+
+const fn ok(status: c_int) -> bool {
+    status == raw::REDISMODULE_OK as c_int
+}
+
+impl Server {
+    /// Says what the module takes care of itself: it signals modified keys, it can be asked for answers while another data
+    /// set is loaded, and on Valkey its keys may move with their slots in one step.
+    pub fn declare(&self, is_valkey: bool) {
+        const HANDLES_ATOMIC_SLOT_MIGRATION: u32 = 1 << 5;
+        let mut options =
+            raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED | raw::REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD;
+        if is_valkey {
+            options |= HANDLES_ATOMIC_SLOT_MIGRATION;
+        }
+        let is_cluster = self.flags() & raw::REDISMODULE_CTX_FLAGS_CLUSTER != 0;
+        IS_CLUSTER.store(is_cluster, Ordering::Relaxed);
+        // SAFETY: see the top of redis.rs.
+        unsafe { api!(RedisModule_SetModuleOptions)(self.ctx, options as c_int) };
     }
-    let server = Server::new(context.ctx);
-    draw_token();
-    // SAFETY: the context is the one of OnLoad; all strings are copied; the callbacks live as long as the library.
-    unsafe {
-        let flags = api!(RedisModule_GetContextFlags)(server.ctx);
-        IS_CLUSTER.store(flags & raw::REDISMODULE_CTX_FLAGS_CLUSTER as c_int != 0, Ordering::Relaxed);
-        // See `signal_modified`.
-        api!(RedisModule_SetModuleOptions)(server.ctx, raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED as c_int);
-        let events: [(u64, unsafe extern "C" fn(_, _, _, _)); 5] = [
-            (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_history_change),
-            (raw::REDISMODULE_EVENT_LOADING, on_history_change),
-            (raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD, on_data_change),
-            (raw::REDISMODULE_EVENT_FLUSHDB, on_data_change),
-            (raw::REDISMODULE_EVENT_SWAPDB, on_data_change),
-        ];
-        for (id, callback) in events {
-            let event = raw::RedisModuleEvent { id, dataver: 1 };
-            if api!(RedisModule_SubscribeToServerEvent)(server.ctx, event, Some(callback))
-                != raw::REDISMODULE_OK as c_int
-            {
-                return Err("cannot subscribe to the server's events".into());
-            }
-        }
-        if moves_clients(&server.info(c"server", c"valkey_version").unwrap_or_default()) {
-            server.log(Level::Notice, "status hashes are read in every call: on this Valkey, to be told of changes would leave clients of MOVE and COPY in another database");
-        } else {
-            // Of no other type, so that strings, lists and sets of other applications are not slowed down.
-            let kinds = raw::REDISMODULE_NOTIFY_HASH
-                | raw::REDISMODULE_NOTIFY_ZSET
-                | raw::REDISMODULE_NOTIFY_STREAM
-                | raw::REDISMODULE_NOTIFY_GENERIC
-                | raw::REDISMODULE_NOTIFY_EXPIRED
-                | raw::REDISMODULE_NOTIFY_EVICTED;
-            if api!(RedisModule_SubscribeToKeyspaceEvents)(server.ctx, kinds, Some(on_key_change))
-                != raw::REDISMODULE_OK as c_int
-            {
-                return Err("cannot subscribe to the events of keys".into());
-            }
-            known::begin();
-        }
-        if api!(RedisModule_RegisterInfoFunc)(server.ctx, Some(write_info)) != raw::REDISMODULE_OK as c_int {
-            return Err("cannot register the section of INFO".into());
-        }
+
+    /// Asks to be told of an event. False where the server has none of it.
+    #[must_use]
+    pub fn listen<M: Module>(&self, event: ServerEvent) -> bool {
+        let (id, callback): (u64, unsafe extern "C" fn(_, _, _, _)) = match event {
+            ServerEvent::Role => (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, module::on_history::<M>),
+            ServerEvent::Loading => (raw::REDISMODULE_EVENT_LOADING, module::on_history::<M>),
+            ServerEvent::AsyncLoading => (raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD, module::on_history::<M>),
+            ServerEvent::Flush => (raw::REDISMODULE_EVENT_FLUSHDB, module::on_keys::<M>),
+            ServerEvent::SwapDb => (raw::REDISMODULE_EVENT_SWAPDB, module::on_keys::<M>),
+            ServerEvent::KeyGone => (raw::REDISMODULE_EVENT_KEY, module::on_key_gone::<M>),
+            ServerEvent::Beat => (raw::REDISMODULE_EVENT_CRON_LOOP, module::on_beat::<M>),
+            ServerEvent::Slots => (SLOTS, module::on_slots::<M>),
+        };
+        let event = raw::RedisModuleEvent { id, dataver: 1 };
+        // SAFETY: the callback lives as long as the library.
+        ok(unsafe { api!(RedisModule_SubscribeToServerEvent)(self.ctx, event, Some(callback)) })
+    }
+
+    /// Asks to be told by [`Module::on_key`] of what others do to keys: events of these kinds.
+    #[must_use]
+    pub fn listen_to_keys<M: Module>(&self, kinds: &[KeyEvent]) -> bool {
+        let kinds = kinds.iter().fold(0, |kinds, kind| kinds | *kind as c_int);
+        // SAFETY: as in `listen`.
+        ok(unsafe { api!(RedisModule_SubscribeToKeyspaceEvents)(self.ctx, kinds, Some(module::on_key::<M>)) })
+    }
+
+    /// Registers the section of INFO.
+    #[must_use]
+    pub fn register_info<M: Module>(&self) -> bool {
+        // SAFETY: as in `listen`.
+        ok(unsafe { api!(RedisModule_RegisterInfoFunc)(self.ctx, Some(module::write_info::<M>)) })
+    }
+
+    /// Registers configs, and sets them as redis.conf says.
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    pub fn register_configs(&self, configs: &[Config]) -> Result<(), String> {
         for config in configs {
             let [min, default, max] = config.range;
-            let status = api!(RedisModule_RegisterNumericConfig)(
-                server.ctx,
-                config.name.as_ptr(),
-                default,
-                raw::REDISMODULE_CONFIG_DEFAULT as c_uint,
-                min,
-                max,
-                Some(get_config),
-                Some(set_config),
-                None,
-                ptr::from_ref(config.value).cast_mut().cast(),
-            );
-            if status != raw::REDISMODULE_OK as c_int {
+            // SAFETY: the name is copied; the callbacks and the value live as long as the library.
+            let status = unsafe {
+                api!(RedisModule_RegisterNumericConfig)(
+                    self.ctx,
+                    config.name.as_ptr(),
+                    default,
+                    raw::REDISMODULE_CONFIG_DEFAULT as c_uint,
+                    min,
+                    max,
+                    Some(get_config),
+                    Some(set_config),
+                    None,
+                    ptr::from_ref(config.value).cast_mut().cast(),
+                )
+            };
+            if !ok(status) {
                 return Err(format!("cannot register the config {:?}", config.name));
             }
         }
-        if api!(RedisModule_LoadConfigs)(server.ctx) != raw::REDISMODULE_OK as c_int {
-            return Err("a config is out of range".into());
+        // SAFETY: see the top of redis.rs.
+        if ok(unsafe { api!(RedisModule_LoadConfigs)(self.ctx) }) {
+            Ok(())
+        } else {
+            Err("a config is out of range".into())
         }
     }
-    add_category(&server);
-    for (command, door) in TABLE.iter().zip(DOORS) {
-        register(&server, command, door)?;
+
+    /// Registers all commands, in an ACL category of this name where the server has any for modules (Redis 7.4, Valkey 8).
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    pub fn register_commands<M: Module>(&self, category: &CStr, since: &CStr) -> Result<(), String> {
+        module::register::<M>();
+        let doors = module::doors::<M>();
+        const { assert!(M::COMMANDS.len() <= 16, "a door is missing") };
+        // One that is there already is ours, of before an unload: servers keep them.
+        // SAFETY: a read of a pointer that was set before this call; the name is copied.
+        unsafe {
+            if let Some(add) = (&raw const raw::RedisModule_AddACLCategory).read() {
+                add(self.ctx, category.as_ptr());
+            }
+        }
+        M::COMMANDS.iter().zip(doors).try_for_each(|(command, door)| self.register(command, door, category, since))
     }
-    Ok(())
-}
 
-/// The server while the module is loaded.
-pub fn at_load(context: &Context) -> Server {
-    Server::new(context.ctx)
-}
-
-/// Whether a module that listens to the events of keys makes this server leave a client of MOVE or COPY in the
-/// database it has written to: from Valkey 8.1 on, until <https://github.com/valkey-io/valkey/pull/4024>, which 8.1.8
-/// lacks and 9.1.2 has. Without an answer to which release was the first, all before 9.1 count as affected.
-fn moves_clients(valkey_version: &[u8]) -> bool {
-    let mut parts = valkey_version.split(|byte| *byte == b'.').map(|part| number(part).unwrap_or(0));
-    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    ((8, 1)..(9, 1)).contains(&version)
-}
-
-/// The ACL category of all commands.
-const CATEGORY: &CStr = c"coupon";
-
-/// Adds the category where the server has any for modules (Redis 7.4, Valkey 8). One that is there already is ours, of
-/// before an unload: servers keep them.
-fn add_category(server: &Server) {
-    // SAFETY: a read of a pointer that was set before this call; the name is copied.
-    unsafe {
-        if let Some(add) = (&raw const raw::RedisModule_AddACLCategory).read() {
-            add(server.ctx, CATEGORY.as_ptr());
+    fn register<C>(&self, command: &Command<C>, door: Door, category: &CStr, since: &CStr) -> Result<(), String> {
+        let version = raw::RedisModuleCommandInfoVersion {
+            version: 1,
+            sizeof_historyentry: size_of::<raw::RedisModuleCommandHistoryEntry>(),
+            sizeof_keyspec: size_of::<raw::RedisModuleCommandKeySpec>(),
+            sizeof_arg: size_of::<raw::RedisModuleCommandArg>(),
+        };
+        let mut args = describe(command.args);
+        // SAFETY: all zero is a valid value of this struct of numbers, pointers and unions of such, and marks its end.
+        let end: raw::RedisModuleCommandKeySpec = unsafe { std::mem::zeroed() };
+        let mut spec = end;
+        spec.flags = u64::from(command.effect.flags());
+        spec.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
+        spec.bs.index.pos = 1;
+        spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
+        spec.fk.range = raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_1 { lastkey: 0, keystep: 1, limit: 0 };
+        let mut key_specs = [spec, end];
+        let info = raw::RedisModuleCommandInfo {
+            version: &raw const version,
+            summary: command.summary.as_ptr(),
+            complexity: command.complexity.as_ptr(),
+            since: since.as_ptr(),
+            history: ptr::null_mut(),
+            tips: ptr::null(),
+            arity: command.arity,
+            key_specs: key_specs.as_mut_ptr(),
+            args: args.as_mut_ptr(),
+        };
+        let name = command.name.as_ptr();
+        // SAFETY: the server copies all of the info; it lives to the end of this block.
+        unsafe {
+            let created = api!(RedisModule_CreateCommand)(self.ctx, name, Some(door), command.flags.as_ptr(), 1, 1, 1);
+            if !ok(created) {
+                return Err(format!("cannot register {:?}: another module has a command of that name", command.name));
+            }
+            let handle = api!(RedisModule_GetCommand)(self.ctx, name);
+            if !ok(api!(RedisModule_SetCommandInfo)(handle, &raw const info)) {
+                return Err(format!("cannot describe {:?}", command.name));
+            }
+            // Redis 7.2 knows how to put a command into a category, and has none of a module's own: that fails, and
+            // rights go by the commands' names there, as on 7.0.
+            if let Some(set) = (&raw const raw::RedisModule_SetCommandACLCategories).read() {
+                set(handle, category.as_ptr());
+            }
         }
+        Ok(())
     }
-}
-
-fn register(server: &Server, command: &Command, door: Door) -> Result<(), String> {
-    let version = raw::RedisModuleCommandInfoVersion {
-        version: 1,
-        sizeof_historyentry: size_of::<raw::RedisModuleCommandHistoryEntry>(),
-        sizeof_keyspec: size_of::<raw::RedisModuleCommandKeySpec>(),
-        sizeof_arg: size_of::<raw::RedisModuleCommandArg>(),
-    };
-    let mut args = arguments(command.args);
-    // SAFETY: all zero is a valid value of this struct of numbers, pointers and unions of such, and marks its end.
-    let end: raw::RedisModuleCommandKeySpec = unsafe { std::mem::zeroed() };
-    let mut spec = end;
-    spec.flags = u64::from(command.key);
-    spec.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
-    spec.bs.index.pos = 1;
-    spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
-    spec.fk.range = raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_1 { lastkey: 0, keystep: 1, limit: 0 };
-    let mut key_specs = [spec, end];
-    let info = raw::RedisModuleCommandInfo {
-        version: &raw const version,
-        summary: command.summary.as_ptr(),
-        complexity: command.complexity.as_ptr(),
-        since: command.since.as_ptr(),
-        history: ptr::null_mut(),
-        tips: ptr::null(),
-        arity: command.arity,
-        key_specs: key_specs.as_mut_ptr(),
-        args: args.as_mut_ptr(),
-    };
-    // SAFETY: Redis copies all of the info; it lives to the end of this block.
-    unsafe {
-        let (ctx, name) = (server.ctx, command.name.as_ptr());
-        let created = api!(RedisModule_CreateCommand)(ctx, name, Some(door), command.flags.as_ptr(), 1, 1, 1);
-        if created != raw::REDISMODULE_OK as c_int {
-            return Err(format!("cannot register {:?}: another module has a command of that name", command.name));
-        }
-        let handle = api!(RedisModule_GetCommand)(ctx, name);
-        if api!(RedisModule_SetCommandInfo)(handle, &raw const info) != raw::REDISMODULE_OK as c_int {
-            return Err(format!("cannot describe {:?}", command.name));
-        }
-        // Redis 7.2 knows how to put a command into a category, and has none of a module's own: that fails, and rights
-        // go by the commands' names there, as on 7.0.
-        if let Some(set) = (&raw const raw::RedisModule_SetCommandACLCategories).read() {
-            set(handle, CATEGORY.as_ptr());
-        }
-    }
-    Ok(())
 }
 
 /// The description of the arguments, ended by an empty one.
-fn arguments(list: &[Argument]) -> Vec<raw::RedisModuleCommandArg> {
+fn describe(list: &[Argument]) -> Vec<raw::RedisModuleCommandArg> {
     let argument = |name, kind, token, flags| raw::RedisModuleCommandArg {
         name,
         type_: kind,

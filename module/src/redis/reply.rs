@@ -1,10 +1,12 @@
-//! What a command answers.
+//! What a command answers, and what INFO tells.
 
 use super::api::api;
 use super::server::Server;
-use coupon_core::refusal::Refusal;
 use redis_module::raw;
-use std::ffi::{CString, c_longlong};
+use std::ffi::{CStr, CString, c_longlong};
+
+/// A reply, or the text of an error, with its code first and no NUL in it.
+pub type Answer = Result<Reply, String>;
 
 /// What a command answers. It is sent after the command has returned, so a panic can never leave half a reply.
 pub enum Reply {
@@ -33,8 +35,8 @@ pub enum Value {
 }
 
 impl Server {
-    pub(super) fn reply(&self, reply: Result<Reply, Refusal>) {
-        match reply {
+    pub(super) fn reply(&self, answer: Answer) {
+        match answer {
             Ok(Reply::Later) => {}
             Ok(Reply::Done) => {
                 // SAFETY: a C string of our own.
@@ -42,18 +44,14 @@ impl Server {
             }
             Ok(Reply::Word(word)) => self.reply_word(word),
             Ok(Reply::Words(words)) => {
-                // SAFETY: as many elements follow.
-                unsafe { api!(RedisModule_ReplyWithArray)(self.ctx, words.len() as _) };
+                self.reply_array(words.len());
                 words.into_iter().for_each(|word| self.reply_word(word));
             }
             Ok(Reply::Count(count)) => self.reply_count(count),
             Ok(Reply::Ranked(word, counts)) => {
-                // SAFETY: as many elements follow.
-                unsafe { api!(RedisModule_ReplyWithArray)(self.ctx, counts.len().saturating_add(1) as _) };
+                self.reply_array(counts.len().saturating_add(1));
                 self.reply_word(word);
-                for count in counts {
-                    self.reply_count(count);
-                }
+                counts.into_iter().for_each(|count| self.reply_count(count));
             }
             Ok(Reply::Map(pairs)) => {
                 // SAFETY: as many pairs follow.
@@ -66,24 +64,51 @@ impl Server {
                     }
                 }
             }
-            Err(refusal) => {
-                // A refusal quotes clients' bytes in printable ASCII only, so there is no NUL to cut it short.
-                let text = CString::new(refusal.to_string()).unwrap_or_default();
-                // SAFETY: a C string, copied by Redis.
+            Err(text) => {
+                let text = CString::new(text).unwrap_or_default();
+                // SAFETY: a C string, copied by the server.
                 unsafe { api!(RedisModule_ReplyWithError)(self.ctx, text.as_ptr()) };
             }
         }
     }
 
+    fn reply_array(&self, len: usize) {
+        // SAFETY: as many elements follow.
+        unsafe { api!(RedisModule_ReplyWithArray)(self.ctx, len as _) };
+    }
+
     fn reply_word(&self, word: &str) {
-        // SAFETY: Redis copies the bytes.
+        // SAFETY: the server copies the bytes.
         unsafe { api!(RedisModule_ReplyWithStringBuffer)(self.ctx, word.as_ptr().cast(), word.len()) };
     }
 
     fn reply_count(&self, count: u64) {
-        // SAFETY: see the top of the file.
+        // SAFETY: see the top of redis.rs.
         unsafe {
             api!(RedisModule_ReplyWithLongLong)(self.ctx, c_longlong::try_from(count).unwrap_or(c_longlong::MAX))
         };
+    }
+}
+
+/// The module's section of INFO. The server puts the module's name before that of each field.
+pub struct Report(pub(super) *mut raw::RedisModuleInfoCtx);
+
+impl Report {
+    pub(super) fn begin(info: *mut raw::RedisModuleInfoCtx) -> Option<Self> {
+        // SAFETY: the info is alive for the call.
+        let begun = unsafe { api!(RedisModule_InfoAddSection)(info, c"".as_ptr()) };
+        (begun == raw::REDISMODULE_OK as std::ffi::c_int).then_some(Self(info))
+    }
+
+    /// Adds a field.
+    pub fn text(&mut self, name: &CStr, value: &CStr) {
+        // SAFETY: the info is alive for the call, and the server copies both.
+        unsafe { api!(RedisModule_InfoAddFieldCString)(self.0, name.as_ptr(), value.as_ptr()) };
+    }
+
+    /// Adds a field.
+    pub fn count(&mut self, name: &CStr, value: u64) {
+        // SAFETY: as in `text`.
+        unsafe { api!(RedisModule_InfoAddFieldULongLong)(self.0, name.as_ptr(), value) };
     }
 }

@@ -3,7 +3,9 @@
 use super::finding::Finding;
 use super::kind::Kind;
 use crate::redis::Held;
-use coupon_core::coupon::{Coupon, Cursor, Field, Position, Seq};
+use coupon_core::coupon::{Coupon, Cursor, Field};
+use coupon_core::number::Seq;
+use coupon_core::position::Position;
 
 /// What the hash is held against.
 #[derive(Debug, Clone, Copy)]
@@ -89,8 +91,8 @@ pub fn cursors_fit(coupon: &Coupon) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coupon_core::chain::Chain;
-    use coupon_core::coupon::Arrival;
+    use coupon_core::number::Arrival;
+    use coupon_core::number::Chain;
     use coupon_core::refusal::Refusal;
 
     const END: Position = Position { seq: Seq(4), chain: Chain(44) };

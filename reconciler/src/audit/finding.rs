@@ -1,7 +1,7 @@
 //! What an audit found.
 
 use super::kind::Kind;
-use coupon_core::coupon::Seq;
+use coupon_core::number::Seq;
 
 /// Findings kept of one coupon: a bound on memory whatever went wrong. The others are counted.
 const FINDINGS_MAX: usize = 1000;

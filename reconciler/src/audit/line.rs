@@ -1,7 +1,8 @@
 //! Where granted users have to stand in the sorted set.
 
-use coupon_core::coupon::{Arrival, Cursor};
+use coupon_core::coupon::Cursor;
 use coupon_core::limit::RESTORE_MAX;
+use coupon_core::number::Arrival;
 use coupon_core::user::UserId;
 
 /// COUPON.RESTORE puts a batch of users before the first who waits, a microsecond each: so far may one stand before those
@@ -59,7 +60,7 @@ impl Line {
 /// Whether a member of the set stands among the granted ones. Bytes that are no user id can only have been put there by
 /// hand; their score decides.
 pub fn is_within(end: &Cursor, member: &[u8], score: f64) -> bool {
-    UserId::parse(member).map_or(score < end.arrival.score(), |user| end.covers(score, user))
+    UserId::parse(member).map_or(score < end.arrival.score(), |user| end.covers(score, user.as_bytes()))
 }
 
 #[cfg(test)]

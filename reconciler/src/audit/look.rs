@@ -18,8 +18,10 @@ use crate::ledger::{Link, Row};
 use crate::plan::is_on_offer;
 use crate::policy::{self, Remedy};
 use crate::redis::Held;
-use coupon_core::coupon::{Coupon, Cursor, Field, Position, Seq};
+use coupon_core::coupon::{Coupon, Cursor, Field};
 use coupon_core::grant::Grant;
+use coupon_core::number::Seq;
+use coupon_core::position::Position;
 use std::collections::HashSet;
 
 /// What is done about what can be put right.

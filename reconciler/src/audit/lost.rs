@@ -8,9 +8,8 @@ use super::trace::Stored;
 use crate::error::Error;
 use crate::ledger::{Ledger, Link, Row};
 use crate::redis::Redis;
-use coupon_core::chain::Chain;
-use coupon_core::coupon::{Arrival, Epoch, Seq};
 use coupon_core::grant::{EntryId, Grant};
+use coupon_core::number::{Arrival, Chain, Epoch, Seq};
 
 /// Epochs of a stream that are searched for an entry: as many as restarts of Redis since the last trim.
 const EPOCHS_MAX: u32 = 100;

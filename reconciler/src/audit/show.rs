@@ -142,7 +142,7 @@ impl Sum {
 mod tests {
     use super::*;
     use crate::audit::kind::Kind;
-    use coupon_core::coupon::Seq;
+    use coupon_core::number::Seq;
 
     #[test]
     fn a_line_names_coupon_kind_seq_user_reason_and_what_to_do() -> io::Result<()> {

@@ -5,8 +5,10 @@ use super::kind::Kind;
 use super::trace::{Stored, Trace};
 use crate::ledger::Link;
 use crate::redis::Entry;
-use coupon_core::coupon::{Coupon, Position, Seq};
+use coupon_core::coupon::Coupon;
 use coupon_core::grant::Grant;
+use coupon_core::number::Seq;
+use coupon_core::position::Position;
 
 /// The stream from the ledger's position on.
 pub struct Tail {
@@ -108,9 +110,9 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coupon_core::chain::Chain;
-    use coupon_core::coupon::{Arrival, Epoch};
     use coupon_core::grant::EntryId;
+    use coupon_core::number::Chain;
+    use coupon_core::number::{Arrival, Epoch};
 
     fn id(epoch: u64, seq: u64) -> EntryId {
         EntryId { epoch: Epoch(epoch), seq: Seq(seq) }

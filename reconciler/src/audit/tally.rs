@@ -88,7 +88,7 @@ impl Tally {
 mod tests {
     use super::*;
     use crate::audit::finding::Finding;
-    use coupon_core::coupon::Seq;
+    use coupon_core::number::Seq;
 
     fn report(seqs: &[u64], is_repaired: bool) -> Report {
         let mut report = Report::new("a");

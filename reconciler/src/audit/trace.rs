@@ -1,9 +1,9 @@
 //! Following the chain over links of which some may be wrong, so that each fault is named where it is and once.
 
 use crate::ledger::Link;
-use coupon_core::chain::Chain;
-use coupon_core::coupon::{Arrival, Position, Seq};
 use coupon_core::grant::Grant;
+use coupon_core::number::{Arrival, Chain, Seq};
+use coupon_core::position::Position;
 use coupon_core::user::UserId;
 
 /// Chains that are kept in mind at once. Each wrong link in a row adds one.

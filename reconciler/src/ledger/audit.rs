@@ -8,8 +8,8 @@ use super::history::{Link, read};
 use super::isolate::insert;
 use super::{Ledger, count};
 use crate::error::Error;
-use coupon_core::coupon::{Epoch, Seq};
 use coupon_core::grant::Grant;
+use coupon_core::number::{Epoch, Seq};
 use sqlx::{Postgres, Row as _, Transaction};
 
 /// One statement sees one moment: the three numbers belong together.

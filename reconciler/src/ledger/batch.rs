@@ -5,8 +5,9 @@ use super::{Ledger, count, instant};
 use crate::error::Error;
 use crate::fault::Fault;
 use crate::pause::{self, Point};
-use coupon_core::coupon::{Epoch, Position};
 use coupon_core::grant::{EntryId, Grant};
+use coupon_core::number::Epoch;
+use coupon_core::position::Position;
 use time::OffsetDateTime;
 
 /// Where the ledger stands with a coupon, and where in the stream that is.

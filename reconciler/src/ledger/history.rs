@@ -2,8 +2,7 @@
 
 use super::{Ledger, count};
 use crate::error::Error;
-use coupon_core::chain::Chain;
-use coupon_core::coupon::{Arrival, Seq};
+use coupon_core::number::{Arrival, Chain, Seq};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use std::collections::HashMap;

@@ -3,7 +3,7 @@
 use super::coupon::unsigned;
 use super::{Ledger, count};
 use crate::error::Error;
-use coupon_core::coupon::Seq;
+use coupon_core::number::Seq;
 use serde::Serialize;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;

@@ -3,8 +3,8 @@
 use super::Ledger;
 use super::batch::Columns;
 use crate::error::Error;
-use coupon_core::coupon::Seq;
 use coupon_core::grant::Grant;
+use coupon_core::number::Seq;
 use sqlx::Row as _;
 
 /// Whoever is in the ledger has a unit, whatever number the other history gave; and what is named stays named once.

@@ -10,7 +10,8 @@ use crate::policy::{self, Remedy};
 use crate::redis::{Info, Redis, Resumed};
 use crate::relay::Relay;
 use crate::signal;
-use coupon_core::coupon::{Epoch, Position};
+use coupon_core::number::Epoch;
+use coupon_core::position::Position;
 use tokio_util::sync::CancellationToken;
 
 /// A running reconciler looks at the same coupon, and takes epochs too: of two that do so, one has to try again.

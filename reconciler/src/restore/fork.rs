@@ -3,8 +3,9 @@
 use super::Restoration;
 use crate::error::Error;
 use crate::fault::Fault;
-use coupon_core::coupon::{Position, Seq};
 use coupon_core::grant::{EntryId, Grant};
+use coupon_core::number::Seq;
+use coupon_core::position::Position;
 use coupon_core::user::UserId;
 
 /// Entries looked at in one step back.

@@ -10,8 +10,9 @@ use crate::error::Error;
 use crate::ledger::{Batch, Progress};
 use crate::redis::Redis;
 use crate::relay::{Relay, follow};
-use coupon_core::coupon::{Arrival, Position};
 use coupon_core::grant::{EntryId, Grant};
+use coupon_core::number::Arrival;
+use coupon_core::position::Position;
 use coupon_core::user::UserId;
 
 /// A coupon whose newest rows are missing, at an epoch just taken.
@@ -117,7 +118,7 @@ fn batch(from: Progress, users: &[Option<(String, Arrival)>], entry: &Grant) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coupon_core::coupon::{Epoch, Seq};
+    use coupon_core::number::{Epoch, Seq};
 
     fn users(names: &[&str]) -> Vec<Option<(String, Arrival)>> {
         names.iter().zip(1..).map(|(name, at)| Some(((*name).to_owned(), Arrival(at * 5000)))).collect()

@@ -3,8 +3,8 @@
 
 mod reference;
 
-use coupon_core::chain::Chain;
-use coupon_core::coupon::{Arrival, Position, Seq};
+use coupon_core::number::{Arrival, Chain, Seq};
+use coupon_core::position::Position;
 use coupon_core::user::UserId;
 use coupon_tests::coupon::Stored;
 use coupon_tests::deadline::eventually_true;

@@ -142,16 +142,28 @@ fn windows_follow_the_clock_both_ways() {
 }
 
 #[test]
-fn a_wait_ends_with_the_clock_and_says_what_is_known() {
+fn a_wait_lasts_its_time_whatever_the_clock_does() {
     let redis = redis_on_own_machine();
     let mut client = redis.client();
     expect(&mut client, &[("COUPON.OPEN c QUANTITY 9", "+OK"), ("COUPON.REQUEST c a", "QUEUED")]);
-    let mut waiting = redis.client();
-    waiting.queue_line(&format!("COUPON.WAIT c a {HALF_HOUR_MS}"));
-    waiting.flush().expect("the server takes the call");
-    eventually_true("it waits", || client.run("INFO clients").text().contains("blocked_clients:1"));
+    let mut wait = |limit_ms: u64, blocked: usize| {
+        let mut waiting = redis.client();
+        waiting.queue_line(&format!("COUPON.WAIT c a {limit_ms}"));
+        waiting.flush().expect("the server takes the call");
+        eventually_true("it waits", || {
+            client.run("INFO clients").text().contains(&format!("blocked_clients:{blocked}"))
+        });
+        waiting
+    };
+    let (mut long, mut short) = (wait(HALF_HOUR_MS, 1), wait(1_500, 2));
+    redis.machine().set_clock(-HOUR_US);
+    assert_eq!(short.read().expect("an answer").text(), "WAITING");
     redis.machine().set_clock(HOUR_US);
-    assert_eq!(waiting.read().expect("an answer").text(), "WAITING");
+    assert_eq!(wait(1_000, 2).read().expect("an answer").text(), "WAITING");
+    assert!(redis.client().run("INFO clients").text().contains("blocked_clients:1"), "half an hour is not over");
+    redis.machine().set_clock(-HOUR_US);
+    expect(&mut redis.client(), &[("COUPON.CLOSE c", "+OK")]);
+    assert_eq!(long.read().expect("an answer").text(), "WAITING");
 }
 
 #[test]

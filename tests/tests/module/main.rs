@@ -10,7 +10,6 @@ mod command_table;
 mod copies;
 mod disk_full;
 mod fairness;
-mod faults;
 mod fence;
 mod hostile;
 mod info;

@@ -77,7 +77,9 @@ fn a_watched_key_is_touched_by_what_is_accepted_and_only_by_that() {
         (all, "COUPON.ACK c EPOCH 1 SEQ 0", false),
         (all, "COUPON.ACK c EPOCH 1 SEQ 9", false),
         (all, "COUPON.RESUME c EPOCH 2 SEQ 1 CHAIN 0", false),
-        ("c c:grants", "COUPON.REQUEST c new", false),
+        ("c:grants", "COUPON.REQUEST c new", false),
+        // Who reads a coupon names its key alone, and is answered from the set as well.
+        ("c", "COUPON.REQUEST c new", true),
         ("c:issued", "COUPON.REQUEST c new", true),
         ("c:issued", "COUPON.ISSUE c", false),
         ("c", "COUPON.ISSUE c", true),
