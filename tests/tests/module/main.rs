@@ -35,4 +35,5 @@ mod tripwire;
 mod unload;
 mod user_id;
 mod wait;
+mod way_out;
 mod window;
