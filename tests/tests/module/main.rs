@@ -18,6 +18,7 @@ mod info_section;
 mod issue;
 mod keyspace_event;
 mod known;
+mod leak;
 mod maxmemory;
 mod members;
 mod message;
