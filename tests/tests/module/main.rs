@@ -12,6 +12,7 @@ mod disk_full;
 mod fairness;
 mod faults;
 mod fence;
+mod gone;
 mod hostile;
 mod info;
 mod info_section;
