@@ -32,6 +32,7 @@ mod resharding;
 mod restore;
 mod settings;
 mod status;
+mod tracking;
 mod transaction;
 mod tripwire;
 mod unload;
