@@ -33,3 +33,4 @@ pub mod refusal;
 pub mod replication;
 pub mod resp;
 pub mod torture;
+pub mod waiting;
