@@ -12,6 +12,12 @@ use coupon_core::refusal::Refusal;
 
 pub use load::{load, unload};
 
+/// Counts a refusal, and says it.
+fn refuse(refusal: &Refusal) -> String {
+    counters::add(if matches!(refusal, Refusal::TryAgain(_)) { Counter::TryAgain } else { Counter::Refused }, 1);
+    refusal.to_string()
+}
+
 /// The module, as the server calls it.
 pub enum Coupons {}
 
@@ -25,23 +31,19 @@ impl Module for Coupons {
         let answer = call(server, key, args);
         // All keys are closed.
         event::tell(server, key);
-        answer.map_err(|refusal| {
-            counters::add(
-                if matches!(refusal, Refusal::TryAgain(_)) { Counter::TryAgain } else { Counter::Refused },
-                1,
-            );
-            refusal.to_string()
-        })
+        answer.map_err(|refusal| refuse(&refusal))
     }
 
     fn answer(server: &Server, client: Blocked, args: &[Str]) -> Answer {
-        waiters::answered(server, client);
-        wait::answer(server, args)
+        match waiters::answered(server, client) {
+            Some(elsewhere) => Err(elsewhere.to_string()),
+            None => wait::answer(server, args).map_err(|refusal| refuse(&refusal)),
+        }
     }
 
     fn let_go(server: &Server, client: Blocked, args: &[Str]) -> Answer {
         waiters::let_go(server, client);
-        wait::answer(server, args)
+        wait::answer(server, args).map_err(|refusal| refuse(&refusal))
     }
 
     fn on_disconnect(server: &Server, client: Blocked) {

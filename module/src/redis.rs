@@ -21,6 +21,7 @@ mod reply;
 mod server;
 mod string;
 
+pub use call::Cluster;
 pub use client::{Blocked, Timer};
 pub use key::{Access, Hash, Read, SortedSet, Stream, StreamId, Write, WrongType};
 pub use load::{Argument, Command, Config, Effect, KeyEvent, Kind, ServerEvent};

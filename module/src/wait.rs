@@ -1,17 +1,17 @@
 //! COUPON.WAIT key user timeout-ms
 
-use crate::cache;
-use crate::redis::{Answer, Read, Reply, Server, Str, Text};
+use crate::redis::{Cluster, Read, Reply, Server, Str, Text};
 use crate::sale::Sale;
 use crate::settings::WAITERS_MAX;
 use crate::waiters::{self, Coordinates, Due, Place};
-use coupon_core::cluster::redirection;
 use coupon_core::limit::WAIT_MS_MAX;
 use coupon_core::number::number;
 use coupon_core::refusal::{Refusal, quote};
 use coupon_core::standing::{is_final, state};
 use coupon_core::user::UserId;
 use coupon_core::words::State;
+use std::cell::OnceCell;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Answers as STATUS once the user's outcome is final, or the time is over. At once where nobody may block (MULTI,
@@ -39,47 +39,60 @@ pub fn call(server: &Server, key: &Str, args: &[Str]) -> Result<Reply, Refusal> 
     let Some(client) = server.block() else { return Ok(reply) };
     let coordinates = (server.database(), key.bytes().into());
     let place = Place::new(score, user.bytes());
-    waiters::add(server, coordinates, place, client, limit_ms, cache::loses_keys_in_silence());
+    waiters::add(server, coordinates, place, client, limit_ms, server.is_cluster());
     Ok(Reply::Later)
 }
 
-/// The answer to a client that was blocked: as things are now. Where its coupon has gone to another node of a cluster,
-/// the client is sent after it.
-pub fn answer(server: &Server, args: &[Str]) -> Answer {
-    let [key, user, ..] = args else { return Err(Refusal::arity().to_string()) };
-    match stand(server, key, user) {
-        Ok(Standing { state, .. }) => Ok(Reply::Word(state.word())),
-        Err(refusal) => {
-            let is_missing = refusal == Refusal::NoCoupon;
-            let elsewhere = (server.is_cluster() && (is_missing || matches!(refusal, Refusal::TryAgain(_))))
-                .then(|| server.cluster(key).and_then(|(slot, nodes)| redirection(&nodes, slot, is_missing)))
-                .flatten();
-            Err(elsewhere.unwrap_or_else(|| refusal.to_string()))
-        }
-    }
+/// The answer to a client that was blocked: as things are now.
+///
+/// # Errors
+/// As [`call`].
+pub fn answer(server: &Server, args: &[Str]) -> Result<Reply, Refusal> {
+    let [key, user, ..] = args else { return Err(Refusal::arity()) };
+    stand(server, key, user).map(|Standing { state, .. }| Reply::Word(state.word()))
 }
 
 /// A timer has run out.
 pub fn on_timer(server: &Server, number: usize) {
+    let cluster = OnceCell::new();
     match waiters::due(server, number) {
         Due::Round(coupons) => {
-            coupons.iter().for_each(|coupon| look(server, coupon));
+            coupons.iter().for_each(|coupon| look(server, &cluster, coupon, true));
             waiters::end_round(server);
         }
+        Due::Watch(coupons) => coupons.iter().for_each(|coupon| look(server, &cluster, coupon, false)),
         Due::Limit(client) => waiters::end_wait(server, client),
         Due::Nothing => {}
     }
 }
 
-/// Looks at a coupon's keys for each who waits: whoever has nothing left to wait for is answered.
-fn look(server: &Server, coordinates: &Coordinates) {
+/// Looks at a coupon's keys, and at the place of each who waits, or of nobody: whoever has nothing left to wait for here is
+/// answered. In a cluster clients are sent on as the server sends on its own.
+fn look(server: &Server, cluster: &OnceCell<Cluster>, coordinates: &Coordinates, is_everybody_looked_at: bool) {
     let (database, key) = coordinates;
     server.select(*database);
     let key = Text::new(key);
-    for place in waiters::places(coordinates) {
-        let score = stand(server, &key, &Text::new(&place.user)).ok().and_then(|standing| standing.score);
-        waiters::move_to(server, coordinates, &place, score);
+    let coupon = Sale::<Read>::of(server, &key).and_then(|mut sale| sale.coupon());
+    let is_missing = coupon == Err(Refusal::NoCoupon);
+    let elsewhere = server
+        .is_cluster()
+        .then(|| redirection(cluster.get_or_init(|| server.cluster()), server.slot(&key)?, is_missing))
+        .flatten();
+    if elsewhere.is_some() || coupon.is_err() || server.is_replica() {
+        waiters::wake_all(server, coordinates, elsewhere.map(Arc::from).as_ref());
+    } else if is_everybody_looked_at {
+        for place in waiters::places(coordinates) {
+            let score = stand(server, &key, &Text::new(&place.user)).ok().and_then(|standing| standing.score);
+            waiters::move_to(server, coordinates, &place, score);
+        }
     }
+}
+
+fn redirection(cluster: &Cluster, slot: u16, is_missing: bool) -> Option<String> {
+    if cluster.is_down {
+        return Some("CLUSTERDOWN The cluster is down".into());
+    }
+    coupon_core::cluster::redirection(&cluster.nodes, slot, is_missing)
 }
 
 struct Standing {

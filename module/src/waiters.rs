@@ -14,7 +14,7 @@ use coupon_core::standing::is_over;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A coupon: its database and key.
@@ -43,10 +43,10 @@ impl Place {
 enum Client {
     /// In line, until a limit if there is one.
     Waiting(Coordinates, Place, Option<Limit>),
-    /// To be handed back in the next round.
-    Woken,
+    /// To be handed back in the next round; with the error that sends it elsewhere, if it has to go there.
+    Woken(Option<Arc<str>>),
     /// Handed back: the server comes to it next.
-    HandedBack,
+    HandedBack(Option<Arc<str>>),
 }
 
 /// When a wait ends. The server's timers go by the clock of the day, which may step back and leave them standing; so it is
@@ -72,9 +72,9 @@ struct Waiters {
     woken: Vec<Blocked>,
     /// Coupons of which nobody knows what has become.
     doubtful: BTreeSet<Coordinates>,
-    /// Whether a round has been called for.
-    is_round_due: bool,
-    /// Where the server says nothing of lost slots: looks after all of them.
+    /// The next round, if it has been called for.
+    round: Option<Timer>,
+    /// In a cluster, where the server tells of no slot that is lost: looks after all of them.
     watch: Option<Timer>,
     /// The machine's own time, and the clock, when they were last compared.
     clock: Option<(Instant, u64)>,
@@ -84,7 +84,7 @@ struct Waiters {
 const ROUND: usize = 0;
 /// The number of the timer of the watch.
 const WATCH: usize = 1;
-const WATCH_INTERVAL_MS: u64 = 500;
+const WATCH_INTERVAL_MS: u64 = 1000;
 
 /// How many are blocked: all that a writing command looks at while nobody is.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -103,9 +103,7 @@ pub fn count() -> u64 {
 
 impl Waiters {
     fn call_round(&mut self, server: &Server) {
-        if !mem::replace(&mut self.is_round_due, true) {
-            server.start_timer(0, ROUND);
-        }
+        self.round.get_or_insert_with(|| server.start_timer(0, ROUND));
     }
 
     /// Takes a client out of its line.
@@ -139,23 +137,27 @@ impl Waiters {
             Client::Waiting(coordinates, place, limit) => {
                 self.leave(server, client, coordinates, place, limit.as_ref())
             }
-            Client::Woken => self.woken.retain(|other| *other != client),
-            Client::HandedBack => {}
+            Client::Woken(_) => self.woken.retain(|other| *other != client),
+            Client::HandedBack(_) => {}
         }
         COUNT.store(self.clients.len(), Ordering::Relaxed);
         if self.clients.is_empty() {
-            // The memory of the crowd goes with its last.
-            if let Some(watch) = self.watch.take() {
-                server.stop_timer(&watch);
+            // The memory of the crowd goes with its last, and no timer holds up an UNLOAD.
+            for timer in [self.round.take(), self.watch.take()].into_iter().flatten() {
+                server.stop_timer(&timer);
             }
-            *self = Self { is_round_due: self.is_round_due, ..Self::default() };
+            *self = Self::default();
         }
         Some(was)
     }
 
-    fn wake(&mut self, server: &Server, client: Blocked) {
-        let Some(client_now) = self.clients.get_mut(&client) else { return };
-        if let Client::Waiting(coordinates, place, limit) = mem::replace(client_now, Client::Woken) {
+    fn wake(&mut self, server: &Server, client: Blocked, elsewhere: Option<&Arc<str>>) {
+        let Some(state) = self.clients.get_mut(&client) else { return };
+        // Whoever is on the way out already goes on.
+        if !matches!(state, Client::Waiting(..)) {
+            return;
+        }
+        if let Client::Waiting(coordinates, place, limit) = mem::replace(state, Client::Woken(elsewhere.cloned())) {
             self.leave(server, client, &coordinates, &place, limit.as_ref());
             self.woken.push(client);
             self.call_round(server);
@@ -177,18 +179,21 @@ pub fn add(server: &Server, coordinates: Coordinates, place: Place, client: Bloc
     }
 }
 
-/// Forgets a client that is being answered.
-pub fn answered(server: &Server, client: Blocked) {
-    waiters().remove(server, client);
+/// Forgets a client that is being answered; the error that sends it elsewhere, if it has to go there.
+pub fn answered(server: &Server, client: Blocked) -> Option<Arc<str>> {
+    match waiters().remove(server, client) {
+        Some(Client::HandedBack(elsewhere)) => elsewhere,
+        _ => None,
+    }
 }
 
 /// A client is let go by the server, which answers it or closes its connection.
 pub fn let_go(server: &Server, client: Blocked) {
     match waiters().remove(server, client) {
-        Some(Client::Waiting(..) | Client::Woken) => server.hand_back(client),
+        Some(Client::Waiting(..) | Client::Woken(_)) => server.hand_back(client),
         // Between handing back and the answer: nobody can tell any more whether the client has had its answer, and one too
         // many or too few would shift all that follow on its connection.
-        Some(Client::HandedBack) => server.close_connection(),
+        Some(Client::HandedBack(_)) => server.close_connection(),
         None => {}
     }
 }
@@ -206,7 +211,7 @@ pub fn wake_final(server: &Server, coordinates: impl FnOnce() -> Coordinates, co
     let waiting = is_over(coupon).then_some(waiting).into_iter().flatten();
     let taken: Vec<Blocked> = persisted.chain(waiting).flat_map(|(_, clients)| clients).copied().collect();
     for client in taken {
-        waiters.wake(server, client);
+        waiters.wake(server, client, None);
     }
 }
 
@@ -237,6 +242,8 @@ pub fn look_again_at_all(server: &Server) {
 pub enum Due {
     /// A round: these coupons are to be looked at, then [`end_round`].
     Round(BTreeSet<Coordinates>),
+    /// The watch: these are all coupons with waiters, of which the slots may be lost.
+    Watch(Vec<Coordinates>),
     /// A client's time is over: it is to be handed back.
     Limit(Blocked),
     /// Nothing any more.
@@ -247,12 +254,13 @@ pub enum Due {
 pub fn due(server: &Server, number: usize) -> Due {
     let mut waiters = waiters();
     match number {
-        ROUND => Due::Round(mem::take(&mut waiters.doubtful)),
+        ROUND => {
+            waiters.round = None;
+            Due::Round(mem::take(&mut waiters.doubtful))
+        }
         WATCH => {
             waiters.watch = Some(server.start_timer(WATCH_INTERVAL_MS, WATCH));
-            drop(waiters);
-            look_again_at_all(server);
-            Due::Nothing
+            Due::Watch(waiters.lines.keys().cloned().collect())
         }
         number => {
             let client = Blocked::of_number(number);
@@ -266,7 +274,7 @@ pub fn due(server: &Server, number: usize) -> Due {
                     *limit = None;
                     Due::Limit(client)
                 }
-                Some(Client::Woken | Client::HandedBack) | None => Due::Nothing,
+                Some(Client::Woken(_) | Client::HandedBack(_)) | None => Due::Nothing,
             }
         }
     }
@@ -280,7 +288,7 @@ pub fn mind_clock(server: &Server) {
         return;
     }
     let mut waiters = waiters();
-    let Waiters { clients, clock, is_round_due, watch, .. } = &mut *waiters;
+    let Waiters { clients, clock, round, watch, .. } = &mut *waiters;
     let (now, clock_us) = (Instant::now(), server.clock_us());
     let Some((then, then_us)) = clock.replace((now, clock_us)) else { return };
     let expected = u128::from(then_us).saturating_add(now.duration_since(then).as_micros());
@@ -293,12 +301,11 @@ pub fn mind_clock(server: &Server) {
             *limit = Limit::start(server, *client, limit.at);
         }
     }
-    if *is_round_due {
-        server.start_timer(0, ROUND);
-    }
-    if let Some(timer) = watch {
-        server.stop_timer(timer);
-        *timer = server.start_timer(WATCH_INTERVAL_MS, WATCH);
+    for (timer, number, interval_ms) in [(round, ROUND, 0), (watch, WATCH, WATCH_INTERVAL_MS)] {
+        if let Some(timer) = timer {
+            server.stop_timer(timer);
+            *timer = server.start_timer(interval_ms, number);
+        }
     }
 }
 
@@ -307,13 +314,23 @@ pub fn places(coordinates: &Coordinates) -> Vec<Place> {
     waiters().lines.get(coordinates).map(|line| line.keys().cloned().collect()).unwrap_or_default()
 }
 
+/// Wakes all who wait for a coupon; with the error that sends them elsewhere, if they have to go there.
+pub fn wake_all(server: &Server, coordinates: &Coordinates, elsewhere: Option<&Arc<str>>) {
+    let mut waiters = waiters();
+    let Some(line) = waiters.lines.get(coordinates) else { return };
+    let clients: Vec<Blocked> = line.values().flatten().copied().collect();
+    for client in clients {
+        waiters.wake(server, client, elsewhere);
+    }
+}
+
 /// Whoever waits at this place waits at another one; or for nothing any more, and is woken.
 pub fn move_to(server: &Server, coordinates: &Coordinates, place: &Place, score: Option<f64>) {
     let mut waiters = waiters();
     let Some(line) = waiters.lines.get_mut(coordinates) else { return };
     let Some(score) = score else {
         for client in line.get(place).cloned().unwrap_or_default() {
-            waiters.wake(server, client);
+            waiters.wake(server, client, None);
         }
         return;
     };
@@ -335,10 +352,9 @@ pub fn move_to(server: &Server, coordinates: &Coordinates, place: &Place, score:
 /// Hands back whoever is woken.
 pub fn end_round(server: &Server) {
     let mut waiters = waiters();
-    waiters.is_round_due = false;
     for client in mem::take(&mut waiters.woken) {
-        if let Some(client_now) = waiters.clients.get_mut(&client) {
-            *client_now = Client::HandedBack;
+        if let Some(Client::Woken(elsewhere)) = waiters.clients.remove(&client) {
+            waiters.clients.insert(client, Client::HandedBack(elsewhere));
             server.hand_back(client);
         }
     }
@@ -346,6 +362,6 @@ pub fn end_round(server: &Server) {
 
 /// Hands a client back whose time is over.
 pub fn end_wait(server: &Server, client: Blocked) {
-    waiters().wake(server, client);
+    waiters().wake(server, client, None);
     end_round(server);
 }

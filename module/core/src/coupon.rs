@@ -220,9 +220,14 @@ impl Coupon {
             None => Ok(0),
             Some(bytes) => number(bytes).filter(|n| *n <= max).ok_or_else(|| broken(field, bytes)),
         };
-        let instant = |field: Field| match get(field) {
+        let instant = |field: Field| {
+            match get(field) {
             None => Ok(0),
-            Some(bytes) => window::parse(&format!("field {} of the coupon", field.name()), bytes),
+            Some(bytes) => window::instant(bytes).ok_or_else(|| {
+                let (name, bytes, expected) = (field.name(), quote(bytes), window::expected());
+                Refusal::usage(format!("field {name} of the coupon holds {bytes} where it should hold {expected}; set it right with COUPON.OPEN or HSET"))
+            }),
+        }
         };
         let cursor = |field: Field| match get(field) {
             None => Ok(None),

@@ -4,17 +4,26 @@ use crate::limit::{WINDOW_MS_MAX, WINDOW_MS_MIN};
 use crate::number::number;
 use crate::refusal::{Refusal, quote};
 
-/// Reads an instant; 0 is for none.
+/// Reads an instant; 0 is for none. One that no sale can be held at was meant in another unit.
+#[must_use]
+pub fn instant(bytes: &[u8]) -> Option<u64> {
+    number(bytes).filter(|ms| *ms == 0 || (WINDOW_MS_MIN..=WINDOW_MS_MAX).contains(ms))
+}
+
+/// What an instant is, for an error.
+#[must_use]
+pub fn expected() -> String {
+    format!(
+        "a time in Unix milliseconds (seconds times 1000) from {WINDOW_MS_MIN}, in 1990, to {WINDOW_MS_MAX}, or 0 for none"
+    )
+}
+
+/// Reads the instant behind an option.
 ///
 /// # Errors
-/// [`Refusal::Usage`] if it is no time that a sale can be held at: then it was meant in another unit.
+/// [`Refusal::Usage`] if it is none.
 pub fn parse(name: &str, bytes: &[u8]) -> Result<u64, Refusal> {
-    number(bytes).filter(|ms| *ms == 0 || (WINDOW_MS_MIN..=WINDOW_MS_MAX).contains(ms)).ok_or_else(|| {
-        Refusal::usage(format!(
-            "{name} is a time in Unix milliseconds (seconds times 1000) from {WINDOW_MS_MIN}, in 1990, to {WINDOW_MS_MAX}, or 0 for none, not {}",
-            quote(bytes)
-        ))
-    })
+    instant(bytes).ok_or_else(|| Refusal::usage(format!("{name} is {}, not {}", expected(), quote(bytes))))
 }
 
 #[cfg(test)]

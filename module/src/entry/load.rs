@@ -74,12 +74,15 @@ fn listen(server: &Server, valkey: &[u8]) -> Result<(), String> {
     let mut kinds = vec![KeyEvent::Hash, KeyEvent::SortedSet, KeyEvent::Stream];
     if !moves_clients {
         // Of a TTL that is set, for one.
-        kinds.push(KeyEvent::Generic);
+        kinds.extend([KeyEvent::Generic, KeyEvent::Expired]);
     }
-    if !tells_of_gone_keys {
-        // A coupon's key that is overwritten makes an event of its new type alone. Where the server has events of the keys
-        // themselves, strings, lists and sets of other applications are left alone.
-        kinds.extend([KeyEvent::Expired, KeyEvent::Evicted, KeyEvent::String, KeyEvent::List, KeyEvent::Set]);
+    match (tells_of_gone_keys, moves_clients) {
+        // A coupon's key that is overwritten makes an event of its new type alone.
+        (false, _) => kinds.extend([KeyEvent::Evicted, KeyEvent::String, KeyEvent::List, KeyEvent::Set]),
+        // Whatever takes the place of a key follows on one that is gone, or on none: strings, lists and sets of other
+        // applications are left alone.
+        (true, false) => kinds.push(KeyEvent::New),
+        (true, true) => {}
     }
     if !server.listen_to_keys::<Coupons>(&kinds) {
         return Err("cannot subscribe to the events of keys".into());

@@ -104,10 +104,25 @@ impl Server {
         ttls.iter().any(|ttl| *ttl >= 0)
     }
 
-    /// The slot of a key, and what this node knows of the cluster: the text of CLUSTER NODES.
-    pub fn cluster(&self, key: &Str) -> Option<(u16, String)> {
-        let slot = self.call(c"CLUSTER", &[&Text::new(b"KEYSLOT"), key])?.integer()?;
-        let nodes = self.call(c"CLUSTER", &[&Text::new(b"NODES")])?.bytes()?;
-        Some((u16::try_from(slot).ok()?, String::from_utf8(nodes).ok()?))
+    /// The slot of a key.
+    pub fn slot(&self, key: &Str) -> Option<u16> {
+        u16::try_from(self.call(c"CLUSTER", &[&Text::new(b"KEYSLOT"), key])?.integer()?).ok()
     }
+
+    /// What this node knows of its cluster.
+    pub fn cluster(&self) -> Cluster {
+        let ask = |what: &[u8]| {
+            let text = self.call(c"CLUSTER", &[&Text::new(what)]).and_then(|reply| reply.bytes());
+            String::from_utf8(text.unwrap_or_default()).unwrap_or_default()
+        };
+        Cluster { nodes: ask(b"NODES"), is_down: ask(b"INFO").starts_with("cluster_state:fail") }
+    }
+}
+
+/// A cluster, as one node sees it.
+pub struct Cluster {
+    /// The text of CLUSTER NODES.
+    pub nodes: String,
+    /// Whether it serves nobody.
+    pub is_down: bool,
 }

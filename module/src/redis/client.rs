@@ -42,6 +42,11 @@ impl Server {
         self.flags() & never == 0
     }
 
+    /// Whether this server follows another.
+    pub fn is_replica(&self) -> bool {
+        self.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE != 0
+    }
+
     /// Blocks the client until it is handed back.
     pub fn block(&self) -> Option<Blocked> {
         // SAFETY: all three callbacks take the client as one that this function has blocked; no private data is handed

@@ -99,9 +99,12 @@ impl<'s, A: Access> Hash<'s, A> {
 
     /// Reads a field.
     pub fn get(&self, field: &Str) -> Option<Text> {
+        if self.0.handle.is_null() {
+            return None;
+        }
         let mut value: *mut raw::RedisModuleString = ptr::null_mut();
-        // SAFETY: the list of field and place for its value ends with a null, as the call wants; a value is ours to
-        // free.
+        // SAFETY: the key is open; the list of field and place for its value ends with a null, as the call wants; a value
+        // is ours to free.
         unsafe {
             api!(RedisModule_HashGet)(
                 self.0.handle,

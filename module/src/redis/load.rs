@@ -144,7 +144,9 @@ pub enum KeyEvent {
     Stream = raw::REDISMODULE_NOTIFY_STREAM,
     /// Of keys as such: deleted, renamed, restored, copied, moved, given a TTL …
     Generic = raw::REDISMODULE_NOTIFY_GENERIC,
-    /// Of keys that have expired.
+    /// Of keys that did not exist, whatever their type.
+    New = raw::REDISMODULE_NOTIFY_NEW,
+    /// Of keys that have expired, and on Valkey of fields.
     Expired = raw::REDISMODULE_NOTIFY_EXPIRED,
     /// Of keys that were evicted.
     Evicted = raw::REDISMODULE_NOTIFY_EVICTED,
