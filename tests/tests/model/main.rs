@@ -1,6 +1,10 @@
 //! Random sequences of commands, with restarts and failovers in between, beside a model in plain Rust: the same
-//! replies, and the same content in all three keys, at every step.
+//! replies, and the same content in all three keys, at every step. What others do to the keys is played in [`outside`].
 
+mod changes;
+mod crowd;
+mod fresh;
+mod outside;
 mod reference;
 
 use coupon_core::chain::Chain;
