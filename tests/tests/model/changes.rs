@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 /// Users of a coupon; so few that they meet.
-pub const USERS: [&str; 8] = ["u0", "u1", "u2", "u3", "u4", "u5", "u6", "u7"];
+pub const USERS: [&str; 6] = ["u0", "u1", "u2", "u3", "u4", "u5"];
 
 /// Of any key of the coupon.
 const OF_ANY_KEY: [&str; 30] = [
@@ -109,31 +109,34 @@ const OF_THE_STREAM: [&str; 8] = [
 
 const OF_THE_SERVER: [&str; 5] = ["FLUSHDB", "FLUSHALL", "FLUSHALL ASYNC", "SWAPDB 0 5", "SWAPDB 0 5"];
 
-const OF_THE_MODULE: [&str; 24] = [
-    "COUPON.ISSUE $",
-    "COUPON.ISSUE $ COUNT 1",
-    "COUPON.ISSUE $ COUNT 2",
-    "COUPON.ACK $ EPOCH 1 SEQ 1",
-    "COUPON.ACK $ EPOCH 1 SEQ 2",
-    "COUPON.ACK $ EPOCH 1 SEQ 3",
-    "COUPON.ACK $ EPOCH 2 SEQ 1",
-    "COUPON.RESUME $ EPOCH 1 SEQ 0 CHAIN 0",
-    "COUPON.RESUME $ EPOCH 1 SEQ 0 CHAIN 0",
-    "COUPON.RESUME $ EPOCH 2 SEQ 0 CHAIN 0",
+/// What takes a coupon from one state into the next.
+const ITS_COURSE: [&str; 8] = [
     "COUPON.OPEN $ QUANTITY 1",
     "COUPON.OPEN $ QUANTITY 2 WAITLIST 0",
     "COUPON.OPEN $ QUANTITY 3 WAITLIST 2 MODE QUEUE",
     "COUPON.OPEN $ QUANTITY 4 WAITLIST 1 MODE INSTANT",
+    "COUPON.CLOSE $",
+    "COUPON.ISSUE $",
+    "COUPON.ACK $ EPOCH 1 SEQ 1",
+    "COUPON.RESUME $ EPOCH 1 SEQ 0 CHAIN 0",
+];
+
+const OF_THE_MODULE: [&str; 15] = [
+    "COUPON.ISSUE $ COUNT 1",
+    "COUPON.ISSUE $ COUNT 2",
+    "COUPON.ACK $ EPOCH 1 SEQ 2",
+    "COUPON.ACK $ EPOCH 1 SEQ 3",
+    "COUPON.ACK $ EPOCH 2 SEQ 1",
+    "COUPON.RESUME $ EPOCH 2 SEQ 0 CHAIN 0",
     "COUPON.OPEN $ QUANTITY 5 EPOCH 1",
     "COUPON.OPEN @ QUANTITY 3 MODE INSTANT",
     "COUPON.OPEN $ QUANTITY 3 OPENS 253402300799999 EXPIRES 0",
     "COUPON.OPEN $ QUANTITY 3 OPENS 0 EXPIRES 631152000000",
     "COUPON.OPEN $ QUANTITY 3 OPENS 0 EXPIRES 0",
-    "COUPON.CLOSE $",
     "COUPON.RESTORE $ EPOCH 1",
-    "COUPON.RESTORE $ EPOCH 1 AFTER 0 CHAIN 0 GRANTS 2 u0 1600000000000000 7 u6 1600000000000001 7",
-    "COUPON.RESTORE $ EPOCH 1|COUPON.RESTORE $ EPOCH 1 AFTER 0 CHAIN 0 GRANTS 2 u0 1600000000000000 7 u6 1600000000000001 7",
-    "COUPON.MREQUEST $ u0 u1 u7",
+    "COUPON.RESTORE $ EPOCH 1 AFTER 0 CHAIN 0 GRANTS 2 u0 1600000000000000 7 u5 1600000000000001 7",
+    "COUPON.RESTORE $ EPOCH 1|COUPON.RESTORE $ EPOCH 1 AFTER 0 CHAIN 0 GRANTS 2 u0 1600000000000000 7 u5 1600000000000001 7",
+    "COUPON.MREQUEST $ u0 u1 u5",
 ];
 
 /// One of the coupon's three keys.
@@ -169,7 +172,8 @@ pub fn user() -> impl Strategy<Value = &'static str> {
 pub fn call() -> impl Strategy<Value = String> {
     prop_oneof![
         1 => user().prop_map(|user| format!("COUPON.REQUEST $ {user}")),
-        2 => select(&OF_THE_MODULE[..]).prop_map(str::to_owned),
+        1 => select(&ITS_COURSE[..]).prop_map(str::to_owned),
+        1 => select(&OF_THE_MODULE[..]).prop_map(str::to_owned),
     ]
 }
 
@@ -186,4 +190,4 @@ pub fn change() -> impl Strategy<Value = String> {
 
 /// What the lines that store the outcome of a command take it from.
 pub const SOURCES: [&str; 3] =
-    ["ZADD users:sorted 5 u0 6 u6 7 stranger", "SADD users:set u0 stranger", "SET users:text x"];
+    ["ZADD users:sorted 5 u0 6 u5 7 stranger", "SADD users:set u0 stranger", "SET users:text x"];

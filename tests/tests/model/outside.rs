@@ -2,23 +2,24 @@
 //! between. The reference is a coupon with the same keys at a name that nobody has used yet, of which nothing can be in
 //! mind: it is asked the same, and says which clients must have been answered, and what they must have been told.
 
-use crate::changes::{Part, SOURCES, call, change, part, user};
+use crate::changes::{Part, SOURCES, USERS, call, change, part, user};
 use crate::crowd::{Crowd, Expected, Unblock};
 use crate::fresh::{Fresh, Question, question};
 use coupon_tests::call::words;
 use coupon_tests::deadline::{DEADLINE, eventually_true};
 use coupon_tests::info::number;
 use coupon_tests::redis_server::{Options, Redis};
-use coupon_tests::resp::{Client, Value};
+use coupon_tests::resp::{Client, Value, show};
 use proptest::prelude::*;
 use proptest::sample::select;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::io;
 use std::time::Instant;
 
 /// Sequences played; each on a coupon of its own.
-const SEQUENCES: u32 = 200;
+const SEQUENCES: u32 = 400;
 
 /// Steps of a sequence.
 const STEPS_MAX: usize = 60;
@@ -28,6 +29,12 @@ const TURNS: usize = 50;
 
 /// Milliseconds until a key or a field runs out that is looked at before and after.
 const RUN_OUT_MS: i64 = 10;
+
+/// Characters that are shown of a reply.
+const REPLY_SHOWN: usize = 300;
+
+/// Bytes that are shown of a word of a call.
+const WORD_SHOWN: usize = 40;
 
 /// What is done in a step.
 #[derive(Debug, Clone)]
@@ -97,12 +104,46 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// How calls reach the server.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Plain,
     Elsewhere,
     Transaction,
     Script,
+}
+
+impl Way {
+    /// Sends calls so, and reads what each is answered.
+    fn send(self, client: &mut Client, calls: &[Vec<Vec<u8>>]) -> io::Result<Vec<Value>> {
+        const SCRIPT: &str = "local at, replies = 1, {} \
+             while at <= #ARGV do \
+               local count = tonumber(ARGV[at]) \
+               replies[#replies + 1] = redis.pcall(unpack(ARGV, at + 1, at + count)) \
+               at = at + count + 1 \
+             end \
+             return replies";
+        match self {
+            Self::Plain | Self::Elsewhere => {
+                calls.iter().for_each(|call| client.queue(call));
+                client.replies(calls.len())
+            }
+            Self::Transaction => {
+                client.queue_line("MULTI");
+                calls.iter().for_each(|call| client.queue(call));
+                client.queue_line("EXEC");
+                let replies = client.replies(calls.len() + 2)?;
+                Ok(replies.last().expect("the reply of EXEC").array().to_vec())
+            }
+            Self::Script => {
+                let mut script = [&b"EVAL"[..], SCRIPT.as_bytes(), b"0"].map(<[u8]>::to_vec).to_vec();
+                for call in calls {
+                    script.push(call.len().to_string().into_bytes());
+                    script.extend(call.iter().cloned());
+                }
+                Ok(client.try_call(&script)?.array().to_vec())
+            }
+        }
+    }
 }
 
 /// What an action has to have shown, by the places of its calls' replies.
@@ -194,7 +235,7 @@ impl<'a> Play<'a> {
         if calls.is_empty() {
             return Ok(());
         }
-        let replies = self.play(way, &calls);
+        let replies = self.play(way, &calls)?;
         let restores = calls.iter().any(|call| call.contains(&b"GRANTS".to_vec()));
         let mut unblocks = false;
         for (start, check) in checks {
@@ -272,47 +313,18 @@ impl<'a> Play<'a> {
         self.commands.contains(&name)
     }
 
-    fn play(&mut self, way: Way, calls: &[Vec<Vec<u8>>]) -> Vec<Value> {
-        const SCRIPT: &str = "local at, replies = 1, {} \
-             while at <= #ARGV do \
-               local count = tonumber(ARGV[at]) \
-               replies[#replies + 1] = redis.pcall(unpack(ARGV, at + 1, at + count)) \
-               at = at + count + 1 \
-             end \
-             return replies";
+    fn play(&mut self, way: Way, calls: &[Vec<Vec<u8>>]) -> Result<Vec<Value>, TestCaseError> {
         let client = if way == Way::Elsewhere { &mut self.elsewhere } else { &mut self.client };
-        let replies = match way {
-            Way::Plain | Way::Elsewhere => {
-                calls.iter().for_each(|call| client.queue(call));
-                client.replies(calls.len()).expect("replies")
+        let replies = way.send(client, calls);
+        for (place, call) in calls.iter().enumerate() {
+            // A dump would fill the page.
+            let call = call.iter().map(|word| show(&word[..word.len().min(WORD_SHOWN)])).collect::<Vec<_>>().join(" ");
+            if !call.contains(Fresh::PREFIX) {
+                let reply = replies.as_ref().map_or("?".into(), |replies| replies[place].to_string());
+                self.told.push(format!("{way:?}: {call} => {}", reply.chars().take(REPLY_SHOWN).collect::<String>()));
             }
-            Way::Transaction => {
-                client.queue_line("MULTI");
-                calls.iter().for_each(|call| client.queue(call));
-                client.queue_line("EXEC");
-                let replies = client.replies(calls.len() + 2).expect("replies");
-                replies.last().expect("the reply of EXEC").array().to_vec()
-            }
-            Way::Script => {
-                let mut script = [&b"EVAL"[..], SCRIPT.as_bytes(), b"0"].map(<[u8]>::to_vec).to_vec();
-                for call in calls {
-                    script.push(call.len().to_string().into_bytes());
-                    script.extend(call.iter().cloned());
-                }
-                client.call(&script).array().to_vec()
-            }
-        };
-        let way = match way {
-            Way::Plain => "",
-            Way::Elsewhere => "elsewhere: ",
-            Way::Transaction => "transaction: ",
-            Way::Script => "script: ",
-        };
-        for (call, reply) in calls.iter().zip(&replies) {
-            let call = call.iter().map(|word| coupon_tests::resp::show(word)).collect::<Vec<_>>().join(" ");
-            self.told.push(format!("{way}{call} => {reply}"));
         }
-        replies
+        replies.or_else(|error| self.fail(&format!("no replies: {error}")))
     }
 
     /// A key or a field runs out between two questions, and the server does not look by itself.
@@ -322,7 +334,7 @@ impl<'a> Play<'a> {
         let given = calls.len();
         calls.push(match mortal {
             Mortal::Key(part) => format!("PEXPIRE {}{} {RUN_OUT_MS}", self.key, part.suffix()),
-            Mortal::Field(field) if self.commands.contains("hpexpire") => {
+            Mortal::Field(field) if self.has(&words("HPEXPIRE")) => {
                 format!("HPEXPIRE {} {RUN_OUT_MS} FIELDS 1 {field}", self.key)
             }
             Mortal::Field(_) => return Ok(()),
@@ -340,15 +352,13 @@ impl<'a> Play<'a> {
             }
         }
         let calls: Vec<_> = calls.iter().map(|line| words(line)).collect();
-        let replies = self.play(Way::Plain, &calls);
-        let is_mortal = match mortal {
-            Mortal::Key(_) => true,
-            Mortal::Field(_) => replies[given].to_string() == "[:1]",
-        };
+        let replies = self.play(Way::Plain, &calls)?;
+        // Else there was nothing that could run out.
+        let is_mortal = matches!(&*replies[given].to_string(), ":1" | "[:1]");
         let start = server_ms(&mut self.client);
         eventually_true("the clock goes on", || server_ms(&mut self.client) > start + RUN_OUT_MS);
         let calls = [after.of(&self.key), after.of(&fresh.key), fresh.removal(), "DEBUG SET-ACTIVE-EXPIRE 1".into()];
-        let replies = self.play(Way::Plain, &calls.map(|line| words(&line)));
+        let replies = self.play(Way::Plain, &calls.map(|line| words(&line)))?;
         if is_mortal && replies[0] != replies[1] {
             return self.fail(&format!("answered {}, and with nothing in mind {}", replies[0], replies[1]));
         }
@@ -452,10 +462,10 @@ fn whoever_changes_the_keys_all_are_told_what_they_say() {
     // A server that has failed a sequence is not asked again.
     let server: RefCell<Option<Redis>> = RefCell::new(None);
     let names = RefCell::new(0_u64);
-    let mut runner = TestRunner::new(Config { cases: SEQUENCES, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(crate::config(SEQUENCES));
     let steps = prop::collection::vec(step(), 1..STEPS_MAX);
-    let opening = (1_u64..4, 0_u64..3, select(&["QUEUE", "INSTANT"][..]));
-    let played = runner.run(&(opening, steps), |((quantity, waitlist, mode), steps)| {
+    let opening = (1_u64..4, 0_u64..2, select(&["QUEUE", "INSTANT"][..]), prop::bool::ANY);
+    let played = runner.run(&(opening, steps), |((quantity, waitlist, mode, is_full), steps)| {
         let redis = server.borrow_mut().take().unwrap_or_else(|| Options::shipped().start());
         let mut names = names.borrow_mut();
         let mut play = Play::begin(&redis, &mut names);
@@ -464,6 +474,10 @@ fn whoever_changes_the_keys_all_are_told_what_they_say() {
             "COUPON.RESUME $ EPOCH 1 SEQ 0 CHAIN 0".into(),
         ] {
             play.together(Way::Plain, &[Action::Calls(call)])?;
+        }
+        if is_full {
+            // Somebody is turned away, and who is in is learned with it.
+            play.together(Way::Plain, &[Action::Calls(format!("COUPON.MREQUEST $ {}", USERS[1..].join(" ")))])?;
         }
         for step in &steps {
             play.step(step)?;
