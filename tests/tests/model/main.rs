@@ -96,6 +96,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// How long a sequence that fails is made shorter, in milliseconds: each try may cost a deadline.
+const SHRINK_MS_MAX: u32 = 60_000;
+
 /// Two servers, of which one follows the other.
 struct Pair {
     primary: Redis,
@@ -146,7 +149,8 @@ impl Pair {
 /// So many sequences, unless `COUPON_SEQUENCES` says how many: some thousand find what is rare.
 fn config(sequences: u32) -> Config {
     let given = std::env::var("COUPON_SEQUENCES").ok().and_then(|given| given.parse().ok());
-    Config { cases: given.unwrap_or(sequences), failure_persistence: None, ..Config::default() }
+    let cases = given.unwrap_or(sequences);
+    Config { cases, max_shrink_time: SHRINK_MS_MAX, failure_persistence: None, ..Config::default() }
 }
 
 fn name(user: u8) -> String {
