@@ -1,6 +1,10 @@
 //! Random sequences of commands, with restarts and failovers in between, beside a model in plain Rust: the same
-//! replies, and the same content in all three keys, at every step.
+//! replies, and the same content in all three keys, at every step. What others do to the keys is played in [`outside`].
 
+mod changes;
+mod crowd;
+mod fresh;
+mod outside;
 mod reference;
 
 use coupon_core::number::{Arrival, Chain, Seq};
@@ -92,6 +96,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// How long a sequence that fails is made shorter, in milliseconds: each try may cost a deadline.
+const SHRINK_MS_MAX: u32 = 60_000;
+
 /// Two servers, of which one follows the other.
 struct Pair {
     primary: Redis,
@@ -139,6 +146,13 @@ impl Pair {
     }
 }
 
+/// So many sequences, unless `COUPON_SEQUENCES` says how many: some thousand find what is rare.
+fn config(sequences: u32) -> Config {
+    let given = std::env::var("COUPON_SEQUENCES").ok().and_then(|given| given.parse().ok());
+    let cases = given.unwrap_or(sequences);
+    Config { cases, max_shrink_time: SHRINK_MS_MAX, failure_persistence: None, ..Config::default() }
+}
+
 fn name(user: u8) -> String {
     format!("u{user}")
 }
@@ -147,7 +161,7 @@ fn name(user: u8) -> String {
 fn replies_and_keys_are_those_of_the_model() {
     let pair = RefCell::new(Pair::start());
     let sequence = RefCell::new(0_u64);
-    let mut runner = TestRunner::new(Config { cases: SEQUENCES, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(config(SEQUENCES));
     let steps = prop::collection::vec(step(), 1..STEPS_MAX);
     let played = runner.run(&steps, |steps| {
         *sequence.borrow_mut() += 1;

@@ -17,7 +17,7 @@ impl Window {
         match self {
             Self::Always => " OPENS 0 EXPIRES 0",
             Self::Early => " OPENS 99999999999999 EXPIRES 0",
-            Self::Over => " OPENS 0 EXPIRES 1000",
+            Self::Over => " OPENS 0 EXPIRES 631152000000",
         }
     }
 }
@@ -188,8 +188,8 @@ impl Coupon {
     pub fn info(&self) -> Vec<String> {
         let (opens_at, expires_at) = match self.window {
             Window::Always => (0, 0),
-            Window::Early => (99_999_999_999_999_u64, 0),
-            Window::Over => (0, 1000),
+            Window::Early => (99_999_999_999_999_u64, 0_u64),
+            Window::Over => (0, 631_152_000_000_u64),
         };
         let number = |n: usize| n.to_string();
         let fields: [(&str, String); 13] = [

@@ -13,6 +13,9 @@ const CALLS: usize = 1_000_000;
 const CONNECTIONS: usize = 4;
 const BATCH: usize = 100;
 
+/// Batches after which coupons are opened anew.
+const BATCHES_OF_A_SALE: usize = 10;
+
 /// Calls before the memory is measured, so that what Redis makes once and keeps is there: its table of errors, for one.
 const WARM_UP_CALLS: usize = 20_000;
 
@@ -23,10 +26,14 @@ const LEFT_BYTES: i64 = CALLS as i64 / 5;
 /// Calls of the one connection whose refusals are held against the replication stream.
 const WATCHED_CALLS: usize = 100_000;
 
-const COMMANDS: [&str; 9] = ["OPEN", "REQUEST", "ISSUE", "STATUS", "INFO", "CLOSE", "ACK", "RESUME", "RESTORE"];
+const COMMANDS: [&str; 11] =
+    ["OPEN", "REQUEST", "MREQUEST", "ISSUE", "STATUS", "WAIT", "INFO", "CLOSE", "ACK", "RESUME", "RESTORE"];
+
+/// Longest time that a call waits, in milliseconds: the connection's other calls wait as long.
+const WAIT_MS_MAX: u64 = 3;
 
 /// Words that a parser may stumble over.
-const WORDS: [&[u8]; 48] = [
+const WORDS: [&[u8]; 50] = [
     b"",
     b"\0",
     b"a\0b",
@@ -60,6 +67,8 @@ const WORDS: [&[u8]; 48] = [
     b"18446744073709551615",
     b"18446744073709551616",
     b"340282366920938463463374607431768211456",
+    b"631151999999",
+    b"631152000000",
     b"253402300799999",
     b"253402300800000",
     b"QUANTITY",
@@ -80,24 +89,41 @@ const WORDS: [&[u8]; 48] = [
 /// One connection's own coupons, so that it alone can change them.
 struct Attack {
     client: Client,
+    /// Its connection's number.
+    id: i64,
+    /// The connection from which that one is told to stop waiting.
+    elsewhere: Client,
     random: Rng,
-    keys: Vec<String>,
+    keys: [String; 5],
+    /// How often it was waiting when it was told so.
+    unblocked: usize,
 }
 
 impl Attack {
     fn new(redis: &Redis, connection: usize, seed: u64) -> Self {
         let mut client = redis.client();
-        let keys: Vec<String> =
-            ["plain", "ledger", "wrong", "hand", "missing"].map(|name| format!("{name}{connection}")).into();
+        let keys = ["plain", "ledger", "wrong", "hand", "missing"].map(|name| format!("{name}{connection}"));
+        let id = client.run("CLIENT ID").int();
+        let random = Rng::with_seed(seed + connection as u64);
+        let mut attack = Self { client, id, elsewhere: redis.client(), random, keys, unblocked: 0 };
+        attack.open_anew();
+        attack
+    }
+
+    /// Opens coupons in the place of those before: after some batches all are sold out and nothing happens any more.
+    fn open_anew(&mut self) {
+        let [plain, ledger, wrong, hand, missing] = &self.keys;
+        let all = [plain, ledger, wrong, hand, missing].map(|key| format!("{key} {key}:issued {key}:grants"));
         for call in [
-            format!("COUPON.OPEN {} QUANTITY 5 WAITLIST 3", keys[0]),
-            format!("COUPON.OPEN {} QUANTITY 5 MODE INSTANT EPOCH 2", keys[1]),
-            format!("SET {} x", keys[2]),
-            format!("HSET {} status AVAILABLE quantity 3", keys[3]),
+            format!("UNLINK {}", all.join(" ")),
+            format!("COUPON.OPEN {plain} QUANTITY 5 WAITLIST 3"),
+            format!("COUPON.OPEN {ledger} QUANTITY 5 MODE INSTANT EPOCH 2"),
+            format!("SET {wrong} x"),
+            format!("HSET {hand} status AVAILABLE quantity 3"),
         ] {
-            assert!(!client.run(&call).is_error(), "{call}");
+            let reply = self.client.run(&call);
+            assert!(!reply.is_error(), "{call}: {reply}");
         }
-        Self { client, random: Rng::with_seed(seed + connection as u64), keys }
     }
 
     fn word(&mut self) -> Vec<u8> {
@@ -118,7 +144,7 @@ impl Attack {
     fn sensible(&mut self) -> Vec<Vec<u8>> {
         let key = String::from_utf8(self.key()).expect("a key");
         let (small, user) = (self.random.u8(0..8), self.random.u8(0..20));
-        let line = match self.random.u8(0..12) {
+        let line = match self.random.u8(0..15) {
             0 => format!(
                 "COUPON.OPEN {key} QUANTITY {small} WAITLIST {small} MODE {}",
                 ["QUEUE", "INSTANT"][usize::from(user % 2)]
@@ -129,7 +155,17 @@ impl Attack {
             4 => format!("COUPON.ACK {key} EPOCH {small} SEQ {small}"),
             5 => format!("COUPON.INFO {key}"),
             6 => format!("COUPON.STATUS {key} user{user} WITHRANK"),
-            7 => format!("COUPON.OPEN {key} QUANTITY {small} EPOCH {small} EXPIRES {small}"),
+            7 => {
+                // Of a time in the wrong unit, of one long over, and of one that never comes.
+                let expires = [u64::from(small), 631_152_000_000 + u64::from(small), 253_402_300_799_999];
+                let expires = expires[self.random.usize(0..expires.len())];
+                format!("COUPON.OPEN {key} QUANTITY {small} EPOCH {small} EXPIRES {expires}")
+            }
+            8 | 9 => format!("COUPON.WAIT {key} user{user} {}", self.random.u64(1..=WAIT_MS_MAX)),
+            10 => {
+                let users: Vec<String> = (0..=small).map(|next| format!("user{}", (user + next) % 20)).collect();
+                format!("COUPON.MREQUEST {key} {}", users.join(" "))
+            }
             _ => format!("COUPON.REQUEST {key} user{user} WITHRANK"),
         };
         coupon_tests::call::words(&line)
@@ -145,6 +181,15 @@ impl Attack {
         for _ in 0..self.random.usize(1..10) {
             call.push(self.word());
         }
+        if command == "WAIT" && call.len() == 4 {
+            // Some wait in earnest; none so long that nobody would live to see the answer.
+            let waits = self.random.u8(0..4) == 0;
+            let number = str::from_utf8(&call[3]).ok().and_then(|word| word.parse::<u64>().ok());
+            if waits || number.is_some_and(|ms| ms == 0 || (WAIT_MS_MAX..=86_400_000).contains(&ms)) {
+                call[2] = format!("user{}", self.random.u8(0..20)).into_bytes();
+                call[3] = self.random.u64(1..=WAIT_MS_MAX).to_string().into_bytes();
+            }
+        }
         call
     }
 
@@ -157,6 +202,13 @@ impl Attack {
         self.client.call(&call)
     }
 
+    /// Ends a wait of the batch that was just sent, if there is one at this moment.
+    fn unblock(&mut self) {
+        let how = ["", "TIMEOUT", "ERROR"][self.random.usize(0..3)];
+        let reply = self.elsewhere.run(&format!("CLIENT UNBLOCK {} {how}", self.id));
+        self.unblocked += usize::try_from(reply.int()).expect("0 or 1");
+    }
+
     /// Sends one batch, and sees to it that a batch of refusals leaves everything as it was. How many were accepted.
     fn batch(&mut self, is_nonsense: bool) -> usize {
         let before = self.digest();
@@ -164,7 +216,15 @@ impl Attack {
         for call in &calls {
             self.client.queue(call);
         }
-        let replies = self.client.replies(BATCH).expect("the server lives and answers every call");
+        self.client.queue(&["ECHO", "the end"]);
+        self.client.flush().expect("the server takes calls");
+        self.unblock();
+        let mut replies = self.client.replies(BATCH + 1).expect("the server lives and answers every call");
+        let end = replies.pop();
+        assert_eq!(end, Some(Value::Bulk(b"the end".into())), "not one reply each: {}", shown(&calls, &replies));
+        if let Some(place) = (0..BATCH).find(|place| !fits(&calls[*place], &replies[*place])) {
+            panic!("no reply to such a call: {}", shown(&calls[place..=place], &replies[place..=place]));
+        }
         let accepted = calls.iter().zip(&replies).filter(|(call, reply)| may_have_written(call, reply)).count();
         if accepted == 0 {
             assert_eq!(self.digest(), before, "something was written by {}", shown(&calls, &replies));
@@ -181,10 +241,38 @@ fn may_have_written(call: &[Vec<u8>], reply: &Value) -> bool {
         Value::Array(elements) if command == b"COUPON.REQUEST" => &elements[0],
         reply => reply,
     };
+    let has_joined = |word: &Value| matches!(word.text(), "QUEUED" | "GRANTED");
     match &command[b"COUPON.".len()..] {
-        b"STATUS" | b"INFO" => false,
-        b"REQUEST" => matches!(word.text(), "QUEUED" | "GRANTED"),
+        b"STATUS" | b"WAIT" | b"INFO" => false,
+        b"REQUEST" => has_joined(word),
+        b"MREQUEST" => reply.array().iter().any(has_joined),
         _ => true,
+    }
+}
+
+/// Whether this can be the reply to that call, and is not another's.
+fn fits(call: &[Vec<u8>], reply: &Value) -> bool {
+    if let Value::Error(error) = reply {
+        let is_unblocked = error.starts_with("UNBLOCKED ");
+        return !is_unblocked || call[0] == b"COUPON.WAIT";
+    }
+    let is_one_of = |word: &Value, words: &[&str]| matches!(word, Value::Bulk(_)) && words.contains(&word.text());
+    let is_outcome =
+        |word: &Value| is_one_of(word, &["QUEUED", "GRANTED", "DUPLICATE", "SOLDOUT", "NOTOPEN", "CLOSED"]);
+    let is_state = |word: &Value| is_one_of(word, &["NONE", "WAITING", "GRANTED", "PERSISTED"]);
+    // WITHRANK makes an array of a word and so many numbers.
+    let is_ranked = |is_word: &dyn Fn(&Value) -> bool, numbers: usize| match reply {
+        Value::Array(parts) => parts.len() == 1 + numbers && is_word(&parts[0]),
+        word => is_word(word),
+    };
+    match &call[0][b"COUPON.".len()..] {
+        b"REQUEST" => is_ranked(&is_outcome, 1),
+        b"MREQUEST" => reply.array().len() == call.len() - 2 && reply.array().iter().all(is_outcome),
+        b"STATUS" => is_ranked(&is_state, 2),
+        b"WAIT" => is_state(reply),
+        b"ISSUE" => matches!(reply, Value::Int(_)),
+        b"INFO" => reply.pairs().first().is_some_and(|(name, _)| *name == "status"),
+        _ => *reply == Value::Simple("OK".into()),
     }
 }
 
@@ -202,8 +290,17 @@ fn seed() -> u64 {
     seed
 }
 
-/// So many calls over all connections; how many batches were refused as a whole.
-fn attack(redis: &Redis, calls: usize, seed: u64) -> usize {
+/// What an attack has met.
+#[derive(Default)]
+struct Met {
+    /// Batches that were refused as a whole.
+    refused: usize,
+    /// Waits that were ended from elsewhere.
+    unblocked: usize,
+}
+
+/// So many calls over all connections.
+fn attack(redis: &Redis, calls: usize, seed: u64) -> Met {
     thread::scope(|scope| {
         let attacks: Vec<_> = (0..CONNECTIONS)
             .map(|connection| {
@@ -211,11 +308,20 @@ fn attack(redis: &Redis, calls: usize, seed: u64) -> usize {
                     let mut attack = Attack::new(redis, connection, seed);
                     let batches = calls / CONNECTIONS / BATCH;
                     // Sense and nonsense in turn, so that nonsense meets coupons in every state.
-                    (0..batches).filter(|number| attack.batch(number % 4 != 0) == 0).count()
+                    let play = |number: &usize| {
+                        if number.is_multiple_of(BATCHES_OF_A_SALE) {
+                            attack.open_anew();
+                        }
+                        attack.batch(!number.is_multiple_of(4)) == 0
+                    };
+                    let refused = (0..batches).filter(play).count();
+                    Met { refused, unblocked: attack.unblocked }
                 })
             })
             .collect();
-        attacks.into_iter().map(|attack| attack.join().expect("an attack")).sum()
+        let add =
+            |sum: Met, met: Met| Met { refused: sum.refused + met.refused, unblocked: sum.unblocked + met.unblocked };
+        attacks.into_iter().map(|attack| attack.join().expect("an attack")).fold(Met::default(), add)
     })
 }
 
@@ -247,6 +353,9 @@ fn what_is_refused_reaches_no_replica() {
     let mut client = redis.client();
     let mut refused = 0;
     for batch in 0..WATCHED_CALLS / BATCH {
+        if batch % BATCHES_OF_A_SALE == 0 {
+            attack.open_anew();
+        }
         let before = replication_offset(&mut client);
         let accepted = attack.batch(batch % 4 != 0);
         let after = replication_offset(&mut client);
@@ -267,9 +376,12 @@ fn a_million_calls_neither_end_the_server_nor_change_what_they_may_not() {
     delete_all(&mut client);
     eventually_true("the attackers are gone", || number(&mut client, "connected_clients") == 1);
     let before = used_memory(&mut client);
-    let refused_batches = attack(&redis, CALLS, seed);
+    let Met { refused, unblocked } = attack(&redis, CALLS, seed);
     assert!(redis.is_alive(), "the server ended");
-    assert!(refused_batches > 100, "only {refused_batches} batches were refused as a whole: the test shows too little");
+    assert!(refused > 100, "only {refused} batches were refused as a whole: the test shows too little");
+    assert!(unblocked > 100, "only {unblocked} waits were ended from elsewhere: the test shows too little");
+    eventually_true("nobody is blocked", || number(&mut client, "blocked_clients") == 0);
+    eventually_true("nobody waits", || number(&mut client, "coupon_waiting_clients") == 0);
     let log = redis.log();
     assert!(!log.contains("panic") && !log.contains("REPORT"), "{log}");
     for connection in 0..CONNECTIONS {
@@ -282,6 +394,7 @@ fn a_million_calls_neither_end_the_server_nor_change_what_they_may_not() {
             }
         }
     }
+    println!("{refused} batches were refused as a whole, {unblocked} waits were ended from elsewhere");
     assert_memory_returns(&mut client, before);
 }
 
