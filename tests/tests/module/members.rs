@@ -199,6 +199,8 @@ fn many_users_at_one_score_are_told_apart() {
         &mut client,
         &[(format!("COUPON.OPEN c QUANTITY {USERS}"), "+OK"), (format!("ZADD c:issued{users}"), ":100")],
     );
+    // As soon as if they were apart.
+    learn(&mut client, "SOLDOUT");
     for round in 0..20 {
         expect(
             &mut client,
