@@ -2,6 +2,7 @@
 
 use coupon_tests::redis_server::{Options, Redis};
 use coupon_tests::refusal::expect_without_effect;
+use coupon_tests::replication::ReplicationStream;
 use coupon_tests::resp::{Client, expect};
 
 /// A coupon of the ledger at epoch 3 with five grants to users 1 to 5.
@@ -85,6 +86,92 @@ fn persisted_entries_can_be_kept() {
     assert_eq!(entries(&mut client), ["3-2", "3-3", "3-4", "3-5"], "two beyond entry 4");
     expect(&mut client, &[("CONFIG SET coupon.stream-keep 0", "+OK"), ("COUPON.ACK c EPOCH 3 SEQ 5", "+OK")]);
     assert_eq!(entries(&mut client), ["3-5"]);
+}
+
+#[test]
+fn entries_of_others_are_no_reason_to_trim_more() {
+    for keep in ["0", "2"] {
+        let redis = Options::shipped().module_args(&format!("stream-keep {keep}")).start();
+        let mut client = redis.client();
+        five_grants(&mut client);
+        // By an application, with an ID of its own and with one of the server's.
+        expect(&mut client, &[("XADD c:grants 4-100 what ever", "4-100")]);
+        let newest = client.run("XADD c:grants * what ever").to_string();
+        let mut expected = ["3-1", "3-2", "3-3", "3-4", "3-5", "4-100", &newest].to_vec();
+        let keep: usize = keep.parse().expect("a number");
+        for seq in 1..=5 {
+            expect(&mut client, &[(format!("COUPON.ACK c EPOCH 3 SEQ {seq}"), "+OK")]);
+            expected = expected.split_off(expected.len() - (8 - seq + keep).min(expected.len()));
+            assert_eq!(entries(&mut client), expected, "entry {seq} stays, {keep} before it, and all that follow");
+            expect(&mut client, &[(format!("COUPON.STATUS c {seq}"), "PERSISTED")]);
+        }
+        expect(&mut client, &[("HGET c persisted", "5")]);
+    }
+}
+
+#[test]
+fn an_entry_of_somebody_else_is_not_taken_for_the_grant() {
+    let redis = Redis::start();
+    let mut client = redis.client();
+    five_grants(&mut client);
+    // Of the same number, and of the same form.
+    expect(
+        &mut client,
+        &[
+            ("XADD c:grants 9-2 user 5 requested_at 9007199254740991 granted_at 1 chain 1", "9-2"),
+            ("COUPON.ACK c EPOCH 3 SEQ 2", "+OK"),
+            ("COUPON.STATUS c 2", "PERSISTED"),
+            ("COUPON.STATUS c 3", "GRANTED"),
+        ],
+    );
+    assert_eq!(entries(&mut client), ["3-2", "3-3", "3-4", "3-5", "9-2"]);
+}
+
+/// A coupon with three grants of epoch 3, an entry of somebody else behind them, and two grants of epoch 4.
+fn two_epochs(client: &mut Client) {
+    expect(
+        client,
+        &[
+            ("COUPON.OPEN c QUANTITY 9 MODE INSTANT EPOCH 3", "+OK"),
+            ("COUPON.RESUME c EPOCH 3 SEQ 0 CHAIN 0", "+OK"),
+            ("COUPON.MREQUEST c 1 2 3", "[GRANTED GRANTED GRANTED]"),
+            ("XADD c:grants 3-100 what ever", "3-100"),
+            ("COUPON.RESUME c EPOCH 4 SEQ 0 CHAIN 0", "+OK"),
+            ("COUPON.MREQUEST c 4 5", "[GRANTED GRANTED]"),
+        ],
+    );
+    assert_eq!(entries(client), ["3-1", "3-2", "3-3", "3-100", "4-4", "4-5"]);
+}
+
+#[test]
+fn entries_of_an_epoch_before_are_trimmed_by_their_own_ids() {
+    for (keep, stay) in [
+        ("0", &[(2, "3-2 3-3 3-100 4-4 4-5"), (3, "3-3 3-100 4-4 4-5"), (4, "4-4 4-5"), (5, "4-5")][..]),
+        ("2", &[(2, "3-1 3-2 3-3 3-100 4-4 4-5"), (4, "3-2 3-3 3-100 4-4 4-5"), (5, "3-3 3-100 4-4 4-5")]),
+    ] {
+        let redis = Options::shipped().module_args(&format!("stream-keep {keep}")).start();
+        let mut client = redis.client();
+        two_epochs(&mut client);
+        for (seq, stay) in stay {
+            expect(&mut client, &[(format!("COUPON.ACK c EPOCH 4 SEQ {seq}"), "+OK")]);
+            assert_eq!(entries(&mut client).join(" "), *stay, "keep {keep}, at {seq}");
+        }
+        expect(&mut client, &[("XADD c:grants 4-100 what ever", "4-100"), ("COUPON.STATUS c 5", "PERSISTED")]);
+    }
+}
+
+#[test]
+fn what_goes_is_replicated_by_the_first_id_that_stays() {
+    let redis = Redis::start();
+    let mut client = redis.client();
+    two_epochs(&mut client);
+    expect(&mut client, &[("XADD c:grants 4-100 what ever", "4-100")]);
+    let mut stream = ReplicationStream::attach(&redis);
+    for (seq, first) in [(2, "3-2"), (3, "3-3"), (5, "4-5")] {
+        expect(&mut client, &[(format!("COUPON.ACK c EPOCH 4 SEQ {seq}"), "+OK")]);
+        let lines = stream.lines();
+        assert_eq!(lines[2..], [format!("XTRIM c:grants MINID = {first}"), "EXEC".into()], "{lines:?}");
+    }
 }
 
 #[test]

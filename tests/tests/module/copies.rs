@@ -21,7 +21,7 @@ fn sale(client: &mut Client) {
             ("COUPON.REQUEST instant a", "GRANTED"),
             (r#"COUPON.REQUEST instant "\xec\xbf\xa0 \r\n%n""#, "GRANTED"),
             ("COUPON.REQUEST instant w", "QUEUED"),
-            ("COUPON.OPEN empty QUANTITY 2 OPENS 1 EXPIRES 253402300799999", "+OK"),
+            ("COUPON.OPEN empty QUANTITY 2 OPENS 631152000000 EXPIRES 253402300799999", "+OK"),
             ("COUPON.OPEN closed QUANTITY 2", "+OK"),
             ("COUPON.REQUEST closed a", "QUEUED"),
             ("COUPON.CLOSE closed", "+OK"),

@@ -7,11 +7,11 @@ use coupon_tests::resp::expect;
 #[test]
 fn counts_follow_a_coupon_through_its_life() {
     let redis = Redis::start();
-    let window = "opens_at :1 expires_at :253402300799999";
+    let window = "opens_at :631152000000 expires_at :253402300799999";
     expect(
         &mut redis.client(),
         &[
-            ("COUPON.OPEN c QUANTITY 3 WAITLIST 2 OPENS 1 EXPIRES 253402300799999 EPOCH 2", "+OK"),
+            ("COUPON.OPEN c QUANTITY 3 WAITLIST 2 OPENS 631152000000 EXPIRES 253402300799999 EPOCH 2", "+OK"),
             (
                 "COUPON.INFO c",
                 &format!(

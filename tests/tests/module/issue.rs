@@ -126,6 +126,136 @@ fn grants_wait_for_the_ledger_when_too_many_are_missing_there() {
     );
 }
 
+/// Users of the large set, half of whom are granted before anything is measured.
+const CROWD: usize = 100_000;
+
+/// How much dearer a grant may be among users who share a score. It was a thousand times.
+const TIES_COST: u64 = 20;
+
+/// The time of a grant in the middle of the crowd, in µs for 40 of them: the least of some measurements, as another process
+/// may take the machine in any one.
+fn grant_time(score: impl Fn(usize) -> usize) -> u64 {
+    const CALLS: usize = 40;
+    let redis = Redis::start();
+    let mut client = redis.client();
+    expect(&mut client, &[(format!("COUPON.OPEN c QUANTITY {CROWD}"), "+OK")]);
+    for chunk in (0..CROWD).collect::<Vec<_>>().chunks(1000) {
+        let users: String = chunk.iter().map(|user| format!(" {} u{user:06}", score(*user))).collect();
+        expect(&mut client, &[(format!("ZADD c:issued{users}"), ":1000")]);
+    }
+    expect(&mut client, &[("CONFIG SET coupon.issue-max 100000", "+OK"), ("COUPON.ISSUE c COUNT 50000", ":50000")]);
+    let measure = |_| {
+        expect(&mut client, &[("CONFIG RESETSTAT", "+OK")]);
+        assert!(client.pipeline(&["COUPON.ISSUE c COUNT 1"; CALLS]).iter().all(|reply| reply.int() == 1));
+        let stats = client.run("INFO commandstats");
+        let usec =
+            stats.text().split("cmdstat_coupon.issue:calls=40,usec=").nth(1).and_then(|rest| rest.split(',').next());
+        usec.and_then(|usec| usec.parse().ok()).unwrap_or_else(|| panic!("no time in {stats}"))
+    };
+    (0..5).map(measure).min().expect("measurements")
+}
+
+#[test]
+fn a_grant_costs_the_same_where_all_share_a_score() {
+    let (apart, at_one) = (grant_time(|user| user + 1), grant_time(|_| 5));
+    assert!(at_one < apart.max(40) * TIES_COST, "{at_one} us at one score, {apart} us at a score each");
+}
+
+/// Users who share a score, in the order of the set: that of their bytes.
+const AT_ONE_SCORE: [&str; 9] = ["10", "9", "B", "Z", "a", "aa", "b", "z", "\u{e9}"];
+
+/// A coupon of the ledger whose users were put in by hand.
+fn by_hand(client: &mut Client) {
+    let users: String = AT_ONE_SCORE.iter().rev().map(|user| format!(" 5 {user}")).collect();
+    expect(
+        client,
+        &[
+            ("COUPON.OPEN c QUANTITY 9 EPOCH 1".to_owned(), "+OK"),
+            (format!("ZADD c:issued{users} 4 first 6 last"), ":11"),
+            ("COUPON.OPEN c QUANTITY 20".into(), "+OK"),
+            ("COUPON.RESUME c EPOCH 1 SEQ 0 CHAIN 0".into(), "+OK"),
+        ],
+    );
+}
+
+fn states(client: &mut Client) -> String {
+    let users = ["first"].into_iter().chain(AT_ONE_SCORE).chain(["last"]);
+    users.map(|user| client.run(&format!("COUPON.STATUS c {user}")).text()[..1].to_owned()).collect()
+}
+
+#[test]
+fn users_at_one_score_are_granted_in_the_order_of_their_bytes() {
+    let redis = Redis::start();
+    let mut client = redis.client();
+    by_hand(&mut client);
+    for granted in 1..=11 {
+        expect(&mut client, &[("COUPON.ISSUE c COUNT 1", ":1")]);
+        assert_eq!(states(&mut client), "G".repeat(granted) + &"W".repeat(11 - granted));
+        expect(&mut client, &[("HGET c remaining", &*(20 - granted).to_string())]);
+    }
+    let order: Vec<String> = Stored::read(&mut client, "c").grants.into_iter().map(|grant| grant.user).collect();
+    assert_eq!(order[1..10], AT_ONE_SCORE);
+    for persisted in 1..=11 {
+        expect(&mut client, &[(format!("COUPON.ACK c EPOCH 1 SEQ {persisted}"), "+OK")]);
+        assert_eq!(states(&mut client), "P".repeat(persisted) + &"G".repeat(11 - persisted));
+    }
+    expect(&mut client, &[("COUPON.REQUEST c new", "QUEUED"), ("COUPON.ISSUE c", ":1"), ("COUPON.ISSUE c", ":0")]);
+}
+
+#[test]
+fn a_batch_that_ends_between_users_at_one_score_is_gone_on_with() {
+    for counts in [[1, 1, 9], [3, 4, 4], [2, 7, 2], [5, 5, 1], [10, 1, 0]] {
+        let redis = Redis::start();
+        let mut client = redis.client();
+        by_hand(&mut client);
+        for count in counts {
+            if count > 0 {
+                expect(&mut client, &[(format!("COUPON.ISSUE c COUNT {count}"), &*format!(":{count}"))]);
+            }
+        }
+        let granted = Stored::read(&mut client, "c").granted().join(" ");
+        assert_eq!(granted, format!("first {} last", AT_ONE_SCORE.join(" ")), "{counts:?}");
+        expect(&mut client, &[("COUPON.ISSUE c", ":0")]);
+    }
+}
+
+#[test]
+fn a_restored_history_may_end_between_users_at_one_score() {
+    let redis = Options::shipped().module_args("stream-keep 1000000").start();
+    let mut client = redis.client();
+    by_hand(&mut client);
+    expect(&mut client, &[("COUPON.ISSUE c COUNT 7", ":7")]);
+    let held = Stored::read(&mut client, "c").grants;
+    let [first, second] = [&held[3], &held[4]];
+    // The ledger holds five, of which the first three are told apart from the rest by nothing but the user's bytes.
+    expect(
+        &mut client,
+        &[
+            ("COUPON.RESTORE c EPOCH 2".to_owned(), "+OK"),
+            (
+                format!(
+                    "COUPON.RESTORE c EPOCH 2 AFTER 3 CHAIN {} GRANTS 2 {} {} {} {} {} {}",
+                    held[2].chain.0,
+                    first.user,
+                    first.requested_at,
+                    first.granted_at_ms,
+                    second.user,
+                    second.requested_at,
+                    second.granted_at_ms,
+                ),
+                "+OK",
+            ),
+            (format!("COUPON.RESUME c EPOCH 2 SEQ 5 CHAIN {}", second.chain.0), "+OK"),
+        ],
+    );
+    assert_eq!(states(&mut client), "PPPPPWWWWWW");
+    expect(&mut client, &[("COUPON.ISSUE c COUNT 1", ":1")]);
+    assert_eq!(states(&mut client), "PPPPPGWWWWW");
+    expect(&mut client, &[("COUPON.ISSUE c", ":5")]);
+    let granted: Vec<String> = Stored::read(&mut client, "c").grants.into_iter().map(|grant| grant.user).collect();
+    assert_eq!(granted[granted.len() - 6..], [&AT_ONE_SCORE[4..], &["last"]].concat());
+}
+
 #[test]
 fn misuse_is_refused() {
     let redis = Redis::start();

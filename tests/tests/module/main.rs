@@ -2,12 +2,14 @@
 
 mod ack;
 mod acl;
+mod async_load;
 mod clock;
 mod close;
 mod cluster;
 mod command_docs;
 mod command_table;
 mod copies;
+mod crash;
 mod disk_full;
 mod fairness;
 mod fence;
@@ -30,6 +32,7 @@ mod request;
 mod resharding;
 mod restore;
 mod settings;
+mod slot_migration;
 mod status;
 mod tracking;
 mod transaction;

@@ -151,19 +151,22 @@ fn a_set_that_is_gone_is_noticed_by_the_tripwire() {
 }
 
 #[test]
-fn a_set_overwritten_by_another_type_is_noticed_by_the_next_command_that_writes() {
-    let redis = Redis::start();
-    let mut client = sold_out(&redis);
-    expect(
-        &mut client,
-        &[
-            ("SET c:issued x", "+OK"),
-            ("COUPON.ISSUE c", "-WRONGTYPE the :issued key"),
-            ("COUPON.REQUEST c x", "-WRONGTYPE the :issued key"),
-            ("COUPON.REQUEST c u1", "-WRONGTYPE the :issued key"),
-            ("GET c:issued", "x"),
-        ],
-    );
+fn a_set_overwritten_by_another_type_is_noticed_at_once() {
+    for overwrite in
+        ["SET c:issued x", "SUNIONSTORE c:issued set", "BITOP NOT c:issued string", "SORT list STORE c:issued"]
+    {
+        // Each of them is the first to see it, in the place of an answer from memory.
+        for call in ["COUPON.REQUEST c x", "COUPON.REQUEST c u1", "COUPON.MREQUEST c x y", "COUPON.STATUS c x"] {
+            let redis = Redis::start();
+            let mut client = sold_out(&redis);
+            client.pipeline(&["SADD set x", "SET string x", "RPUSH list 1"]);
+            assert!(!client.run(overwrite).is_error(), "{overwrite}");
+            expect(
+                &mut client,
+                &[(call, "-WRONGTYPE the :issued key"), ("COUPON.ISSUE c", "-WRONGTYPE the :issued key")],
+            );
+        }
+    }
 }
 
 #[test]
@@ -199,6 +202,8 @@ fn many_users_at_one_score_are_told_apart() {
         &mut client,
         &[(format!("COUPON.OPEN c QUANTITY {USERS}"), "+OK"), (format!("ZADD c:issued{users}"), ":100")],
     );
+    // As soon as if they were apart.
+    learn(&mut client, "SOLDOUT");
     for round in 0..20 {
         expect(
             &mut client,

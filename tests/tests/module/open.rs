@@ -24,12 +24,18 @@ fn definition_is_stored_with_defaults_for_what_is_left_out() {
 fn options_come_in_any_order_and_case() {
     let redis = Redis::start();
     let mut client = redis.client();
-    let expires = "253402300799999";
+    let (opens, expires) = ("631152000000", "253402300799999");
     expect(
         &mut client,
         &[
-            (&*format!("COUPON.OPEN a QUANTITY 7 MODE INSTANT WAITLIST 3 OPENS 1 EXPIRES {expires} EPOCH 4"), "+OK"),
-            (&*format!("coupon.open b epoch 4 expires {expires} opens 1 waitlist 3 mode instant quantity 7"), "+OK"),
+            (
+                &*format!("COUPON.OPEN a QUANTITY 7 MODE INSTANT WAITLIST 3 OPENS {opens} EXPIRES {expires} EPOCH 4"),
+                "+OK",
+            ),
+            (
+                &*format!("coupon.open b epoch 4 expires {expires} opens {opens} waitlist 3 mode instant quantity 7"),
+                "+OK",
+            ),
         ],
     );
     let a = client.run("HGETALL a");
@@ -37,7 +43,7 @@ fn options_come_in_any_order_and_case() {
     let stored = |name| a.field(name).text();
     assert_eq!(
         ["mode", "quantity", "remaining", "waitlist", "opens_at", "expires_at", "epoch"].map(stored),
-        ["INSTANT", "7", "7", "3", "1", expires, "4"]
+        ["INSTANT", "7", "7", "3", opens, expires, "4"]
     );
 }
 
@@ -50,6 +56,11 @@ fn bounds_are_accepted() {
             ("COUPON.OPEN a QUANTITY 1", "+OK"),
             ("COUPON.OPEN b QUANTITY 1000000000 WAITLIST 1000000000", "+OK"),
             ("COUPON.OPEN c QUANTITY 1 OPENS 253402300799998 EXPIRES 253402300799999", "+OK"),
+            // From 1990 on.
+            ("COUPON.OPEN c QUANTITY 1 OPENS 631152000000 EXPIRES 631152000001", "+OK"),
+            ("COUPON.OPEN c QUANTITY 1 OPENS 0 EXPIRES 631152000000", "+OK"),
+            ("COUPON.OPEN c QUANTITY 1 OPENS 631152000000 EXPIRES 0", "+OK"),
+            ("COUPON.OPEN c QUANTITY 1 OPENS 0 EXPIRES 0", "+OK"),
             ("COUPON.OPEN d QUANTITY 1 EPOCH 9223372036854775807", "+OK"),
         ],
     );
@@ -62,11 +73,11 @@ fn what_is_left_out_stays_as_it_is() {
     expect(
         &mut client,
         &[
-            ("COUPON.OPEN c QUANTITY 5 MODE INSTANT WAITLIST 2 OPENS 1 EXPIRES 253402300799999", "+OK"),
+            ("COUPON.OPEN c QUANTITY 5 MODE INSTANT WAITLIST 2 OPENS 631152000000 EXPIRES 253402300799999", "+OK"),
             ("COUPON.OPEN c QUANTITY 9", "+OK"),
             (
                 "HMGET c status mode quantity remaining waitlist opens_at expires_at",
-                "[AVAILABLE INSTANT 9 9 2 1 253402300799999]",
+                "[AVAILABLE INSTANT 9 9 2 631152000000 253402300799999]",
             ),
             ("COUPON.OPEN c QUANTITY 9 WAITLIST 0 MODE QUEUE EXPIRES 0 OPENS 0", "+OK"),
             ("HMGET c mode waitlist opens_at expires_at", "[QUEUE 0 0 0]"),
@@ -78,7 +89,7 @@ fn what_is_left_out_stays_as_it_is() {
 fn the_same_call_twice_is_no_change() {
     let redis = Redis::start();
     let mut client = redis.client();
-    let call = "COUPON.OPEN c QUANTITY 5 MODE INSTANT WAITLIST 2 OPENS 1 EXPIRES 253402300799999";
+    let call = "COUPON.OPEN c QUANTITY 5 MODE INSTANT WAITLIST 2 OPENS 631152000000 EXPIRES 253402300799999";
     expect(&mut client, &[(call, "+OK"), ("COUPON.REQUEST c a", "GRANTED")]);
     expect_without_effect(&redis, &[(call, "+OK"), ("COUPON.OPEN c QUANTITY 5", "+OK")]);
 }
@@ -123,7 +134,7 @@ fn a_closed_coupon_can_be_opened_again() {
             ("COUPON.OPEN c QUANTITY 2", "+OK"),
             ("COUPON.REQUEST c a", "QUEUED"),
             // Its window has ended: the same definition does not wake it, a new window does.
-            ("COUPON.OPEN c QUANTITY 2 EXPIRES 1", "+OK"),
+            ("COUPON.OPEN c QUANTITY 2 EXPIRES 631152000000", "+OK"),
             ("COUPON.CLOSE c", "+OK"),
             ("COUPON.OPEN c QUANTITY 2", "+OK"),
             ("HGET c status", "EXPIRED"),
@@ -158,11 +169,11 @@ fn epoch_is_stored_at_birth_and_only_checked_later() {
 #[test]
 fn misuse_is_refused_and_named() {
     let redis = Redis::start();
-    expect(&mut redis.client(), &[("COUPON.OPEN c QUANTITY 5 OPENS 10", "+OK"), ("SET s 1", "+OK")]);
+    expect(&mut redis.client(), &[("COUPON.OPEN c QUANTITY 5 OPENS 631152000010", "+OK"), ("SET s 1", "+OK")]);
     let number = |name: &str, value: &str| format!("-ERR {name} is a whole number from {value}");
     let quantity = number("QUANTITY", "1 to 1000000000, not ");
     let waitlist = number("WAITLIST", "0 to 1000000000, not ");
-    let window = |name| number(name, "0 to 253402300799999, not ");
+    let window = |name| format!("-ERR {name} is a whole number ");
     let epoch = number("EPOCH", "1 to 9223372036854775807, not ");
     expect_without_effect(
         &redis,
@@ -192,15 +203,19 @@ fn misuse_is_refused_and_named() {
             ("COUPON.OPEN c QUANTITY 5 WAITLIST -1", &waitlist),
             ("COUPON.OPEN c QUANTITY 5 WAITLIST 1000000001", &waitlist),
             ("COUPON.OPEN c QUANTITY 5 OPENS -1", &window("OPENS")),
-            ("COUPON.OPEN c QUANTITY 5 OPENS 253402300800000", &window("OPENS")),
             ("COUPON.OPEN c QUANTITY 5 EXPIRES tomorrow", &window("EXPIRES")),
-            ("COUPON.OPEN c QUANTITY 5 EXPIRES 18446744073709551615", &window("EXPIRES")),
             ("COUPON.OPEN c QUANTITY 5 EPOCH 0", &epoch),
             ("COUPON.OPEN c QUANTITY 5 EPOCH 9223372036854775808", &epoch),
             ("COUPON.OPEN c QUANTITY 5 MODE LATER", "-ERR MODE is QUEUE or INSTANT, not 'LATER'"),
             // An empty window, with one bound given and one stored.
-            ("COUPON.OPEN c QUANTITY 5 EXPIRES 10", "-ERR EXPIRES 10 is not after OPENS 10"),
-            ("COUPON.OPEN new QUANTITY 5 OPENS 8 EXPIRES 7", "-ERR EXPIRES 7 is not after OPENS 8"),
+            (
+                "COUPON.OPEN c QUANTITY 5 EXPIRES 631152000010",
+                "-ERR EXPIRES 631152000010 is not after OPENS 631152000010",
+            ),
+            (
+                "COUPON.OPEN new QUANTITY 5 OPENS 631152000008 EXPIRES 631152000007",
+                "-ERR EXPIRES 631152000007 is not after OPENS 631152000008",
+            ),
             ("COUPON.OPEN s QUANTITY 5", "-WRONGTYPE"),
             // Bytes of a client appear escaped and cut, never as they are.
             (
@@ -209,6 +224,38 @@ fn misuse_is_refused_and_named() {
             ),
         ],
     );
+}
+
+/// The same moment in seconds, in microseconds and in nanoseconds; and what lies at the edges.
+const OTHER_UNITS: [&str; 8] = [
+    "1795874262",
+    "1795874262000000",
+    "1795874262000000000",
+    "1",
+    "631151999999",
+    "253402300800000",
+    "9223372036854775807",
+    "18446744073709551615",
+];
+
+#[test]
+fn a_time_in_another_unit_is_refused_and_the_right_one_named() {
+    let redis = Redis::start();
+    expect(&mut redis.client(), &[("COUPON.OPEN c QUANTITY 5", "+OK")]);
+    for time in OTHER_UNITS {
+        for (call, option) in [
+            ("COUPON.OPEN c QUANTITY 5 OPENS {}", "OPENS"),
+            ("COUPON.OPEN c QUANTITY 5 EXPIRES {}", "EXPIRES"),
+            ("COUPON.OPEN new QUANTITY 5 OPENS {}", "OPENS"),
+            ("COUPON.OPEN new QUANTITY 5 OPENS 1795874262000 EXPIRES {}", "EXPIRES"),
+            ("COUPON.OPEN new QUANTITY 5 EXPIRES {} OPENS 0", "EXPIRES"),
+        ] {
+            let call = call.replace("{}", time);
+            expect_without_effect(&redis, &[(&*call, &*format!("-ERR {option} "))]);
+            let error = redis.client().run(&call).to_string();
+            assert!(error.contains(time) && error.contains("milliseconds"), "{call}: {error}");
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A cluster of three primaries with replicas: coupons spread over it, slots move, primaries fail.
 
+use crate::gone::take_slot;
 use coupon_tests::coupon::Stored;
 use coupon_tests::deadline::eventually_true;
 use coupon_tests::redis_cluster::{Cluster, Follower, assert_ok};
@@ -155,4 +156,31 @@ fn a_failover_shuts_the_gate_of_the_ledgers_coupons_only() {
         ],
     );
     assert_eq!(client.run(&format!("COUPON.REQUEST {KEY} b")).to_string(), "GRANTED");
+}
+
+#[test]
+fn a_slot_that_was_lost_and_came_back_brings_no_memory_of_its_coupons() {
+    let cluster = Cluster::start(3);
+    let home = cluster.home(KEY);
+    let (from, to) = (&cluster.primaries[home], &cluster.primaries[(home + 1) % 3]);
+    let mut client = from.client();
+    for (mode, answer) in [("INSTANT", "GRANTED"), ("QUEUE", "QUEUED")] {
+        expect(
+            &mut client,
+            &[
+                (format!("COUPON.OPEN {KEY} QUANTITY 1 MODE {mode}"), "+OK"),
+                (format!("COUPON.REQUEST {KEY} a"), answer),
+                // Who is in is learned, and the next one is answered from memory.
+                (format!("COUPON.REQUEST {KEY} b"), "SOLDOUT"),
+                (format!("COUPON.REQUEST {KEY} b"), "SOLDOUT"),
+            ],
+        );
+        take_slot(from, to, KEY);
+        take_slot(to, from, KEY);
+        eventually_true("the slot is served again", || client.call(&["EXISTS", KEY]).to_string() == ":0");
+        // Each of them is the first to see it.
+        for call in ["COUPON.REQUEST {} b", "COUPON.STATUS {} a", "COUPON.MREQUEST {} b d", "COUPON.INFO {}"] {
+            expect(&mut client, &[(call.replace("{}", KEY), "-NOCOUPON")]);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use coupon_tests::coupon::Stored;
 use coupon_tests::deadline::eventually;
 use coupon_tests::redis_server::Redis;
+use coupon_tests::refusal::expect_without_effect;
 use coupon_tests::resp::{Client, Value, expect};
 
 /// The server's time in ms.
@@ -88,7 +89,7 @@ fn those_accepted_in_time_are_still_granted_and_then_it_is_over() {
             ("COUPON.OPEN c QUANTITY 5", "+OK"),
             ("COUPON.REQUEST c a", "QUEUED"),
             ("COUPON.REQUEST c b", "QUEUED"),
-            ("COUPON.OPEN c QUANTITY 5 EXPIRES 1", "+OK"),
+            ("COUPON.OPEN c QUANTITY 5 EXPIRES 631152000000", "+OK"),
             ("COUPON.REQUEST c late", "CLOSED"),
             ("HGET c status", "AVAILABLE"),
             ("COUPON.ISSUE c COUNT 1", ":1"),
@@ -107,7 +108,7 @@ fn a_coupon_nobody_waits_for_ends_with_the_next_issue() {
     expect(
         &mut redis.client(),
         &[
-            ("COUPON.OPEN c QUANTITY 5 EXPIRES 1", "+OK"),
+            ("COUPON.OPEN c QUANTITY 5 EXPIRES 631152000000", "+OK"),
             ("HGET c status", "AVAILABLE"),
             ("COUPON.ISSUE c", ":0"),
             ("HGET c status", "EXPIRED"),
@@ -124,10 +125,73 @@ fn a_sold_out_coupon_stays_issued_after_its_window() {
             ("COUPON.OPEN c QUANTITY 1 MODE INSTANT WAITLIST 1", "+OK"),
             ("COUPON.REQUEST c a", "GRANTED"),
             ("COUPON.REQUEST c w", "QUEUED"),
-            ("COUPON.OPEN c QUANTITY 1 EXPIRES 1", "+OK"),
+            ("COUPON.OPEN c QUANTITY 1 EXPIRES 631152000000", "+OK"),
             ("COUPON.ISSUE c", ":0"),
             ("HGET c status", "ISSUED"),
             ("COUPON.REQUEST c x", "CLOSED"),
+        ],
+    );
+}
+
+#[test]
+fn a_time_in_seconds_that_was_set_by_hand_is_refused_by_every_command() {
+    let redis = Redis::start();
+    let mut client = redis.client();
+    for (field, wrong) in [
+        ("opens_at", "1795874262"),
+        ("expires_at", "1795874262"),
+        ("opens_at", "1"),
+        ("expires_at", "1795874262000000"),
+    ] {
+        expect(
+            &mut client,
+            &[
+                ("FLUSHALL".to_owned(), "+OK"),
+                ("COUPON.OPEN c QUANTITY 5 EPOCH 1".into(), "+OK"),
+                ("COUPON.RESUME c EPOCH 1 SEQ 0 CHAIN 0".into(), "+OK"),
+                ("COUPON.REQUEST c a".into(), "QUEUED"),
+                (format!("HSET c {field} {wrong}"), ":0"),
+            ],
+        );
+        for call in [
+            "COUPON.REQUEST c b",
+            "COUPON.REQUEST c a",
+            "COUPON.MREQUEST c a b",
+            "COUPON.ISSUE c",
+            "COUPON.STATUS c a",
+            "COUPON.WAIT c a 1",
+            "COUPON.INFO c",
+            "COUPON.CLOSE c",
+            "COUPON.ACK c EPOCH 1 SEQ 0",
+        ] {
+            expect_without_effect(&redis, &[(call, "-ERR ")]);
+            let error = client.run(call).to_string();
+            let is_named =
+                error.contains(field) || error.contains(field.trim_end_matches("_at").to_uppercase().as_str());
+            assert!(is_named && error.contains("milliseconds"), "{call}: {error}");
+        }
+        // Set right by hand it is what it was.
+        expect(
+            &mut client,
+            &[
+                (format!("HSET c {field} 0"), ":0"),
+                ("COUPON.REQUEST c a".into(), "DUPLICATE"),
+                ("COUPON.ISSUE c".into(), ":1"),
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_time_from_1990_on_that_was_set_by_hand_holds() {
+    let redis = Redis::start();
+    expect(
+        &mut redis.client(),
+        &[
+            ("HSET c status AVAILABLE quantity 5 opens_at 631152000000 expires_at 253402300799999", ":4"),
+            ("COUPON.REQUEST c a", "QUEUED"),
+            ("HSET c expires_at 631152000001", ":0"),
+            ("COUPON.REQUEST c b", "CLOSED"),
         ],
     );
 }
