@@ -2,7 +2,7 @@
 # Settings are given as in `make run REDIS_PORT=6380`; make hands them to the scripts through the environment.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-servers test-containers images torture loss bench budget drop build dist
+.PHONY: help run test test-all test-servers test-containers images faults torture loss bench budget drop build dist
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,6 +10,7 @@ help: ## show this list
 	  'Settings, as in: make run REDIS_PORT=6380' \
 	  '  run    REDIS_PORT=6379  PG_PORT=(a free port)  LISTEN=127.0.0.1:9187  DATA_DIR=.data' \
 	  '  drop   USERS=1000000  QUANTITY=100000  MODE=QUEUE|INSTANT  WAITLIST=0  CONNECTIONS=64  PIPELINE=1  SEED=1' \
+	  '  faults  ONLY=(all, or a name: no-compare-and-set)' \
 	  '  torture  MINUTES=30  SEED=(any)  SCENARIO=(all)' \
 	  '  loss   ROUNDS=20  SEED=1' \
 	  '  bench  ONLY=(all, or names: accepted,sold-out,...)  QUICK=(set: a tenth)  SEED=1' \
@@ -19,10 +20,13 @@ help: ## show this list
 run: ## install what is missing, build, start everything with a coupon to try; Ctrl-C stops it
 	@scripts/run.sh
 
-test: ## install what is missing, build, run all checks and tests
+test: ## install what is missing, build, lint, and run the tests that need Rust, Redis and PostgreSQL: ten minutes at most
 	@scripts/test.sh
 
-test-servers: ## run the end-to-end tests on Redis 8.2, Valkey 8.1 and Valkey 9.1
+test-all: test ## that, then other servers, containers, clients, deploy/, the page, budget, deliberate faults, more torture
+	@scripts/test_all.sh
+
+test-servers: ## run all end-to-end tests that touch Redis on Redis 8.2, Valkey 8.1 and Valkey 9.1
 	@scripts/test_servers.sh
 
 test-containers: ## run the end-to-end tests in containers, and those of the images and of compose.yaml
@@ -30,6 +34,9 @@ test-containers: ## run the end-to-end tests in containers, and those of the ima
 
 images: ## build the images redis-coupon/redis, valkey and reconciler, from source
 	@scripts/images.sh
+
+faults: ## build the product with each deliberate fault of tests/faults, and see that its test fails
+	@scripts/faults.sh
 
 torture: ## break real servers in a loop, MINUTES=30, and check the promises after each fault
 	@scripts/torture.sh

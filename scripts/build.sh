@@ -1,10 +1,24 @@
 #!/usr/bin/env bash
-# Builds what runs. Always the same set: cargo compiles shared crates anew for each other choice of packages.
+# Builds what runs, or with `checking` all that is tested, with the tests.
+#   build.sh            target/release: module, reconciler and load generator, as they are shipped and measured
+#   build.sh checking   target/debug: everything, with debug assertions, so that the module compares what it keeps in mind with the
+#                       keys, and with the points at which a test can hold the reconciler
+# Each always builds the same set: cargo compiles shared crates anew for each other choice of packages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/say.sh
 scripts/install.sh
 . scripts/find.sh
+. scripts/place.sh
 
-say 'Building (the first time takes some minutes)'
-cargo build --release -p coupon-module -p coupon-reconciler -p coupon-bench
+case ${1:-release} in
+  release)
+    say 'Building (the first time takes some minutes)'
+    cargo build --release -p coupon-module -p coupon-reconciler -p coupon-bench
+    ;;
+  checking)
+    say 'Building for the tests (the first time takes some minutes)'
+    cargo build "${checking[@]}" --all-targets
+    ;;
+  *) fail "'$1' is no build" 'none, or checking' ;;
+esac

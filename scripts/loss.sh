@@ -3,9 +3,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/build.sh
+scripts/build.sh checking
 . scripts/say.sh
+. scripts/place.sh
 
-say 'Building the tests'
-cargo build -p coupon-tests -p coupon-shim --bins --lib
 say 'Crashing'
-exec "${CARGO_TARGET_DIR:-target}/debug/loss" --rounds "${ROUNDS:-20}" --seed "${SEED:-1}"
+# What is shipped is measured.
+export COUPON_MODULE=$module COUPON_RECONCILER=$reconciler
+exec "$target/debug/loss" --rounds "${ROUNDS:-20}" --seed "${SEED:-1}"

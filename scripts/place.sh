@@ -19,6 +19,9 @@ fi
 reconciler=$target/release/coupon-reconciler
 bench=$target/release/coupon-bench
 
+# The choice of packages and features of the checking build, for every call of cargo that builds or runs a part of it.
+checking=(--workspace --features coupon-reconciler/pause-points)
+
 data=$(absolute "${DATA_DIR:-.data}")
 
 # Who uses the folder, and once the stack is up how it is reached; it holds a password.

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Everything that can be checked, cheapest answer first; the end-to-end tests last, so that their summary closes the output.
+# What every change has to pass, in some minutes, with Rust, Redis and PostgreSQL alone: formatting, lints, unit tests, and the
+# end-to-end tests on the checking build, a minute of torture among them. scripts/test_all.sh goes on from here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/say.sh
-scripts/install.sh pip valgrind chromium
-scripts/build.sh
+scripts/install.sh
 . scripts/find.sh
+. scripts/place.sh
 
 for part in fmt clippy; do
   cargo "$part" --version >/dev/null 2>&1 || fail "cargo $part is not installed" 'rustup component add rustfmt clippy'
@@ -18,28 +19,12 @@ if command -v shellcheck >/dev/null; then
   (cd scripts && shellcheck -- *.sh ../.ci/run ../deploy/compose/*.sh ../deploy/container/serve ../tests/stand-ins/postgres-entrypoint)
 fi
 say 'Lints'
-cargo clippy --workspace --all-targets -- -D warnings
-say 'Unit tests'
-# Without --lib, which would run the module's too: it aborts outside Redis.
-cargo test --workspace --exclude coupon-tests --tests --no-fail-fast
-scripts/budget.sh
-# After the unit tests, which build a reconciler without pause points under the same name.
-say 'Building for the tests: pause points at which the reconciler is killed, deliberate faults in both halves'
-cargo build -p coupon-reconciler --features pause-points,faults
-# Loaded into the tests' servers, so no test links it and none would build it.
-cargo build -p coupon-shim
-if [ "$(uname -sm)" = 'Linux x86_64' ]; then
-  scripts/test_servers.sh short
-else
-  say 'Skipped: the tests on Redis 8.2, Valkey 8.1 and Valkey 9.1, which are to be had for Linux on x86_64 only'
-fi
-scripts/test_containers.sh short
-scripts/clients.sh
-if [ "$(uname)" = Linux ]; then
-  scripts/deploy.sh
-else
-  say 'Skipped: the tests of deploy/, for Linux only'
-fi
-say 'End-to-end tests'
+cargo clippy "${checking[@]}" --all-targets -- -D warnings
+# `--all-targets` leaves out what `cargo test` leaves out.
+cargo clippy "${checking[@]}" --test clients --test deploy --test containers -- -D warnings
+scripts/build.sh checking
+say 'Unit tests, then end-to-end tests'
+# Without --lib, which would run the module's too: it aborts outside Redis. The page is looked at in Chromium by `make test-all`.
 # Twice as many at a time as a small machine has cores: they wait for servers most of their time.
-RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} cargo test -p coupon-tests --tests --no-fail-fast
+COUPON_TORTURE_SECONDS=${COUPON_TORTURE_SECONDS:-60} RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} \
+  cargo test "${checking[@]}" --tests --no-fail-fast -- --skip chromium:: --skip faults::

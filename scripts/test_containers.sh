@@ -13,11 +13,9 @@ case $scope in
 esac
 
 scripts/build.sh
-cargo build -p coupon-reconciler -p coupon-module --features coupon-reconciler/pause-points,coupon-reconciler/faults,coupon-module/faults
-cargo build -p coupon-shim
-scripts/clients.sh
 # Here, as a private engine's network leads nowhere.
-cargo test --quiet -p coupon-tests --no-run --tests --test containers
+scripts/build.sh checking
+scripts/clients.sh
 
 status=0
 { scripts/images.sh base && scripts/servers.sh && scripts/engine.sh scripts/in_containers.sh "$scope"; } || status=$?

@@ -1,7 +1,6 @@
 //! Bringing a coupon's row and its state in Redis together: publish, adopt, mirror, resume, restore.
 
 use crate::error::Error;
-use crate::fault::Fault;
 use crate::ledger::{Ledger, Progress, Row};
 use crate::pause::{self, Point};
 use crate::plan::{Plan, Publication, plan};
@@ -210,10 +209,6 @@ impl Comparison<'_> {
         }
         *held = Some(epoch);
         match answer {
-            Resumed::Behind(redis) | Resumed::Diverged(redis) if Fault::ResumeUnlevel.is_on() => {
-                self.redis.resume(self.key, epoch, redis).await?;
-                Ok(())
-            }
             Resumed::Behind(redis) | Resumed::Diverged(redis) => {
                 if std::mem::replace(restored, true) {
                     return Err(Error::Held(format!(

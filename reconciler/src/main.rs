@@ -14,7 +14,6 @@ mod daemon;
 mod dead_letters;
 mod error;
 mod exit;
-mod fault;
 mod fetch;
 mod health;
 mod hear;

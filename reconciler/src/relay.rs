@@ -10,7 +10,6 @@
 //!    the position in the ledger says where to read on.
 
 use crate::error::Error;
-use crate::fault::Fault;
 use crate::ledger::{Batch, Ledger, Progress};
 use crate::metrics::Metrics;
 use crate::pause::{self, Point};
@@ -73,9 +72,6 @@ impl Relay<'_> {
             let Some(last) = grants.last() else { return Ok(Pass::Level) };
             let read_to = last.id;
             let is_full = grants.len() >= self.batch_max as usize;
-            if Fault::AckBeforeCommit.is_on() {
-                self.redis.ack(key, line.progress.epoch, read_to.seq).await?;
-            }
             let batch = match follow(line.progress, grants) {
                 Ok(batch) => batch,
                 // Another relay was here, and what it acknowledged is trimmed: that is no gap.
@@ -161,10 +157,6 @@ pub fn follow(from: Progress, mut grants: Vec<Grant>) -> Result<Option<Batch>, E
     for grant in &grants {
         let expected = to.position.seq.next();
         let broken = |found: String| Err(Error::Broken { expected, found });
-        if Fault::ChainNotFollowed.is_on() {
-            to = Progress { position: Position { seq: grant.id.seq, chain: grant.chain }, entry: grant.id, ..to };
-            continue;
-        }
         if grant.id.seq != expected {
             return broken(format!("entry {} is the next one there", grant.id));
         }

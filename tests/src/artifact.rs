@@ -1,10 +1,12 @@
 //! Finding what is tested, and the servers it is tested on.
 
 use crate::container;
+use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-/// The module, as the server sees it.
+/// The module, as the server sees it: the checking build, unless `COUPON_MODULE` names another.
 ///
 /// # Panics
 /// If it is not built.
@@ -13,42 +15,25 @@ pub fn module() -> PathBuf {
     if container::is_backend() {
         return container::MODULE.into();
     }
-    built("COUPON_MODULE", "release/libcoupon.so", "make build")
+    built("COUPON_MODULE", "libcoupon.so")
 }
 
-/// The reconciler, as it is shipped.
+/// The reconciler: the checking build, unless `COUPON_RECONCILER` names another.
 ///
 /// # Panics
 /// If it is not built.
 #[must_use]
 pub fn reconciler() -> PathBuf {
-    built("COUPON_RECONCILER", "release/coupon-reconciler", "make build")
+    built("COUPON_RECONCILER", "coupon-reconciler")
 }
 
-/// The reconciler that can be held at a named point.
+/// The reconciler that can be held at a named point: the checking build, unless `COUPON_RECONCILER_PAUSE` names another.
 ///
 /// # Panics
 /// If it is not built.
 #[must_use]
 pub fn reconciler_with_pause_points() -> PathBuf {
-    built(
-        "COUPON_RECONCILER_PAUSE",
-        "debug/coupon-reconciler",
-        "cargo build -p coupon-reconciler --features pause-points,faults",
-    )
-}
-
-/// The reconciler built with deliberate faults.
-///
-/// # Panics
-/// If it is not built.
-#[must_use]
-pub fn reconciler_with_faults() -> PathBuf {
-    built(
-        "COUPON_RECONCILER_FAULTS",
-        "debug/coupon-reconciler",
-        "cargo build -p coupon-reconciler --features pause-points,faults",
-    )
+    built("COUPON_RECONCILER_PAUSE", "coupon-reconciler")
 }
 
 /// The module built with deliberate faults.
@@ -57,7 +42,7 @@ pub fn reconciler_with_faults() -> PathBuf {
 /// If it was not built.
 #[must_use]
 pub fn module_with_faults() -> PathBuf {
-    built("COUPON_MODULE_FAULTS", "debug/libcoupon.so", "cargo build -p coupon-module --features faults")
+    built("COUPON_MODULE_FAULTS", "libcoupon.so")
 }
 
 /// What stands between a server and its machine: see [`crate::machine`].
@@ -66,7 +51,7 @@ pub fn module_with_faults() -> PathBuf {
 /// If it is not built.
 #[must_use]
 pub fn shim() -> PathBuf {
-    built("COUPON_SHIM", "debug/libcoupon_shim.so", "cargo build -p coupon-shim")
+    built("COUPON_SHIM", "libcoupon_shim.so")
 }
 
 /// The workspace's root directory.
@@ -78,21 +63,31 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace")
 }
 
-fn built(variable: &str, path: &str, command: &str) -> PathBuf {
-    let file = env::var_os(variable).map_or_else(|| target_directory().join(path), PathBuf::from);
-    assert!(file.is_file(), "{} is missing: run `{command}`, or set {variable} to the file", file.display());
+/// What a variable names, or what was built beside this very program, with debug assertions as it was.
+fn built(variable: &str, name: &str) -> PathBuf {
+    let file = env::var_os(variable).map_or_else(|| profile_directory().join(name), PathBuf::from);
+    assert!(
+        file.is_file(),
+        "{} is missing: run `scripts/build.sh checking`, or set {variable} to the file",
+        file.display()
+    );
     file
 }
 
-/// Cargo's target directory: this very program was built into `<target>/<profile>`, a test into `deps` there.
+/// Cargo's target directory.
 ///
 /// # Panics
-/// If it was moved out of it.
+/// If this program was moved out of it.
 #[must_use]
 pub fn target_directory() -> PathBuf {
+    profile_directory().parent().expect("a program lies in <target>/<profile>").to_owned()
+}
+
+/// This very program was built into `<target>/<profile>`, a test into `deps` there.
+fn profile_directory() -> PathBuf {
     let program = env::current_exe().expect("a process knows its own path");
-    let parts = program.ancestors().skip(1).skip_while(|path| path.ends_with("deps"));
-    parts.into_iter().nth(1).expect("a test lies in <target>/<profile>/deps").to_owned()
+    let mut parts = program.ancestors().skip(1).skip_while(|path| path.ends_with("deps"));
+    parts.next().expect("a program lies in a directory").to_owned()
 }
 
 /// A program on the PATH.
@@ -123,7 +118,7 @@ pub fn chromium() -> PathBuf {
         .into_iter()
         .find_map(on_path)
         .or_else(|| Some(PathBuf::from(OF_MACOS)).filter(|file| file.is_file()))
-        .expect("Chromium is missing: run `apt-get install chromium`, or `scripts/install.sh tests`")
+        .expect("Chromium is missing: run `apt-get install chromium`, or `scripts/install.sh chromium`")
 }
 
 /// A program of PostgreSQL, which Debian keeps off the PATH; the newest version there is.
@@ -131,8 +126,18 @@ pub fn chromium() -> PathBuf {
 /// # Panics
 /// If it is not installed.
 #[must_use]
-pub fn postgres_program(name: &str) -> PathBuf {
+pub fn postgres_program(name: &'static str) -> PathBuf {
+    // Tests ask for psql many times a second.
+    static FOUND: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    found.entry(name).or_insert_with(|| find_postgres_program(name)).clone()
+}
+
+fn find_postgres_program(name: &str) -> PathBuf {
+    // Not Debian's wrapper, a script that takes five times as long to start as the program itself.
+    let is_itself = |file: &PathBuf| file.canonicalize().is_ok_and(|file| file.ends_with(name));
     on_path(name)
+        .filter(is_itself)
         .into_iter()
         .chain(pg_config_directory().map(|directory| directory.join(name)))
         .chain(debian_directories().into_iter().map(|directory| directory.join(name)))

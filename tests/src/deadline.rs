@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 /// How long a test waits for what must happen. No promise of speed: long enough for a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How long to wait between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long to wait between two looks; twice as long as a look takes, up to the second one, so that looking leaves most of the
+/// machine to what is waited for: a look at PostgreSQL starts a program.
+const LOOK_EVERY: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
 
 /// Looks until `look` finds something, and hands it out.
 ///
@@ -28,12 +29,14 @@ pub fn eventually_true(what: &str, mut is_true: impl FnMut() -> bool) {
 pub fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
     loop {
+        let began = Instant::now();
         if let Some(found) = look() {
             return Some(found);
         }
         if Instant::now() >= end {
             return None;
         }
-        std::thread::sleep(LOOK_EVERY);
+        let [least, most] = LOOK_EVERY;
+        std::thread::sleep((began.elapsed() * 2).clamp(least, most));
     }
 }

@@ -13,6 +13,7 @@ pub mod certificates;
 pub mod container;
 pub mod coupon;
 pub mod deadline;
+pub mod deliberate;
 pub mod dump;
 pub mod fault;
 pub mod http;

@@ -10,7 +10,6 @@
 pub mod chain;
 pub mod cluster;
 pub mod coupon;
-pub mod fault;
 pub mod filter;
 pub mod grant;
 pub mod issue;

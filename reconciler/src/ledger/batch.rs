@@ -1,10 +1,7 @@
 //! A batch of grants becomes rows, and the position moves over them, in one statement: both or neither.
 
-use super::isolate::insert;
 use super::{Ledger, count, instant};
 use crate::error::Error;
-use crate::fault::Fault;
-use crate::pause::{self, Point};
 use coupon_core::grant::{EntryId, Grant};
 use coupon_core::number::Epoch;
 use coupon_core::position::Position;
@@ -90,31 +87,12 @@ impl Ledger {
     /// [`Error::Moved`] if the ledger no longer stands where the batch begins: then nothing was written. After an
     /// error of the connection it is unknown whether it was; the position tells.
     pub async fn commit(&self, id: &str, batch: &Batch) -> Result<(), Error> {
-        while Fault::NoCompareAndSet.is_on() {
-            let Some(row) = self.row(id).await? else { return Err(Error::Moved) };
-            let from = Progress { epoch: row.epoch, position: row.position, ..batch.from };
-            match self.commit_statement(id, batch, from, &batch.grants).await {
-                // Moved by another since the row was read: written all the same, or the fault would show by chance only.
-                Err(Error::Moved) => {}
-                done => return done,
-            }
-        }
-        let from = batch.from;
-        if Fault::PositionApart.is_on() {
-            self.commit_statement(id, batch, from, &[]).await?;
-            pause::reach(Point::AfterCommit).await;
-            return insert(&mut *self.pool.acquire().await?, id, &batch.grants).await;
-        }
-        self.commit_statement(id, batch, from, &batch.grants).await
-    }
-
-    async fn commit_statement(&self, id: &str, batch: &Batch, from: Progress, grants: &[Grant]) -> Result<(), Error> {
-        let columns = Columns::of(grants)?;
+        let columns = Columns::of(&batch.grants)?;
         let statement = sqlx::query(COMMIT)
             .bind(id)
-            .bind(count(from.epoch.0))
-            .bind(count(from.position.seq.0))
-            .bind(from.position.chain.0)
+            .bind(count(batch.from.epoch.0))
+            .bind(count(batch.from.position.seq.0))
+            .bind(batch.from.position.chain.0)
             .bind(count(batch.to.position.seq.0))
             .bind(batch.to.position.chain.0)
             .bind(count(batch.len() as u64))
@@ -125,7 +103,7 @@ impl Ledger {
             .bind(&columns.epochs)
             .bind(&columns.chains);
         match self.execute(statement).await? {
-            0 if !grants.is_empty() => Err(Error::Moved),
+            0 => Err(Error::Moved),
             _ => Ok(()),
         }
     }

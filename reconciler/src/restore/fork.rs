@@ -2,7 +2,6 @@
 
 use super::Restoration;
 use crate::error::Error;
-use crate::fault::Fault;
 use coupon_core::grant::{EntryId, Grant};
 use coupon_core::number::Seq;
 use coupon_core::position::Position;
@@ -65,9 +64,6 @@ impl Restoration<'_> {
     }
 
     async fn name(&self, grants: &[Grant], granted: Seq) -> Result<(), Error> {
-        if Fault::OrphansUnnamed.is_on() {
-            return Ok(());
-        }
         let reason = format!(
             "granted in another history than the ledger's: Redis had come to seq {granted}, the ledger stood at seq {}",
             self.ledger_at.seq

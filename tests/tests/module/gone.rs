@@ -344,7 +344,7 @@ fn while_a_slot_moves_who_waits_is_sent_where_status_is() {
         expect(&mut from.client(), &[(format!("COUPON.WAIT {KEY} g 0"), &*moved)]);
         // Back, for the next round.
         Cluster::open_slot(to, from, KEY);
-        [&hash, &issued, &grants].map(|key| migrate(to, from, key));
+        [&hash, &issued, &grants].into_iter().for_each(|key| migrate(to, from, key));
         cluster.close_slot(to, from, KEY);
         // As every migrated coupon it is fenced, which is no matter to who waits.
     }

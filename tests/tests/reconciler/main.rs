@@ -2,19 +2,18 @@
 
 mod acl;
 mod adopt;
+mod chromium;
 mod clock;
 mod cluster;
 mod daemon;
 mod dead_letter;
 mod dead_letters_command;
 mod disk_full;
-mod faults;
 mod fire;
 mod http;
 mod leases;
 mod old_scheduler;
 mod outage;
-mod page;
 mod publish;
 mod recipes;
 mod relay;
