@@ -6,11 +6,14 @@ use coupon_tests::port;
 use coupon_tests::proxy::Proxy;
 use coupon_tests::redis_server::{Options, Redis};
 use coupon_tests::resp::{Client, expect};
+use fastrand::Rng;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// Keys in the snapshot, and the time that the primary takes for each, so that the load lasts some seconds.
+/// Keys in the snapshot, and the time that the primary takes for each, so that the load lasts some seconds. They are larger
+/// than what is sent at a time, and the replica answers others whenever it has read so much.
 const KEYS: usize = 300;
+const KEY_BYTES: usize = 16 << 10;
 const KEY_DELAY_US: u32 = 10_000;
 
 /// More than the primary keeps for a replica that comes back.
@@ -38,14 +41,14 @@ const NEW: [(&str, &str); 6] = [
 
 /// A primary, a replica that has lost it for long enough to need all its data again, and the way between them.
 fn apart() -> (Redis, Redis, Proxy) {
-    let primary = Options::shipped()
-        .line("repl-diskless-sync yes")
-        .line(format!("repl-backlog-size {BACKLOG_BYTES}"))
-        .line("enable-debug-command yes")
-        .start();
+    let primary =
+        Options::shipped().line("repl-diskless-sync yes").line(format!("repl-backlog-size {BACKLOG_BYTES}")).start();
     let way = Proxy::start(primary.port);
-    let replica =
-        Options::shipped().line("repl-diskless-load swapdb").line(format!("replicaof 127.0.0.1 {}", way.port)).start();
+    let replica = Options::shipped()
+        .line("repl-diskless-load swapdb")
+        .line(format!("loading-process-events-interval-bytes {KEY_BYTES}"))
+        .line(format!("replicaof 127.0.0.1 {}", way.port))
+        .start();
     let mut client = primary.client();
     expect(
         &mut client,
@@ -58,8 +61,11 @@ fn apart() -> (Redis, Redis, Proxy) {
             ("COUPON.REQUEST gone a", "QUEUED"),
         ],
     );
+    let mut random = Rng::with_seed(3);
     for key in 0..KEYS {
-        expect(&mut client, &[(format!("SET pad{key} x"), "+OK")]);
+        // Nothing that could be compressed.
+        let value: String = (0..KEY_BYTES).map(|_| random.alphanumeric()).collect();
+        assert_eq!(client.call(&["SET", &format!("pad{key}"), &value]).to_string(), "+OK");
     }
     await_replica(&primary, &replica);
     // Read, so that they are in mind.
