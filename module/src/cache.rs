@@ -215,7 +215,8 @@ pub fn keep(database: i32, key: &[u8], names: &Arc<Names>, coupon: Arc<Coupon>) 
             coupon: Some(coupon),
             newest: None,
             members: Progress::Nothing,
-            is_used: true,
+            // The hand has just come by.
+            is_used: false,
         }),
     }
 }
