@@ -546,7 +546,6 @@ fn what_was_in_mind_is_given_back_by_an_unload() {
     /// commands and errors are there after the first time.
     const LEFT_BYTES: i64 = COUPONS as i64;
     let redis = server();
-    let mut client = redis.client();
     let all =
         |call: &str| -> Vec<String> { (0..COUPONS).map(|coupon| call.replace("{}", &format!("c{coupon}"))).collect() };
     let come_and_go = |is_loaded: bool| {

@@ -173,7 +173,7 @@ fn misuse_is_refused_and_named() {
     let number = |name: &str, value: &str| format!("-ERR {name} is a whole number from {value}");
     let quantity = number("QUANTITY", "1 to 1000000000, not ");
     let waitlist = number("WAITLIST", "0 to 1000000000, not ");
-    let window = |name| format!("-ERR {name} is a whole number ");
+    let window = |name| format!("-ERR {name} is a ");
     let epoch = number("EPOCH", "1 to 9223372036854775807, not ");
     expect_without_effect(
         &redis,
