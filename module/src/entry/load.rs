@@ -29,9 +29,10 @@ pub fn load(context: &Context, arguments: &[RedisString]) -> Status {
 
 /// Gives back all that was kept; the library may stay where it is, and be loaded again. The server has made sure that
 /// nobody is blocked.
-pub fn unload(_: &Context) -> Status {
+pub fn unload(context: &Context) -> Status {
     cache::forget_all();
     sale::end();
+    Server::at(context).free_library_context();
     Status::Ok
 }
 

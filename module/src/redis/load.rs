@@ -5,8 +5,9 @@ use super::module::{self, Door, Module};
 use super::server::{IS_CLUSTER, Server};
 use redis_module::raw;
 use std::ffi::{CStr, c_char, c_int, c_longlong, c_uint, c_void};
+use std::ops::Deref;
 use std::ptr;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 /// A command, as described to the server and to clients.
 pub struct Command<C> {
@@ -173,6 +174,27 @@ impl Server {
         IS_CLUSTER.store(is_cluster, Ordering::Relaxed);
         // SAFETY: see the top of redis.rs.
         unsafe { api!(RedisModule_SetModuleOptions)(self.ctx, options as c_int) };
+    }
+
+    /// Gives back the context for threads that the library makes at every load, keeps for itself and never frees: 17 kB.
+    pub fn free_library_context(&self) {
+        // Where the library stays mapped it is not made anew.
+        static IS_FREE: AtomicBool = AtomicBool::new(false);
+        unsafe extern "C" fn do_nothing(_: *mut raw::RedisModuleCtx) {}
+        const DO_NOTHING: Option<unsafe extern "C" fn(*mut raw::RedisModuleCtx)> = Some(do_nothing);
+        if IS_FREE.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        // SAFETY: nobody but this thread looks at these pointers, and they are put back. The server's lock is held
+        // already, so to ask for it would wait for ever; the context is used by nobody when the module goes.
+        unsafe {
+            let functions = (raw::RedisModule_ThreadSafeContextLock, raw::RedisModule_ThreadSafeContextUnlock);
+            (raw::RedisModule_ThreadSafeContextLock, raw::RedisModule_ThreadSafeContextUnlock) =
+                (DO_NOTHING, DO_NOTHING);
+            let context = Deref::deref(&redis_module::MODULE_CONTEXT.lock()).ctx;
+            (raw::RedisModule_ThreadSafeContextLock, raw::RedisModule_ThreadSafeContextUnlock) = functions;
+            api!(RedisModule_FreeThreadSafeContext)(context);
+        }
     }
 
     /// Asks to be told of an event. False where the server has none of it.

@@ -337,7 +337,9 @@ fn a_failover_lets_everybody_go() {
     open(&mut client, "c");
     coupon_tests::dump::await_replica(&primary, &replica);
     let mut waiting = blocked(&primary, &[wait("g"), "COUPON.WAIT c w 0".into()]);
-    expect(&mut client, &[(format!("FAILOVER TO 127.0.0.1 {}", replica.port), "+OK")]);
+    let failover = format!("FAILOVER TO 127.0.0.1 {}", replica.port);
+    // The replica may still have to say how far it has come.
+    eventually_true("the failover begins", || client.run(&failover).to_string() == "+OK");
     for waiter in &mut waiting {
         let answer = waiter.answer();
         assert!(answer.starts_with("-UNBLOCKED force unblock"), "{answer}");
