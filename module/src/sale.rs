@@ -307,11 +307,8 @@ impl Sale<'_, Write> {
     /// # Errors
     /// [`Refusal::WrongType`], with nothing written; not after [`Sale::open`].
     pub fn turn_into(&mut self, before: Option<&Coupon>, after: Coupon) -> Result<(), Refusal> {
-        let changes: Vec<(&Str, Text)> = after
-            .changes_from(before)
-            .into_iter()
-            .filter_map(|(field, value)| Some((name(field)?, text(value))))
-            .collect();
+        let changes: Vec<(&Str, Text)> =
+            after.changes_from(before).filter_map(|(field, value)| Some((name(field)?, text(value)))).collect();
         if changes.is_empty() {
             return Ok(());
         }
