@@ -6,7 +6,7 @@ use coupon_tests::info::number;
 use coupon_tests::redis_cluster::{Cluster, assert_ok, id, slot};
 use coupon_tests::redis_server::{Options, Redis};
 use coupon_tests::resp::{Client, Value, expect};
-use coupon_tests::waiting::{Waiter, assert_nobody_waits, assert_nothing_is_left, blocked, unloadable};
+use coupon_tests::waiting::{assert_nobody_waits, assert_nothing_is_left, blocked, unloadable};
 
 /// A coupon whose user `p` is persisted, `g` granted, and `w` and `x` waiting.
 fn open(client: &mut Client, key: &str) {
