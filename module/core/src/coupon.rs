@@ -49,6 +49,11 @@ impl Cursor {
         }
     }
 
+    /// Without a user it is but a number.
+    const fn value(&self) -> Value<'_> {
+        if self.user.is_none() { Value::Count(self.arrival.0) } else { Value::Cursor(self) }
+    }
+
     fn decode(bytes: &[u8]) -> Option<Self> {
         let text = str::from_utf8(bytes).ok()?;
         let (arrival, user) = match text.split_once(' ') {
@@ -288,8 +293,8 @@ impl Coupon {
             Field::Persisted => Value::Count(self.persisted.0),
             Field::Fence => Value::Count(self.fence?.0),
             Field::FirstAt => Value::Count(self.first_at?.0),
-            Field::GrantedTo => Value::Cursor(self.granted_to.as_ref()?),
-            Field::PersistedTo => Value::Cursor(self.persisted_to.as_ref()?),
+            Field::GrantedTo => self.granted_to.as_ref()?.value(),
+            Field::PersistedTo => self.persisted_to.as_ref()?.value(),
         })
     }
 
