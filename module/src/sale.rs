@@ -178,7 +178,7 @@ impl<'s, A: Access> Sale<'s, A> {
         coupon.check_companions(self.members()?, self.entries()?)?;
         if cache::is_on() {
             let has_ttl = self.hash()?.is_to_expire() || self.grants()?.is_to_expire();
-            self.may_keep = !has_ttl && !(cache::knows_field_ttl() && self.has_field_ttl()?);
+            self.may_keep = !(has_ttl || cache::knows_field_ttl() && self.has_field_ttl()?);
             self.keep(&coupon);
         }
         Ok(coupon)
