@@ -61,8 +61,7 @@ pub fn call(server: &Server, key: &Str, args: &[Str]) -> Result<Reply, Refusal> 
     sale.appended();
     sale.place(&joined)?;
     trim(&mut sale, &after, keep)?;
-    let after = finish(after, placed.iter().max().copied());
-    sale.turn_into(Some(&before), after)?;
+    sale.rewrite(&before, finish(after, placed.iter().max().copied()))?;
     counters::add(Counter::Restored, history.grants.len() as u64);
     Ok(Reply::Done)
 }

@@ -316,8 +316,21 @@ impl Sale<'_, Write> {
     /// # Errors
     /// [`Refusal::WrongType`], with nothing written; not after [`Sale::open`].
     pub fn turn_into(&mut self, before: Option<&Coupon>, after: Coupon) -> Result<(), Refusal> {
+        self.write(before, before, after)
+    }
+
+    /// As [`Sale::turn_into`], and writes the fields too that have not changed: whoever has set one by hand that is never
+    /// read back, as `remaining`, is put right.
+    ///
+    /// # Errors
+    /// As [`Sale::turn_into`].
+    pub fn rewrite(&mut self, before: &Coupon, after: Coupon) -> Result<(), Refusal> {
+        self.write(Some(before), None, after)
+    }
+
+    fn write(&mut self, before: Option<&Coupon>, stored: Option<&Coupon>, after: Coupon) -> Result<(), Refusal> {
         let changes: Vec<(&Str, Text)> =
-            after.changes_from(before).filter_map(|(field, value)| Some((name(field)?, text(value)))).collect();
+            after.changes_from(stored).filter_map(|(field, value)| Some((name(field)?, text(value)))).collect();
         if changes.is_empty() {
             return Ok(());
         }

@@ -72,7 +72,7 @@ pub(super) fn register<M: Module>() {
 pub enum KeyChange {
     /// It was changed where it is, or is gone.
     Here,
-    /// It came from elsewhere: from a dump or another node, or from another name or database.
+    /// It came from elsewhere: from a dump, or another node.
     Arrived,
 }
 
@@ -210,8 +210,7 @@ pub(super) unsafe extern "C" fn on_key<M: Module>(
     guard(|| {
         // SAFETY: the names of key and event live as long as the call; `Str` is such a pointer.
         let (key, event) = unsafe { (&*(&raw const key).cast::<Str>(), CStr::from_ptr(event)) };
-        let has_arrived = kind == raw::REDISMODULE_NOTIFY_GENERIC
-            && [c"restore", c"rename_to", c"move_to", c"copy_to"].contains(&event);
+        let has_arrived = kind == raw::REDISMODULE_NOTIFY_GENERIC && event == c"restore";
         M::on_key(&Server::new(ctx), key, if has_arrived { KeyChange::Arrived } else { KeyChange::Here });
     });
     raw::REDISMODULE_OK as c_int

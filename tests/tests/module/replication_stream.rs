@@ -167,7 +167,10 @@ fn a_restore_replicates_the_shutting_and_each_batch_as_one_group() {
     expect(&mut client, &[(batch, "+OK")]);
     let stored = Stored::read(&mut client, "c");
     let chain = stored.number("chain");
-    let hset = format!("HSET c remaining 4 seq 1 chain {chain} persisted 1 granted_to 5 first_at 5 persisted_to 5");
+    let hset = format!(
+        "HSET c status AVAILABLE mode QUEUE quantity 5 remaining 4 waitlist 0 opens_at 0 expires_at 0 epoch 2 seq 1 \
+         chain {chain} persisted 1 fence 0 granted_to 5 first_at 5 persisted_to 5"
+    );
     assert_eq!(stream.lines(), group(&[xadd(&stored, 1), zadd(&stored, 1), hset]));
 }
 

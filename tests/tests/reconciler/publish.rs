@@ -37,7 +37,8 @@ fn an_inserted_row_is_on_offer_at_once() {
         &redis,
         "a",
         "status mode quantity waitlist opens_at expires_at epoch",
-        "[AVAILABLE INSTANT 7 2 1 253402300799999 1]",
+        // Before 1990 is long ago, whenever it was.
+        "[AVAILABLE INSTANT 7 2 631152000000 253402300799999 1]",
     );
     await_coupon(&postgres, "a", "revision = published_revision, epoch", "t|1");
 }
