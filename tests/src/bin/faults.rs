@@ -121,15 +121,15 @@ fn play_half(copy: &Copy, half: Half, patches: &[&Patch]) -> usize {
         Ok(healthy) => healthy,
         Err(error) => return failed(folder, "it does not build without a patch", &error),
     };
-    let witnesses = patches.iter().flat_map(|patch| &patch.witnesses);
-    let names: BTreeSet<&str> = witnesses.map(|witness| witness.program.as_str()).collect();
+    let witnesses = || patches.iter().flat_map(|patch| patch.witnesses.iter().map(move |witness| (patch, witness)));
+    let names: BTreeSet<&str> = witnesses().map(|(_, witness)| witness.program.as_str()).collect();
     let programs = match Programs::build(artifact::workspace(), names) {
         Ok(programs) => programs,
         Err(error) => return failed(folder, "its tests do not build", &error),
     };
     let mut failures = 0;
     let mut passed = BTreeSet::new();
-    for (patch, witness) in patches.iter().flat_map(|patch| patch.witnesses.iter().map(move |witness| (patch, witness))) {
+    for (patch, witness) in witnesses() {
         if passed.insert((&witness.program, &witness.test, &patch.played_on)) {
             let began = Instant::now();
             failures += match programs.play(witness, half, &healthy, folder_of_server(patch).as_deref()) {
