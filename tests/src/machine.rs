@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 const LEN: u64 = 4096;
 const DISK_FULL_AT: u64 = 0;
 const OFFSET_IN_FORCE_AT: u64 = 1;
+const CRASH_DUE_AT: u64 = 2;
 const OFFSETS_AT: [u64; 2] = [8, 16];
 const SYNCED_AT: u64 = 64;
 const SYNCED_LEN: u64 = 16;
@@ -70,6 +71,11 @@ impl Machine {
         self.write(OFFSETS_AT[usize::from(next)], &offset_us.to_ne_bytes());
         self.write(OFFSET_IN_FORCE_AT, &[next]);
         self.offset_in_force.store(next, Ordering::Release);
+    }
+
+    /// The module's next look at the clock crashes the server.
+    pub fn crash_at_the_clock(&self) {
+        self.write(CRASH_DUE_AT, &[1]);
     }
 
     /// How much of a file was in it when it was last synced. `None` if that was never.

@@ -490,6 +490,17 @@ pub(crate) mod tests {
         coupon.persisted = Seq(5);
         assert!(coupon.check_companions(holds(5), Companion::Missing).is_err(), "the newest entry stays");
         assert!(coupon.check_companions(holds(5), holds(1)).is_ok());
+        coupon.first_at = None;
+        assert!(coupon.check_companions(holds(4), holds(1)).is_err(), "grants alone need their users");
+    }
+
+    #[test]
+    fn the_clock_has_a_say_where_either_end_of_the_window_is_set() {
+        let mut coupon = available(1, Mode::Queue);
+        for (opens_at, expires_at, has_window) in [(0, 0, false), (1, 0, true), (0, 1, true), (1, 2, true)] {
+            coupon.definition = Definition { opens_at, expires_at, ..coupon.definition };
+            assert_eq!(coupon.has_window(), has_window, "{opens_at} {expires_at}");
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Filter {
 }
 
 fn bits(hash: u64) -> u64 {
-    (0..BITS_SET).fold(0, |bits, n| bits | 1_u64.rotate_left((hash >> (n.saturating_mul(6))) as u32 & 63))
+    (0..BITS_SET).fold(0, |bits, n| bits | 1_u64.rotate_left((hash >> n.saturating_mul(6)) as u32))
 }
 
 #[cfg(test)]

@@ -115,4 +115,20 @@ mod tests {
             assert_eq!(Grant::parse("1-1", without).err().map(str::as_bytes), Some(part));
         }
     }
+
+    #[test]
+    fn the_times_of_an_entry_have_the_same_bound() {
+        let parse = |requested_at: &str, granted_at: &str| {
+            let fields: [(&[u8], &[u8]); 4] = [
+                (b"chain", b"0"),
+                (b"user", b"u"),
+                (b"requested_at", requested_at.as_bytes()),
+                (b"granted_at", granted_at.as_bytes()),
+            ];
+            Grant::parse("1-1", fields).map(|grant| (grant.requested_at.0, grant.granted_at_ms))
+        };
+        assert_eq!(parse("9007199254740992", "9007199254740"), Ok((9_007_199_254_740_992, 9_007_199_254_740)));
+        assert_eq!(parse("9007199254740993", "1"), Err("requested_at"));
+        assert_eq!(parse("1", "9007199254741"), Err("granted_at"));
+    }
 }

@@ -67,6 +67,16 @@ mod tests {
     }
 
     #[test]
+    fn a_count_is_a_number_given_once_or_not_at_all() {
+        let parse = |text: &str| parse(text.split_whitespace().map(str::as_bytes));
+        assert_eq!(parse(""), Ok(None));
+        assert_eq!(parse("count 7"), Ok(Some(7)));
+        for bad in ["COUNT", "COUNT 0", "COUNT x", "COUNT 1 COUNT 2", "7"] {
+            assert!(matches!(parse(bad), Err(Refusal::Usage(_))), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_call_is_bounded_by_all_four_limits() {
         let coupon = available(5000, Mode::Queue);
         assert_eq!(granted(&coupon, 3, None), Some(3));

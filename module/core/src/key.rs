@@ -127,6 +127,7 @@ mod tests {
     fn a_pattern_makes_keys_and_reads_them_back() {
         let pattern = KeyPattern::parse(KeyPattern::DEFAULT);
         assert_eq!(pattern.as_ref().map(|p| p.key("42")), Ok("coupon:{42}".into()));
+        assert_eq!(pattern.as_ref().map(ToString::to_string).as_deref(), Ok(KeyPattern::DEFAULT));
         assert_eq!(pattern.as_ref().map(|p| p.id("coupon:{a:b}")), Ok(Some("a:b")));
         assert_eq!(pattern.as_ref().map(|p| p.id("coupon:{42}:issued")), Ok(None));
         assert_eq!(pattern.as_ref().map(|p| p.id("coupon:{}")), Ok(None));

@@ -157,6 +157,7 @@ mod tests {
             let opened = resume(4, seq, chain);
             assert_eq!(opened.map(|c| (c.epoch, c.fence, c.position.seq)), Ok((Epoch(4), Some(Token(8)), Seq(5))));
         }
+        assert_eq!(resume(3, 5, 50).map(|c| c.fence), Ok(Some(Token(8))), "under the same epoch once more");
     }
 
     #[test]

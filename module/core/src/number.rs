@@ -93,3 +93,18 @@ pub fn number(bytes: &[u8]) -> Option<u64> {
     }
     str::from_utf8(bytes).ok()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arrival_is_a_whole_number_that_a_score_counts_exactly() {
+        for good in [0, 1, 1_700_000_000_000_000, ARRIVAL_US_MAX] {
+            assert_eq!(Arrival::from_score(Arrival(good).score()), Some(Arrival(good)));
+        }
+        for bad in [-1.0, -0.5, 0.5, 1.5, 9_007_199_254_740_994.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
+            assert_eq!(Arrival::from_score(bad), None, "{bad}");
+        }
+    }
+}

@@ -96,3 +96,18 @@ pub fn flag<'a>(args: impl Iterator<Item = &'a [u8]>, name: &'static str) -> Res
     }
     Ok(given.is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_is_given_once_or_not_at_all() {
+        let flag = |text: &str| flag(text.split_whitespace().map(str::as_bytes), "WITHRANK");
+        assert_eq!(flag(""), Ok(false));
+        assert_eq!(flag("withrank"), Ok(true));
+        for bad in ["RANK", "WITHRANK WITHRANK", "WITHRANK 1"] {
+            assert!(matches!(flag(bad), Err(Refusal::Usage(_))), "{bad}");
+        }
+    }
+}

@@ -133,6 +133,7 @@ mod tests {
     #[test]
     fn quoted_bytes_are_short_and_printable() {
         assert_eq!(quote(b"a\0\r\n%n\xff"), r"'a\x00\r\n%n\xff'");
-        assert!(quote(&[b'x'; 1000]).len() < 80);
+        assert_eq!(quote(&[b'x'; QUOTE_BYTES_MAX]), format!("'{}'", "x".repeat(QUOTE_BYTES_MAX)));
+        assert_eq!(quote(&[b'x'; 1000]), format!("'{}...'", "x".repeat(QUOTE_BYTES_MAX)));
     }
 }

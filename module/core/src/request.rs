@@ -207,6 +207,8 @@ mod tests {
         coupon.position.seq = Seq(1);
         assert_eq!(outcome(&coupon, held(5.0), 1), Outcome::Duplicate, "a unit could be granted");
         assert_eq!(outcome(&coupon, held(f64::INFINITY), 1), Outcome::Duplicate, "no order is left");
+        let stranger = Fixed { is_held: false, ..held(f64::INFINITY) };
+        assert_eq!(decide(&coupon, &stranger, at(1)), Err(no_order_left()), "and somebody else is told so");
         for status in [Status::Expired, Status::Standard] {
             coupon.status = status;
             assert_eq!(outcome(&coupon, held(5.0), 1), Outcome::Duplicate, "{status}");
@@ -244,6 +246,7 @@ mod tests {
         assert_eq!(next(Some(7.0), 7), Some(Arrival(8)));
         assert_eq!(next(Some(7.5), 7), Some(Arrival(8)));
         assert_eq!(next(Some(1000.0), 7), Some(Arrival(1001)));
+        assert_eq!(next(Some(0.0), 0), Some(Arrival(1)));
         assert_eq!(next(Some(-3.0), 7), Some(Arrival(7)));
         assert_eq!(next(Some(f64::NEG_INFINITY), 7), Some(Arrival(7)));
         assert_eq!(next(Some(ARRIVAL_US_MAX as f64), 7), None);

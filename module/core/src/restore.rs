@@ -252,6 +252,7 @@ mod tests {
         ] {
             assert!(matches!(parse(bad), Err(Refusal::Usage(_))), "{bad}");
         }
+        assert_eq!(parse(""), Err(Refusal::usage("option EPOCH is missing")));
         Ok(())
     }
 
@@ -271,6 +272,7 @@ mod tests {
         assert_eq!((four.epoch, four.fence, four.position.seq), (Epoch(4), Some(SHUT), Seq(4)));
         assert_eq!(four.granted_to.map(|c| c.arrival), Some(Arrival(44)));
         assert_eq!(cut("EPOCH 4 AFTER 0 CHAIN 0 GRANTS 1 a 1 1")?.granted_to, None);
+        assert_eq!(cut("EPOCH 4 AFTER 5 CHAIN 50 GRANTS 1 a 1 1")?, coupon, "nothing is to be cut off");
         assert!(matches!(cut("EPOCH 2 AFTER 4 CHAIN 40 GRANTS 1 a 1 1"), Err(Refusal::StaleEpoch { .. })));
         assert!(matches!(cut("EPOCH 5 AFTER 4 CHAIN 40 GRANTS 1 a 1 1"), Err(Refusal::TryAgain(UNSHUT))));
         assert!(matches!(cut("EPOCH 4 AFTER 4 CHAIN 41 GRANTS 1 a 1 1"), Err(Refusal::Diverged(_))));
@@ -290,6 +292,7 @@ mod tests {
             assert_eq!(restore.history, None);
             let shut = restore.shut(&coupon)?;
             assert!(shut.is_fenced(Token(7)), "{epoch}");
+            assert_eq!(shut.epoch, restore.epoch);
             assert_eq!(Coupon { epoch: coupon.epoch, fence: coupon.fence, ..shut }, coupon, "all else is left");
         }
         assert_eq!(parse("EPOCH 2")?.shut(&coupon), Err(Refusal::StaleEpoch { stored: Epoch(3) }));

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | 0 | 1: the disk is full |
 //! | 1 | which of the two offsets counts, so that a new one appears at once and never in halves |
+//! | 2 | 1: the next look at the wall clock crashes |
 //! | 8, 16 | offsets of the wall clock in µs, signed, in the machine's byte order |
 //! | 64 … | 252 pairs of inode and synced length, 0 where there is none yet |
 
@@ -23,7 +24,8 @@ const LEN: usize = 4096;
 pub struct Control {
     is_disk_full: AtomicU8,
     offset_in_force: AtomicU8,
-    _reserved: [u8; 6],
+    is_crash_due: AtomicU8,
+    _reserved: [u8; 5],
     offsets_us: [AtomicI64; 2],
     _reserved_too: [u64; 5],
     synced: [Synced; 252],
@@ -99,6 +101,11 @@ impl Control {
         let [first, second] = &self.offsets_us;
         let offset = if self.offset_in_force.load(Ordering::Acquire) == 0 { first } else { second };
         offset.load(Ordering::Acquire)
+    }
+
+    /// Whether it is time to crash: once, so that the report of the crash is written.
+    pub fn is_crash_due(&self) -> bool {
+        self.is_crash_due.swap(0, Ordering::AcqRel) != 0
     }
 
     /// Notes that so much of a file is on the disk.

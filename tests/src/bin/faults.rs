@@ -6,6 +6,7 @@ use coupon_tests::deliberate::copy::Copy;
 use coupon_tests::deliberate::patch::{FOLDER, Half, Patch, Witness};
 use coupon_tests::deliberate::play::{Ended, Programs};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -42,10 +43,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (hidden, chosen): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|patch| patch.is_hidden_on(&server));
-    for patch in hidden {
-        println!("left out  {}: it cannot show on {server}", patch.name);
-    }
+    let chosen: Vec<&Patch> = chosen.into_iter().filter(|patch| is_playable(patch, &server)).collect();
     let copy = Copy::of(artifact::workspace(), &artifact::target_directory().join("faults"));
     let mut failures = all.iter().filter(|patch| !applies(&copy, patch)).count();
     println!("{} of {} patches apply, {} are played", all.len() - failures, all.len(), chosen.len());
@@ -86,6 +84,26 @@ fn server() -> String {
     format!("{name} {version}")
 }
 
+/// The folder of the server that a patch is played on, if that is not the one on the PATH.
+fn folder_of_server(patch: &Patch) -> Option<PathBuf> {
+    Some(artifact::target_directory().join("servers").join(patch.played_on.as_ref()?))
+}
+
+/// Whether it can show here; if not, it is said why.
+fn is_playable(patch: &Patch, server: &str) -> bool {
+    match folder_of_server(patch) {
+        Some(folder) if !folder.join("redis-server").is_file() => {
+            println!("left out  {}: there is no {}; scripts/servers.sh fetches it", patch.name, folder.display());
+            false
+        }
+        None if patch.is_hidden_on(server) => {
+            println!("left out  {}: it cannot show on {server}", patch.name);
+            false
+        }
+        Some(_) | None => true,
+    }
+}
+
 fn applies(copy: &Copy, patch: &Patch) -> bool {
     let applied = copy.check(patch);
     if let Err(error) = &applied {
@@ -103,18 +121,18 @@ fn play_half(copy: &Copy, half: Half, patches: &[&Patch]) -> usize {
         Ok(healthy) => healthy,
         Err(error) => return failed(folder, "it does not build without a patch", &error),
     };
-    let witnesses = || patches.iter().flat_map(|patch| &patch.witnesses);
-    let names: BTreeSet<&str> = witnesses().map(|witness| witness.program.as_str()).collect();
+    let witnesses = || patches.iter().flat_map(|patch| patch.witnesses.iter().map(move |witness| (patch, witness)));
+    let names: BTreeSet<&str> = witnesses().map(|(_, witness)| witness.program.as_str()).collect();
     let programs = match Programs::build(artifact::workspace(), names) {
         Ok(programs) => programs,
         Err(error) => return failed(folder, "its tests do not build", &error),
     };
     let mut failures = 0;
     let mut passed = BTreeSet::new();
-    for witness in witnesses() {
-        if passed.insert((&witness.program, &witness.test)) {
+    for (patch, witness) in witnesses() {
+        if passed.insert((&witness.program, &witness.test, &patch.played_on)) {
             let began = Instant::now();
-            failures += match programs.play(witness, half, &healthy) {
+            failures += match programs.play(witness, half, &healthy, folder_of_server(patch).as_deref()) {
                 Ended::Passed => {
                     println!("healthy   {} passes ({} s)", witness.test, began.elapsed().as_secs());
                     0
@@ -144,7 +162,7 @@ fn play(copy: &Copy, programs: &Programs, patch: &Patch) -> usize {
         .iter()
         .map(|witness| {
             let began = Instant::now();
-            match programs.play(witness, patch.half, &faulty) {
+            match programs.play(witness, patch.half, &faulty, folder_of_server(patch).as_deref()) {
                 Ended::Failed(said) if says(witness, &said) => {
                     let seconds = began.elapsed().as_secs();
                     println!(

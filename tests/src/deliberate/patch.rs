@@ -9,6 +9,7 @@ pub const FOLDER: &str = "tests/faults";
 const NOTICED_BY: &str = "Noticed by: ";
 const SAYING: &str = "Saying: ";
 const HIDDEN_ON: &str = "Hidden on: ";
+const PLAYED_ON: &str = "Played on: ";
 
 /// The half of the product that a patch breaks: the folder that it lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +87,8 @@ pub struct Patch {
     pub witnesses: Vec<Witness>,
     /// Servers on which it cannot show, as in `Valkey 8.1`.
     pub hidden_on: Vec<String>,
+    /// The one of `target/servers` on which it shows, as in `valkey-9.1`; that of the `PATH` if none.
+    pub played_on: Option<String>,
 }
 
 impl Patch {
@@ -118,7 +121,7 @@ impl Patch {
         let stem = file.file_stem().and_then(|stem| stem.to_str()).ok_or("its name is not UTF-8")?;
         let (head, _) = text.split_once("\ndiff --git ").ok_or("there is no diff in it, as `git diff` makes it")?;
         let (about, fields) = head.split_once("\n\n").ok_or("first what it breaks, an empty line, then who notices")?;
-        let (mut witnesses, mut hidden_on) = (Vec::<Witness>::new(), Vec::new());
+        let (mut witnesses, mut hidden_on, mut played_on) = (Vec::<Witness>::new(), Vec::new(), None);
         for line in fields.lines().filter(|line| !line.is_empty()) {
             if let Some(name) = line.strip_prefix(NOTICED_BY) {
                 let (program, test) =
@@ -128,18 +131,20 @@ impl Patch {
                 witnesses.last_mut().ok_or("'Saying' stands below 'Noticed by'")?.sayings.push(saying.into());
             } else if let Some(server) = line.strip_prefix(HIDDEN_ON) {
                 hidden_on.push(server.into());
+            } else if let Some(server) = line.strip_prefix(PLAYED_ON) {
+                played_on = Some(server.into());
             } else {
-                return Err(format!("'{line}' is none of 'Noticed by', 'Saying', 'Hidden on'"));
+                return Err(format!("'{line}' is none of 'Noticed by', 'Saying', 'Hidden on', 'Played on'"));
             }
         }
         if witnesses.is_empty() || witnesses.iter().any(|witness| witness.sayings.is_empty()) {
             return Err("it names no test that notices, or not what the test then says".into());
         }
         let name = format!("{}/{stem}", half.folder());
-        Ok(Self { name, half, file: file.to_owned(), about: about.into(), witnesses, hidden_on })
+        Ok(Self { name, half, file: file.to_owned(), about: about.into(), witnesses, hidden_on, played_on })
     }
 
-    /// Whether it cannot show on a server, named as in `Valkey 8.1.6`.
+    /// Whether it cannot show on a server of the `PATH`, named as in `Valkey 8.1.6`.
     #[must_use]
     pub fn is_hidden_on(&self, server: &str) -> bool {
         let of = |version: &String| {
@@ -180,7 +185,14 @@ mod tests {
         );
         assert!(patch.is_hidden_on("Valkey 8.1.6") && patch.is_hidden_on("Valkey 8.1"));
         assert!(!patch.is_hidden_on("Valkey 8.10.1") && !patch.is_hidden_on("Redis 8.1.6"));
+        assert_eq!(patch.played_on, None);
         assert!(patch.is_called("gate-open") && patch.is_called("module/gate-open") && !patch.is_called("open"));
+    }
+
+    #[test]
+    fn a_head_may_name_the_server_on_which_it_shows() {
+        let head = "The gate is open.\n\nNoticed by: module fence::shut\nSaying: left\nPlayed on: valkey-9.1\n";
+        assert_eq!(parse(head).expect("a head").played_on.as_deref(), Some("valkey-9.1"));
     }
 
     #[test]

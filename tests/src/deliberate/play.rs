@@ -61,23 +61,26 @@ impl Programs {
         Ok(Self { files: files.collect(), directory: workspace.join("tests") })
     }
 
-    /// Plays a test on a build of a half.
+    /// Plays a test on a build of a half; on the server in a folder, or if none is named on that of the `PATH`.
     ///
     /// # Panics
     /// If it cannot be started.
     #[must_use]
-    pub fn play(&self, witness: &Witness, half: Half, build: &Path) -> Ended {
+    pub fn play(&self, witness: &Witness, half: Half, build: &Path, server: Option<&Path>) -> Ended {
         let Some(program) = self.files.get(&witness.program) else {
             return Ended::Neither(format!("there is no test program {}", witness.program));
         };
         let log = tempfile::NamedTempFile::new().expect("a temporary file");
         // Both of its outputs in one file, each behind what is there.
         let writer = || Stdio::from(File::options().append(true).open(log.path()).expect("a temporary file"));
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = server.map(Path::to_owned).into_iter().chain(std::env::split_paths(&path));
         let mut child = Command::new(program)
             .args(["--exact", &witness.test])
             .envs(half.variables().iter().map(|variable| (variable, build)))
             // What the tests are played on otherwise is not what is tested here.
             .env_remove("COUPON_TEST_BACKEND")
+            .env("PATH", std::env::join_paths(folders).expect("folders of a PATH make one"))
             .env("RUST_BACKTRACE", "0")
             .current_dir(&self.directory)
             .stdin(Stdio::null())
