@@ -36,7 +36,7 @@ fi
 say 'The page in a browser'
 cargo test "${checking[@]}" --test reconciler -- chromium::
 say 'The model, for longer'
-COUPON_SEQUENCES=${COUPON_SEQUENCES:-1000} cargo test "${checking[@]}" --test model
+COUPON_SEQUENCES=${COUPON_SEQUENCES:-600} cargo test "${checking[@]}" --test model
 say 'The pages of the documentation, deploy/, and torture'
-COUPON_TORTURE_SECONDS=${COUPON_TORTURE_SECONDS:-300} \
+COUPON_TORTURE_SECONDS=${COUPON_TORTURE_SECONDS:-240} \
   cargo test "${checking[@]}" --no-fail-fast "${tests[@]}" --test torture
