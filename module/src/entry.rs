@@ -5,8 +5,8 @@ mod load;
 use crate::cache;
 use crate::commands::{Call, TABLE};
 use crate::counters::{self, Counter};
-use crate::redis::{Answer, Blocked, Change, Command, Module, Report, Server, Str, Text};
-use crate::{event, fence, wait, waiters};
+use crate::redis::{Answer, Blocked, Change, Command, KeyChange, Module, Report, Server, Str, Text};
+use crate::{event, fence, sale, wait, waiters};
 use coupon_core::key::coupon_of;
 use coupon_core::refusal::Refusal;
 
@@ -54,14 +54,18 @@ impl Module for Coupons {
         wait::on_timer(server, number);
     }
 
-    fn on_key(server: &Server, key: &[u8]) {
+    fn on_key(server: &Server, key: &Str, what: KeyChange) {
         let database = server.database();
-        cache::forget(database, key);
-        waiters::look_again(server, database, key);
-        if let Some(coupon) = coupon_of(key) {
+        cache::forget(database, key.bytes());
+        waiters::look_again(server, database, key.bytes());
+        if let Some(coupon) = coupon_of(key.bytes()) {
             // Whoever caches has asked by the coupon's key, and was answered from its companions too.
             server.signal_modified(&Text::new(coupon));
             waiters::look_again(server, database, coupon);
+        }
+        // A coupon that comes back with this process's own token would be open, whatever it has missed meanwhile.
+        if what == KeyChange::Arrived && sale::carries(server, key, fence::token()) {
+            fence::draw(server);
         }
     }
 

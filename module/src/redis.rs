@@ -25,7 +25,7 @@ pub use call::Cluster;
 pub use client::{Blocked, Timer};
 pub use key::{Access, Hash, Read, SortedSet, Stream, StreamId, Write, WrongType};
 pub use load::{Argument, Command, Config, Effect, KeyEvent, Kind, ServerEvent};
-pub use module::{Change, Module};
+pub use module::{Change, KeyChange, Module};
 pub use reply::{Answer, Reply, Report, Value};
 pub use server::{Level, Server};
 pub use string::{Static, Str, Text};

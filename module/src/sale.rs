@@ -3,13 +3,13 @@
 
 use crate::cache::{self, Kept, MEMBERS_A_TIME, Members, Names};
 use crate::event::{self, Event};
-use crate::redis::{Access, Hash, Server, SortedSet, Static, Str, Stream, StreamId, Text, Write, WrongType};
+use crate::redis::{Access, Hash, Read, Server, SortedSet, Static, Str, Stream, StreamId, Text, Write, WrongType};
 use crate::waiters;
 use coupon_core::coupon::{Companion, Coupon, Cursor, Field, Value};
 use coupon_core::grant::{self, EntryId, Grant};
 use coupon_core::key;
 use coupon_core::message;
-use coupon_core::number::{Arrival, Epoch, Seq};
+use coupon_core::number::{Arrival, Epoch, Seq, Token, number};
 use coupon_core::refusal::Refusal;
 use coupon_core::user::UserId;
 use coupon_core::words::Status;
@@ -35,6 +35,12 @@ static ENTRY: [Static; 4] = {
 /// Gives back what is kept of words.
 pub fn end() {
     FIELDS.iter().chain(&ENTRY).for_each(Static::free);
+}
+
+/// Whether a key is a coupon that carries this token.
+pub fn carries(server: &Server, key: &Str, token: Token) -> bool {
+    let fence = Hash::<Read>::open(server, key).ok().and_then(|hash| hash.get(name(Field::Fence)?));
+    fence.and_then(|fence| number(fence.bytes())) == Some(token.0)
 }
 
 /// A coupon during one command.
@@ -168,20 +174,23 @@ impl<'s, A: Access> Sale<'s, A> {
             coupon.check_issued(self.members()?)?;
             return Ok(coupon);
         }
-        // Before any key is open: the server is asked by a command.
-        let may_keep = cache::is_on() && !self.has_field_ttl();
         let coupon = self.coupon_if_any()?.ok_or(Refusal::NoCoupon)?;
         coupon.check_companions(self.members()?, self.entries()?)?;
-        self.may_keep = may_keep && !self.hash()?.is_to_expire() && !self.grants()?.is_to_expire();
-        self.keep(&coupon);
+        if cache::is_on() {
+            let has_ttl = self.hash()?.is_to_expire() || self.grants()?.is_to_expire();
+            self.may_keep = !(has_ttl || cache::knows_field_ttl() && self.has_field_ttl()?);
+            self.keep(&coupon);
+        }
         Ok(coupon)
     }
 
-    fn has_field_ttl(&self) -> bool {
-        cache::knows_field_ttl() && {
-            let fields: Vec<&Str> = FIELDS.iter().map(Static::get).collect();
-            self.server.has_field_ttl(self.key, &fields)
-        }
+    /// Whether any field that is there is to expire by itself, or has just done so.
+    fn has_field_ttl(&mut self) -> Result<bool, Refusal> {
+        let hash = self.hash()?;
+        let fields: Vec<&Str> = FIELDS.iter().map(Static::get).filter(|name| hash.get(name).is_some()).collect();
+        // Shut, as the server is asked by a command.
+        self.hash = None;
+        Ok(!self.server.have_no_ttl(self.key, &fields))
     }
 
     fn keep(&self, coupon: &Arc<Coupon>) {
@@ -307,11 +316,8 @@ impl Sale<'_, Write> {
     /// # Errors
     /// [`Refusal::WrongType`], with nothing written; not after [`Sale::open`].
     pub fn turn_into(&mut self, before: Option<&Coupon>, after: Coupon) -> Result<(), Refusal> {
-        let changes: Vec<(&Str, Text)> = after
-            .changes_from(before)
-            .into_iter()
-            .filter_map(|(field, value)| Some((name(field)?, text(value))))
-            .collect();
+        let changes: Vec<(&Str, Text)> =
+            after.changes_from(before).filter_map(|(field, value)| Some((name(field)?, text(value)))).collect();
         if changes.is_empty() {
             return Ok(());
         }
@@ -402,7 +408,7 @@ impl Sale<'_, Write> {
             (coupon.position, coupon.status) = (position, status);
             return Ok(false);
         }
-        let entry_id = Text::new(entry_id.to_string().as_bytes());
+        let entry_id = id_text(entry_id);
         let head: [&Str; 2] = [&self.names.grants, &entry_id];
         self.server
             .replicate(c"XADD", head.into_iter().chain(fields.into_iter().flat_map(|(field, value)| [field, value])));
@@ -433,7 +439,7 @@ impl Sale<'_, Write> {
     pub fn trim_before(&mut self, id: EntryId) -> Result<(), Refusal> {
         if self.grants()?.trim_before(StreamId { ms: id.epoch.0, seq: id.seq.0 }) {
             let (how, exactly) = (Text::new(b"MINID"), Text::new(b"="));
-            let id = Text::new(id.to_string().as_bytes());
+            let id = id_text(id);
             let args: [&Str; 4] = [&self.names.grants, &how, &exactly, &id];
             self.server.replicate(c"XTRIM", args);
             self.appended();
@@ -464,6 +470,12 @@ fn open<'k, K>(
 
 fn name(field: Field) -> Option<&'static Str> {
     FIELDS.get(field as usize).map(Static::get)
+}
+
+/// `<epoch>-<seq>`; the standard library's formatting would be a hundredth of a grant.
+fn id_text(id: EntryId) -> Text {
+    let (mut epoch, mut seq) = (itoa::Buffer::new(), itoa::Buffer::new());
+    Text::new([epoch.format(id.epoch.0), "-", seq.format(id.seq.0)].concat().as_bytes())
 }
 
 fn text(value: Value<'_>) -> Text {

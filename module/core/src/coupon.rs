@@ -49,6 +49,11 @@ impl Cursor {
         }
     }
 
+    /// Without a user it is but a number.
+    const fn value(&self) -> Value<'_> {
+        if self.user.is_none() { Value::Count(self.arrival.0) } else { Value::Cursor(self) }
+    }
+
     fn decode(bytes: &[u8]) -> Option<Self> {
         let text = str::from_utf8(bytes).ok()?;
         let (arrival, user) = match text.split_once(' ') {
@@ -288,19 +293,17 @@ impl Coupon {
             Field::Persisted => Value::Count(self.persisted.0),
             Field::Fence => Value::Count(self.fence?.0),
             Field::FirstAt => Value::Count(self.first_at?.0),
-            Field::GrantedTo => Value::Cursor(self.granted_to.as_ref()?),
-            Field::PersistedTo => Value::Cursor(self.persisted_to.as_ref()?),
+            Field::GrantedTo => self.granted_to.as_ref()?.value(),
+            Field::PersistedTo => self.persisted_to.as_ref()?.value(),
         })
     }
 
     /// The fields to write so that the hash holds this coupon, where it held that one: none if nothing changes.
-    #[must_use]
-    pub fn changes_from(&self, before: Option<&Self>) -> Vec<(Field, Value<'_>)> {
-        let is_new = |field, value| before.and_then(|before| before.value(field)) != Some(value);
-        Field::ALL
-            .into_iter()
-            .filter_map(|field| self.value(field).filter(|value| is_new(field, *value)).map(|value| (field, value)))
-            .collect()
+    pub fn changes_from<'c>(&'c self, before: Option<&'c Self>) -> impl Iterator<Item = (Field, Value<'c>)> {
+        Field::ALL.into_iter().filter_map(move |field| {
+            let value = self.value(field)?;
+            (before.and_then(|before| before.value(field)) != Some(value)).then_some((field, value))
+        })
     }
 
     /// Units left. Never negative: a quantity lowered by hand below what is granted leaves none.
@@ -501,13 +504,13 @@ pub(crate) mod tests {
         full.persisted_to = Some(Cursor { arrival: Arrival(15), user: Some("a b".into()) });
         for coupon in [full.clone(), available(5, Mode::Queue)] {
             let written: Vec<(Field, String)> =
-                coupon.changes_from(None).into_iter().map(|(field, value)| (field, text(value))).collect();
+                coupon.changes_from(None).map(|(field, value)| (field, text(value))).collect();
             let get = |field| written.iter().find(|(name, _)| *name == field).map(|(_, text)| text.as_bytes());
             assert_eq!(Coupon::decode(get), Ok(coupon.clone()));
-            assert_eq!(coupon.changes_from(Some(&coupon)), []);
+            assert_eq!(coupon.changes_from(Some(&coupon)).count(), 0);
         }
         let granted = Coupon { position: Position { seq: Seq(6), chain: Chain(1) }, ..full.clone() };
-        let fields: Vec<Field> = granted.changes_from(Some(&full)).into_iter().map(|(field, _)| field).collect();
+        let fields: Vec<Field> = granted.changes_from(Some(&full)).map(|(field, _)| field).collect();
         assert_eq!(fields, [Field::Remaining, Field::Seq, Field::Chain]);
     }
 

@@ -96,12 +96,13 @@ impl Server {
         })
     }
 
-    /// Whether any of these fields of a hash is to expire by itself.
-    pub fn has_field_ttl(&self, hash: &Str, fields: &[&Str]) -> bool {
+    /// Whether all of these fields of a hash are there, and none of them is to expire by itself.
+    pub fn have_no_ttl(&self, hash: &Str, fields: &[&Str]) -> bool {
+        const NO_TTL: i64 = -1;
         let (word, count) = (Text::new(b"FIELDS"), Text::count(fields.len() as u64));
         let args: Vec<&Str> = [hash, &word, &count].into_iter().chain(fields.iter().copied()).collect();
         let ttls = self.call(c"HPTTL", &args).map(|reply| reply.elements(CallReply::integer)).unwrap_or_default();
-        ttls.iter().any(|ttl| *ttl >= 0)
+        ttls.len() == fields.len() && ttls.iter().all(|ttl| *ttl == NO_TTL)
     }
 
     /// The slot of a key.

@@ -7,7 +7,7 @@ use super::reply::{Answer, Report};
 use super::server::{Level, Server};
 use super::string::Str;
 use redis_module::raw;
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
@@ -35,7 +35,7 @@ pub trait Module: 'static {
     fn on_timer(server: &Server, number: usize);
 
     /// A key was changed, or is gone: by somebody else, as what a module writes makes no event.
-    fn on_key(server: &Server, key: &[u8]);
+    fn on_key(server: &Server, key: &Str, what: KeyChange);
 
     /// More has changed than single keys.
     fn on_change(server: &Server, change: Change);
@@ -65,6 +65,15 @@ pub(super) fn register<M: Module>() {
         on_disconnect: M::on_disconnect,
         on_timer: M::on_timer,
     });
+}
+
+/// What has happened to a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyChange {
+    /// It was changed where it is, or is gone.
+    Here,
+    /// It came from elsewhere: from a dump or another node, or from another name or database.
+    Arrived,
 }
 
 /// What has changed beside single keys.
@@ -194,14 +203,16 @@ pub(super) unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, number: 
 
 pub(super) unsafe extern "C" fn on_key<M: Module>(
     ctx: *mut raw::RedisModuleCtx,
-    _: c_int,
-    _: *const c_char,
+    kind: c_int,
+    event: *const c_char,
     key: *mut raw::RedisModuleString,
 ) -> c_int {
     guard(|| {
-        // SAFETY: the name of the key lives as long as the call; `Str` is such a pointer.
-        let key = unsafe { &*(&raw const key).cast::<Str>() };
-        M::on_key(&Server::new(ctx), key.bytes());
+        // SAFETY: the names of key and event live as long as the call; `Str` is such a pointer.
+        let (key, event) = unsafe { (&*(&raw const key).cast::<Str>(), CStr::from_ptr(event)) };
+        let has_arrived = kind == raw::REDISMODULE_NOTIFY_GENERIC
+            && [c"restore", c"rename_to", c"move_to", c"copy_to"].contains(&event);
+        M::on_key(&Server::new(ctx), key, if has_arrived { KeyChange::Arrived } else { KeyChange::Here });
     });
     raw::REDISMODULE_OK as c_int
 }
@@ -220,7 +231,7 @@ pub(super) unsafe extern "C" fn on_key_gone<M: Module>(
             let server = Server::new(ctx);
             server.select(api!(RedisModule_GetDbIdFromModuleKey)(key));
             let name = api!(RedisModule_GetKeyNameFromModuleKey)(key);
-            M::on_key(&server, (*(&raw const name).cast::<Str>()).bytes());
+            M::on_key(&server, &*(&raw const name).cast::<Str>(), KeyChange::Here);
         }
     });
 }

@@ -5,6 +5,7 @@ use super::client::Blocked;
 use super::string::{Str, Text};
 use redis_module::{Context, raw};
 use std::ffi::{CStr, CString, c_int};
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -104,11 +105,27 @@ impl Server {
     /// Replicates a command, to replicas and AOF. All that one command of ours replicates travels as one MULTI/EXEC, in
     /// the order written.
     pub fn replicate<'a>(&self, command: &CStr, args: impl IntoIterator<Item = &'a Str>) {
-        let mut args: Vec<*mut raw::RedisModuleString> = args.into_iter().map(Str::ptr).collect();
+        // Nearly every command has few arguments: an allocation would be a hundredth of a grant.
+        let mut few = [ptr::null_mut(); 24];
+        let mut many = Vec::new();
+        let mut len = 0;
+        for arg in args {
+            match few.get_mut(len) {
+                Some(place) => *place = arg.ptr(),
+                None => {
+                    if many.is_empty() {
+                        many.extend(few);
+                    }
+                    many.push(arg.ptr());
+                }
+            }
+            len += 1;
+        }
+        let args = if many.is_empty() { few.as_mut_ptr() } else { many.as_mut_ptr() };
         // SAFETY: the format says a vector with its length, and these follow; the server counts its own references to
         // the strings.
         unsafe {
-            api!(RedisModule_Replicate)(self.ctx, command.as_ptr(), c"v".as_ptr(), args.as_mut_ptr(), args.len());
+            api!(RedisModule_Replicate)(self.ctx, command.as_ptr(), c"v".as_ptr(), args, len);
         }
     }
 

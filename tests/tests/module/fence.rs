@@ -1,5 +1,6 @@
 //! The fence, and COUPON.RESUME that opens it.
 
+use crate::info_section::is_told_of_changes;
 use coupon_tests::deadline::eventually_true;
 use coupon_tests::dump::await_replica;
 use coupon_tests::redis_server::{Options, Redis};
@@ -235,4 +236,42 @@ fn misuse_is_refused() {
             ("COUPON.RESUME s EPOCH 2 SEQ 0 CHAIN 0", "-WRONGTYPE"),
         ],
     );
+}
+
+#[test]
+fn a_coupon_that_comes_back_is_shut_whatever_token_it_carries() {
+    let back = [
+        "local old = redis.call('DUMP', 'c'); return redis.call('RESTORE', 'c', '0', old, 'REPLACE')",
+        "redis.call('RENAME', 'c', 'away'); return redis.call('RENAME', 'away', 'c')",
+        "redis.call('COPY', 'c', 'old'); return redis.call('COPY', 'old', 'c', 'REPLACE')",
+        "redis.call('MOVE', 'c', '5'); redis.call('SELECT', '5'); return redis.call('MOVE', 'c', '0')",
+    ];
+    for script in back {
+        let redis = Redis::start();
+        let mut client = redis.client();
+        if !is_told_of_changes(&mut client) {
+            // Such a server tells no module of keys that come.
+            return;
+        }
+        expect(
+            &mut client,
+            &[
+                ("COUPON.OPEN c QUANTITY 2 EPOCH 1", "+OK"),
+                ("COUPON.RESUME c EPOCH 1 SEQ 0 CHAIN 0", "+OK"),
+                ("COUPON.REQUEST c a", "QUEUED"),
+            ],
+        );
+        let reply = client.call(&["EVAL", script, "0"]);
+        assert!(!reply.is_error(), "{script}: {reply}");
+        expect(
+            &mut client,
+            &[
+                ("COUPON.REQUEST c b", "-TRYAGAIN coupon is fenced"),
+                ("COUPON.ISSUE c", "-TRYAGAIN coupon is fenced"),
+                ("COUPON.STATUS c a", "WAITING"),
+                ("COUPON.RESUME c EPOCH 2 SEQ 0 CHAIN 0", "+OK"),
+                ("COUPON.REQUEST c b", "QUEUED"),
+            ],
+        );
+    }
 }

@@ -575,7 +575,7 @@ fn what_was_in_mind_is_given_back_by_an_unload() {
     // What the server makes once and keeps is there.
     come_and_go(true);
     come_and_go(true);
-    let mut left = |has_coupons: bool| {
+    let left = |has_coupons: bool| {
         let before = settled_memory(&redis);
         (0..TIMES).for_each(|_| come_and_go(has_coupons));
         (settled_memory(&redis) - before) / TIMES

@@ -13,6 +13,7 @@ fn defaults_are_the_published_ones() {
             ("CONFIG GET coupon.request-max", "[coupon.request-max 1000]"),
             ("CONFIG GET coupon.stream-keep", "[coupon.stream-keep 0]"),
             ("CONFIG GET coupon.unpersisted-max", "[coupon.unpersisted-max 0]"),
+            ("CONFIG GET coupon.waiters-max", "[coupon.waiters-max 10000]"),
         ],
     );
 }
@@ -60,6 +61,11 @@ fn config_set_keeps_to_the_bounds() {
             ("CONFIG SET coupon.unpersisted-max 1000000", "+OK"),
             ("CONFIG SET coupon.unpersisted-max -1", "-ERR CONFIG SET failed"),
             ("CONFIG GET coupon.unpersisted-max", "[coupon.unpersisted-max 1000000]"),
+            ("CONFIG SET coupon.waiters-max 0", "+OK"),
+            ("CONFIG SET coupon.waiters-max 1000000", "+OK"),
+            ("CONFIG SET coupon.waiters-max 1000001", "-ERR CONFIG SET failed"),
+            ("CONFIG SET coupon.waiters-max -1", "-ERR CONFIG SET failed"),
+            ("CONFIG GET coupon.waiters-max", "[coupon.waiters-max 1000000]"),
         ],
     );
 }
@@ -89,6 +95,7 @@ fn wrong_load_arguments_refuse_to_load_and_name_the_valid_ones() {
         ("issue-max 0", "argument 'issue-max' of loadmodule needs a whole number from 1 to 100000"),
         ("issue-max 100001", "argument 'issue-max' of loadmodule needs a whole number from 1 to 100000"),
         ("issue-max -5", "argument 'issue-max' of loadmodule needs"),
+        ("waiters-max 1000001", "argument 'waiters-max' of loadmodule needs a whole number from 0 to 1000000"),
         ("stream-keep x", "argument 'stream-keep' of loadmodule needs a whole number from 0 to"),
     ] {
         match Options::shipped().module_args(args).try_start() {
