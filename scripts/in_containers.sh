@@ -26,5 +26,5 @@ if [ "$1" = short ]; then
 else
   say 'End-to-end tests in containers'
   cargo test "${checking[@]}" --test harness --test module --test model --test reconciler --test audit --test clients \
-    --test torture --no-fail-fast -- --skip faults::
+    --test torture --no-fail-fast
 fi

@@ -16,7 +16,7 @@ export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
 scripts/budget.sh
 say 'The module as it is shipped'
 COUPON_MODULE=$module COUPON_RECONCILER=$reconciler \
-  cargo test "${checking[@]}" --test module -- --skip faults:: --skip hostile:: --skip wait::ten_thousand --skip disk_full:: \
+  cargo test "${checking[@]}" --test module -- --skip hostile:: --skip wait::ten_thousand --skip disk_full:: \
   --skip maxmemory:: --skip fairness::
 scripts/faults.sh few
 if [ "$(uname -sm)" = 'Linux x86_64' ]; then
@@ -33,7 +33,10 @@ if [ "$(uname)" = Linux ]; then
 else
   say 'Skipped: the tests of deploy/, for Linux only'
 fi
-say 'The page in a browser, the pages of the documentation, deploy/, and torture'
+say 'The page in a browser'
 cargo test "${checking[@]}" --test reconciler -- chromium::
-COUPON_TORTURE_SECONDS=${COUPON_TORTURE_SECONDS:-300} \
+say 'The model, for longer'
+COUPON_SEQUENCES=${COUPON_SEQUENCES:-600} cargo test "${checking[@]}" --test model
+say 'The pages of the documentation, deploy/, and torture'
+COUPON_TORTURE_SECONDS=${COUPON_TORTURE_SECONDS:-240} \
   cargo test "${checking[@]}" --no-fail-fast "${tests[@]}" --test torture

@@ -11,13 +11,13 @@ scripts/servers.sh
 
 if [ "${1:-}" = short ]; then
   # Without the longest, of which the server's version makes no difference.
-  tests=(--test module -- --skip faults:: --skip hostile:: --skip wait::ten_thousand --skip disk_full::
+  tests=(--test module -- --skip hostile:: --skip wait::ten_thousand --skip disk_full::
     --skip maxmemory:: --skip fairness::)
 else
   scripts/clients.sh
   # These builds of the servers have no TLS.
   tests=(--test module --test model --test reconciler --test audit --test clients --test torture
-    -- --skip faults:: --skip tls:: --skip by_tls)
+    -- --skip tls:: --skip by_tls)
 fi
 status=0
 for server in target/servers/*/redis-server; do

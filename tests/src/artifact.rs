@@ -36,15 +36,6 @@ pub fn reconciler_with_pause_points() -> PathBuf {
     built("COUPON_RECONCILER_PAUSE", "coupon-reconciler")
 }
 
-/// The module built with deliberate faults.
-///
-/// # Panics
-/// If it was not built.
-#[must_use]
-pub fn module_with_faults() -> PathBuf {
-    built("COUPON_MODULE_FAULTS", "libcoupon.so")
-}
-
 /// What stands between a server and its machine: see [`crate::machine`].
 ///
 /// # Panics

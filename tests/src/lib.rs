@@ -15,7 +15,6 @@ pub mod coupon;
 pub mod deadline;
 pub mod deliberate;
 pub mod dump;
-pub mod fault;
 pub mod http;
 pub mod info;
 pub mod ledger;
