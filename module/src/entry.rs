@@ -78,7 +78,7 @@ impl Module for Coupons {
     }
 
     fn on_beat(server: &Server) {
-        waiters::mind_clock(server);
+        wait::on_beat(server);
     }
 
     fn report(report: &mut Report, is_crashing: bool) {

@@ -54,8 +54,17 @@ pub fn answer(server: &Server, args: &[Str]) -> Result<Reply, Refusal> {
 
 /// A timer has run out.
 pub fn on_timer(server: &Server, number: usize) {
+    act(server, waiters::due(server, number));
+}
+
+/// Time goes by.
+pub fn on_beat(server: &Server) {
+    waiters::overdue(server).into_iter().for_each(|due| act(server, due));
+}
+
+fn act(server: &Server, due: Due) {
     let cluster = OnceCell::new();
-    match waiters::due(server, number) {
+    match due {
         Due::Round(coupons) => {
             coupons.iter().for_each(|coupon| look(server, &cluster, coupon, true));
             waiters::end_round(server);

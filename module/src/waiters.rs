@@ -49,8 +49,8 @@ enum Client {
     HandedBack(Option<Arc<str>>),
 }
 
-/// When a wait ends. The server's timers go by the clock of the day, which may step back and leave them standing; so it is
-/// the machine's own time that counts.
+/// When something is due. The server's timers go by the clock of the day, which may step back and leave them standing; so
+/// it is the machine's own time that counts.
 struct Limit {
     timer: Timer,
     at: Instant,
@@ -58,10 +58,10 @@ struct Limit {
 
 impl Limit {
     /// Starts the timer for what is left.
-    fn start(server: &Server, client: Blocked, at: Instant) -> Self {
+    fn start(server: &Server, number: usize, at: Instant) -> Self {
         // Rounded up, so that it is over then.
         let left_ms = at.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
-        Self { timer: server.start_timer(u64::try_from(left_ms).unwrap_or(u64::MAX), client.number()), at }
+        Self { timer: server.start_timer(u64::try_from(left_ms).unwrap_or(u64::MAX), number), at }
     }
 }
 
@@ -75,16 +75,16 @@ struct Waiters {
     /// The next round, if it has been called for.
     round: Option<Timer>,
     /// In a cluster, where the server tells of no slot that is lost: looks after all of them.
-    watch: Option<Timer>,
-    /// The machine's own time, and the clock, when they were last compared.
-    clock: Option<(Instant, u64)>,
+    watch: Option<Limit>,
+    /// When each wait with a limit ends.
+    limits: BTreeSet<(Instant, Blocked)>,
 }
 
 /// The number of the timer of a round; that of a client's limit is the client's own.
 const ROUND: usize = 0;
 /// The number of the timer of the watch.
 const WATCH: usize = 1;
-const WATCH_INTERVAL_MS: u64 = 1000;
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many are blocked: all that a writing command looks at while nobody is.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -106,6 +106,12 @@ impl Waiters {
         self.round.get_or_insert_with(|| server.start_timer(0, ROUND));
     }
 
+    /// Begins the next turn of the watch.
+    fn watch(&mut self, server: &Server) -> Due {
+        self.watch = Some(Limit::start(server, WATCH, Instant::now() + WATCH_INTERVAL));
+        Due::Watch(self.lines.keys().cloned().collect())
+    }
+
     /// Takes a client out of its line.
     fn leave(
         &mut self,
@@ -117,6 +123,7 @@ impl Waiters {
     ) {
         if let Some(limit) = limit {
             server.stop_timer(&limit.timer);
+            self.limits.remove(&(limit.at, client));
         }
         let Some(line) = self.lines.get_mut(coordinates) else { return };
         if let Some(clients) = line.get_mut(place) {
@@ -143,7 +150,7 @@ impl Waiters {
         COUNT.store(self.clients.len(), Ordering::Relaxed);
         if self.clients.is_empty() {
             // The memory of the crowd goes with its last, and no timer holds up an UNLOAD.
-            for timer in [self.round.take(), self.watch.take()].into_iter().flatten() {
+            for timer in [self.round.take(), self.watch.take().map(|watch| watch.timer)].into_iter().flatten() {
                 server.stop_timer(&timer);
             }
             *self = Self::default();
@@ -169,13 +176,13 @@ impl Waiters {
 pub fn add(server: &Server, coordinates: Coordinates, place: Place, client: Blocked, limit_ms: u64, is_watched: bool) {
     let mut waiters = waiters();
     waiters.lines.entry(coordinates.clone()).or_default().entry(place.clone()).or_default().push(client);
-    let now = Instant::now();
-    let limit = (limit_ms > 0).then(|| Limit::start(server, client, now + Duration::from_millis(limit_ms)));
-    waiters.clock.get_or_insert_with(|| (now, server.clock_us()));
+    let limit =
+        (limit_ms > 0).then(|| Limit::start(server, client.number(), Instant::now() + Duration::from_millis(limit_ms)));
+    waiters.limits.extend(limit.as_ref().map(|limit| (limit.at, client)));
     waiters.clients.insert(client, Client::Waiting(coordinates, place, limit));
     COUNT.store(waiters.clients.len(), Ordering::Relaxed);
     if is_watched && waiters.watch.is_none() {
-        waiters.watch = Some(server.start_timer(WATCH_INTERVAL_MS, WATCH));
+        waiters.watch(server);
     }
 }
 
@@ -258,55 +265,40 @@ pub fn due(server: &Server, number: usize) -> Due {
             waiters.round = None;
             Due::Round(mem::take(&mut waiters.doubtful))
         }
-        WATCH => {
-            waiters.watch = Some(server.start_timer(WATCH_INTERVAL_MS, WATCH));
-            Due::Watch(waiters.lines.keys().cloned().collect())
-        }
+        WATCH => waiters.watch(server),
         number => {
             let client = Blocked::of_number(number);
             match waiters.clients.get_mut(&client) {
                 Some(Client::Waiting(_, _, Some(limit))) if limit.at > Instant::now() => {
                     // The clock has gone ahead.
-                    *limit = Limit::start(server, client, limit.at);
+                    *limit = Limit::start(server, number, limit.at);
                     Due::Nothing
                 }
-                Some(Client::Waiting(_, _, limit)) => {
-                    *limit = None;
-                    Due::Limit(client)
-                }
+                Some(Client::Waiting(..)) => Due::Limit(client),
                 Some(Client::Woken(_) | Client::HandedBack(_)) | None => Due::Nothing,
             }
         }
     }
 }
 
-/// Looks at the clock: where it has stepped back, all timers begin anew, as the server's would wait for it to come there
-/// again.
-pub fn mind_clock(server: &Server) {
-    const TOLERANCE_US: u128 = 50_000;
+/// What should have been due by now, had the server's timers not been left standing by a clock that stepped back.
+pub fn overdue(server: &Server) -> Vec<Due> {
     if COUNT.load(Ordering::Relaxed) == 0 {
-        return;
+        return Vec::new();
     }
     let mut waiters = waiters();
-    let Waiters { clients, clock, round, watch, .. } = &mut *waiters;
-    let (now, clock_us) = (Instant::now(), server.clock_us());
-    let Some((then, then_us)) = clock.replace((now, clock_us)) else { return };
-    let expected = u128::from(then_us).saturating_add(now.duration_since(then).as_micros());
-    if u128::from(clock_us).saturating_add(TOLERANCE_US) >= expected {
-        return;
+    let now = Instant::now();
+    let mut overdue: Vec<Due> =
+        waiters.limits.iter().take_while(|(at, _)| *at <= now).map(|(_, client)| Due::Limit(*client)).collect();
+    if let Some(timer) = waiters.round.take() {
+        server.stop_timer(&timer);
+        overdue.push(Due::Round(mem::take(&mut waiters.doubtful)));
     }
-    for (client, state) in clients {
-        if let Client::Waiting(_, _, Some(limit)) = state {
-            server.stop_timer(&limit.timer);
-            *limit = Limit::start(server, *client, limit.at);
-        }
+    if let Some(watch) = waiters.watch.take_if(|watch| watch.at <= now) {
+        server.stop_timer(&watch.timer);
+        overdue.push(waiters.watch(server));
     }
-    for (timer, number, interval_ms) in [(round, ROUND, 0), (watch, WATCH, WATCH_INTERVAL_MS)] {
-        if let Some(timer) = timer {
-            server.stop_timer(timer);
-            *timer = server.start_timer(interval_ms, number);
-        }
-    }
+    overdue
 }
 
 /// The places of a coupon's line.

@@ -13,7 +13,7 @@ use std::ffi::{c_longlong, c_void};
 use std::ptr;
 
 /// A client that is blocked. It is only a name: whoever knows that it is still blocked hands it back, once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Blocked(pub(super) usize);
 
 impl Blocked {
