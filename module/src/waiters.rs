@@ -150,8 +150,11 @@ impl Waiters {
         COUNT.store(self.clients.len(), Ordering::Relaxed);
         if self.clients.is_empty() {
             // The memory of the crowd goes with its last, and no timer holds up an UNLOAD.
-            for timer in [self.round.take(), self.watch.take().map(|watch| watch.timer)].into_iter().flatten() {
-                server.stop_timer(&timer);
+            if let Some(round) = &self.round {
+                server.stop_timer(round);
+            }
+            if let Some(watch) = &self.watch {
+                server.stop_timer(&watch.timer);
             }
             *self = Self::default();
         }

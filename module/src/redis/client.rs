@@ -11,6 +11,7 @@ use super::server::Server;
 use redis_module::raw;
 use std::ffi::{c_longlong, c_void};
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A client that is blocked. It is only a name: whoever knows that it is still blocked hands it back, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,9 +29,16 @@ impl Blocked {
     }
 }
 
-/// A timer that has not run out.
+/// A timer.
 #[derive(Debug)]
-pub struct Timer(raw::RedisModuleTimerID);
+pub struct Timer {
+    id: raw::RedisModuleTimerID,
+    number: usize,
+}
+
+/// The number of the timer that is running out right now: the server frees it behind the call, and would free it twice if
+/// it was stopped within.
+pub(super) static RUNNING_OUT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 impl Server {
     /// Whether this client can be kept waiting, and what it waits for can be seen here.
@@ -81,13 +89,16 @@ impl Server {
     pub fn start_timer(&self, milliseconds: u64, number: usize) -> Timer {
         let period = c_longlong::try_from(milliseconds).unwrap_or(c_longlong::MAX);
         // SAFETY: what is handed over is a number, not a pointer.
-        Timer(unsafe { api!(RedisModule_CreateTimer)(self.ctx, period, Some(on_timer), number as *mut c_void) })
+        let id = unsafe { api!(RedisModule_CreateTimer)(self.ctx, period, Some(on_timer), number as *mut c_void) };
+        Timer { id, number }
     }
 
-    /// Ends a timer. One that has run out already is unknown to the server, and nothing happens.
+    /// Ends a timer. Of one that has run out, or is running out, the server knows nothing any more, and nothing happens.
     pub fn stop_timer(&self, timer: &Timer) {
-        // SAFETY: see the top of redis.rs.
-        unsafe { api!(RedisModule_StopTimer)(self.ctx, timer.0, ptr::null_mut()) };
+        if RUNNING_OUT.load(Ordering::Relaxed) != timer.number {
+            // SAFETY: see the top of redis.rs; it is not the one that the server is about to free.
+            unsafe { api!(RedisModule_StopTimer)(self.ctx, timer.id, ptr::null_mut()) };
+        }
     }
 }
 

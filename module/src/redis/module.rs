@@ -1,7 +1,7 @@
 //! Where the server calls the module. No panic gets through, as it would end the server.
 
 use super::api::api;
-use super::client::Blocked;
+use super::client::{Blocked, RUNNING_OUT};
 use super::load::Command;
 use super::reply::{Answer, Report};
 use super::server::{Level, Server};
@@ -10,6 +10,7 @@ use redis_module::raw;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 
 /// What a module is to the server.
 pub trait Module: 'static {
@@ -194,11 +195,13 @@ pub(super) unsafe extern "C" fn disconnected(
 }
 
 pub(super) unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, number: *mut c_void) {
+    RUNNING_OUT.store(number as usize, Ordering::Relaxed);
     guard(|| {
         if let Some(handlers) = HANDLERS.get() {
             (handlers.on_timer)(&Server::new(ctx), number as usize);
         }
     });
+    RUNNING_OUT.store(usize::MAX, Ordering::Relaxed);
 }
 
 pub(super) unsafe extern "C" fn on_key<M: Module>(
