@@ -29,8 +29,9 @@ number! {
     Arrival
 }
 number! {
-    /// Drawn at random when the module is loaded, when data is loaded and when the server becomes primary. A
-    /// coupon that carries another token than the process has a past that the process does not know.
+    /// Drawn at random when the module is loaded, when data is loaded, when the role changes, and when a slot or a
+    /// coupon comes from elsewhere. A coupon that carries another token than the process has a past that the process
+    /// does not know.
     Token
 }
 
