@@ -14,6 +14,7 @@
 mod api;
 mod call;
 mod client;
+mod command;
 mod key;
 mod load;
 mod module;
@@ -22,10 +23,11 @@ mod server;
 mod string;
 
 pub use call::Cluster;
-pub use client::{Blocked, Timer};
+pub use client::Timer;
+pub use command::{Argument, Command, Effect, Kind};
 pub use key::{Access, Hash, Read, SortedSet, Stream, StreamId, Write, WrongType};
-pub use load::{Argument, Command, Config, Effect, KeyEvent, Kind, ServerEvent};
+pub use load::{Config, KeyEvent, ServerEvent};
 pub use module::{Change, KeyChange, Module};
 pub use reply::{Answer, Reply, Report, Value};
-pub use server::{Level, Server};
+pub use server::{Blocked, Level, Server};
 pub use string::{Static, Str, Text};

@@ -7,27 +7,11 @@
 
 use super::api::api;
 use super::module::{disconnected, on_timer, timed_out, unblocked};
-use super::server::Server;
+use super::server::{Blocked, RUNNING_OUT, Server};
 use redis_module::raw;
 use std::ffi::{c_longlong, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// A client that is blocked. It is only a name: whoever knows that it is still blocked hands it back, once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Blocked(pub(super) usize);
-
-impl Blocked {
-    /// Its name as a number, for a timer.
-    pub const fn number(self) -> usize {
-        self.0
-    }
-
-    /// The client of that number.
-    pub const fn of_number(number: usize) -> Self {
-        Self(number)
-    }
-}
+use std::sync::atomic::Ordering;
 
 /// A timer.
 #[derive(Debug)]
@@ -35,10 +19,6 @@ pub struct Timer {
     id: raw::RedisModuleTimerID,
     number: usize,
 }
-
-/// The number of the timer that is running out right now: the server frees it behind the call, and would free it twice if
-/// it was stopped within.
-pub(super) static RUNNING_OUT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 impl Server {
     /// Whether this client can be kept waiting, and what it waits for can be seen here.

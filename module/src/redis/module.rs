@@ -1,10 +1,9 @@
 //! Where the server calls the module. No panic gets through, as it would end the server.
 
 use super::api::api;
-use super::client::{Blocked, RUNNING_OUT};
-use super::load::Command;
+use super::command::Command;
 use super::reply::{Answer, Report};
-use super::server::{Level, Server};
+use super::server::{Blocked, Level, RUNNING_OUT, Server};
 use super::string::Str;
 use redis_module::raw;
 use std::ffi::{CStr, c_char, c_int, c_void};

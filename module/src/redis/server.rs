@@ -1,12 +1,11 @@
 //! The server, as one command or event sees it.
 
 use super::api::api;
-use super::client::Blocked;
 use super::string::{Str, Text};
 use redis_module::{Context, raw};
 use std::ffi::{CStr, CString, c_int};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The server during one command or event.
@@ -16,6 +15,26 @@ pub struct Server {
 
 /// Whether keys live in slots; a server's mode never changes.
 pub(super) static IS_CLUSTER: AtomicBool = AtomicBool::new(false);
+
+/// A client that is blocked. It is only a name: whoever knows that it is still blocked hands it back, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Blocked(pub(super) usize);
+
+impl Blocked {
+    /// Its name as a number, for a timer.
+    pub const fn number(self) -> usize {
+        self.0
+    }
+
+    /// The client of that number.
+    pub const fn of_number(number: usize) -> Self {
+        Self(number)
+    }
+}
+
+/// The number of the timer that is running out right now: the server frees it behind the call, and would free it twice if
+/// it was stopped within.
+pub(super) static RUNNING_OUT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 impl Server {
     pub(super) const fn new(ctx: *mut raw::RedisModuleCtx) -> Self {
