@@ -25,6 +25,6 @@ cargo clippy "${checking[@]}" --test clients --test deploy --test containers -- 
 scripts/build.sh checking
 say 'Unit tests, then end-to-end tests'
 # Without --lib, which would run the module's too: it aborts outside Redis. The page is looked at in Chromium by `make test-all`.
-# Twice as many at a time as a small machine has cores: they wait for servers most of their time.
-COUPON_TORTURE_SECONDS=${COUPON_TORTURE_SECONDS:-60} RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} \
+# Three times as many at a time as a small machine has cores: they wait for servers most of their time.
+COUPON_TORTURE_SECONDS=${COUPON_TORTURE_SECONDS:-60} RUST_TEST_THREADS=${RUST_TEST_THREADS:-6} \
   cargo test "${checking[@]}" --tests --no-fail-fast -- --skip chromium::

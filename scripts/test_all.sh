@@ -11,7 +11,7 @@ scripts/build.sh checking
 . scripts/find.sh
 . scripts/place.sh
 
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-6}
 
 scripts/budget.sh
 say 'The module as it is shipped'
