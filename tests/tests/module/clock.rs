@@ -3,9 +3,11 @@
 use coupon_tests::coupon::Stored;
 use coupon_tests::deadline::eventually_true;
 use coupon_tests::dump::await_replica;
+use coupon_tests::info::number;
 use coupon_tests::machine::HOUR_US;
 use coupon_tests::redis_server::{Options, Redis};
 use coupon_tests::resp::{Client, expect};
+use coupon_tests::waiting::{Waiter, blocked};
 use std::fs;
 
 const HALF_HOUR_MS: u64 = 1_800_000;
@@ -164,6 +166,21 @@ fn a_wait_lasts_its_time_whatever_the_clock_does() {
     redis.machine().set_clock(-HOUR_US);
     expect(&mut redis.client(), &[("COUPON.CLOSE c", "+OK")]);
     assert_eq!(long.read().expect("an answer").text(), "WAITING");
+}
+
+#[test]
+fn a_clock_that_goes_ahead_makes_no_later_wait_longer() {
+    let redis = redis_on_own_machine();
+    let mut client = redis.client();
+    expect(&mut client, &[("COUPON.OPEN c QUANTITY 9", "+OK"), ("COUPON.REQUEST c a", "QUEUED")]);
+    let mut waiting = blocked(&redis, &[format!("COUPON.WAIT c a {HALF_HOUR_MS}")]);
+    // Beyond the end of the one that waits: the server's alarm is set for that one.
+    redis.machine().set_clock(HOUR_US);
+    let mut later = Waiter::begin(&redis, "COUPON.WAIT c a 500");
+    assert_eq!(later.only_answer(), "WAITING");
+    assert_eq!(number(&mut client, "coupon_waiting_clients"), 1, "half an hour is not over");
+    expect(&mut client, &[("COUPON.CLOSE c", "+OK")]);
+    assert_eq!(waiting[0].only_answer(), "WAITING");
 }
 
 #[test]
