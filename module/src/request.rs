@@ -234,6 +234,8 @@ impl<'a> Round<'a> {
             // From the first request on, the sorted set must exist.
             let first_at = before.first_at.or(Some(first));
             sale.turn_into(Some(&before), Coupon { first_at, ..granted.unwrap_or_else(|| Coupon::clone(&before)) })?;
+        } else {
+            sale.answers_changed();
         }
         if has_first_waiting {
             server.publish(message::WAITING, key);

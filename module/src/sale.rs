@@ -368,8 +368,6 @@ impl Sale<'_, Write> {
         let issued: &Str = &self.names.issued;
         self.server.replicate(c"ZADD", iter::once(issued).chain(pairs));
         self.server.signal_modified(issued);
-        // Whoever caches has asked by the coupon's key.
-        self.server.signal_modified(self.key);
         self.newest = newest;
         match newest {
             Some(newest) => cache::join(self.database, self.key.bytes(), newest),
@@ -377,7 +375,13 @@ impl Sale<'_, Write> {
         }
     }
 
-    /// Users have joined the line, one behind the other.
+    /// Tells those who cache that an answer has changed although the hash has not: they have asked by the coupon's key.
+    pub fn answers_changed(&self) {
+        self.server.signal_modified(self.key);
+    }
+
+    /// Users have joined the line, one behind the other. What the hash then holds is to follow, or
+    /// [`Sale::answers_changed`].
     pub fn join(&mut self, users: &[(Arrival, &Str)]) {
         if let Some((newest, _)) = users.last() {
             self.joined(users, Some(*newest));
