@@ -106,6 +106,11 @@ impl Field {
         Self::PersistedTo,
     ];
 
+    /// Whether it is a part of the definition, alone.
+    const fn is_of_definition(self) -> bool {
+        matches!(self, Self::Mode | Self::Quantity | Self::Waitlist | Self::OpensAt | Self::ExpiresAt)
+    }
+
     /// Its name in the hash.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -300,7 +305,12 @@ impl Coupon {
 
     /// The fields to write so that the hash holds this coupon, where it held that one: none if nothing changes.
     pub fn changes_from<'c>(&'c self, before: Option<&'c Self>) -> impl Iterator<Item = (Field, Value<'c>)> {
+        // Most changes are grants, which leave the definition as it is.
+        let is_defined_so = before.is_some_and(|before| before.definition == self.definition);
         Field::ALL.into_iter().filter_map(move |field| {
+            if is_defined_so && field.is_of_definition() {
+                return None;
+            }
             let value = self.value(field)?;
             (before.and_then(|before| before.value(field)) != Some(value)).then_some((field, value))
         })
