@@ -1,5 +1,5 @@
 //! What is kept of coupons between commands: the status hash as last read, the newest arrival, and who is in
-//! ([`Members`]), so that a request need not read what has not changed. To read the fifteen fields anew was half of a
+//! ([`Members`]), so that a request need not read what has not changed. To read its fields anew was half of a
 //! request's instructions. A user who is turned away, which is what nearly all of a sale's traffic is, is answered without
 //! opening a key at all.
 //!

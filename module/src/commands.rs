@@ -36,7 +36,7 @@ const LOG: &CStr = c"O(log(N)) with N being the number of accepted users";
 
 /// All commands.
 pub const TABLE: &[Command<Call>] = &[
-    // COUPON.OPEN key QUANTITY n [MODE QUEUE|INSTANT] [WAITLIST n] [OPENS unix-ms] [EXPIRES unix-ms] [EPOCH e]
+    // COUPON.OPEN key QUANTITY n [MODE QUEUE|INSTANT] [WAITLIST n] [OPENS unix-ms] [EXPIRES unix-ms] [EPOCH e [REVISION r]]
     Command {
         name: c"coupon.open",
         arity: -4,
@@ -52,6 +52,7 @@ pub const TABLE: &[Command<Call>] = &[
             option(c"OPENS", c"unix-time-milliseconds", Kind::Time),
             option(c"EXPIRES", c"unix-time-milliseconds", Kind::Time),
             option(c"EPOCH", c"epoch", Kind::Integer),
+            option(c"REVISION", c"revision", Kind::Integer),
         ],
         call: open::call,
     },
@@ -121,15 +122,15 @@ pub const TABLE: &[Command<Call>] = &[
         args: &[KEY],
         call: info::call,
     },
-    // COUPON.CLOSE key
+    // COUPON.CLOSE key [EPOCH e REVISION r]
     Command {
         name: c"coupon.close",
-        arity: 2,
+        arity: -2,
         flags: c"write fast",
         effect: Effect::Updates,
         summary: c"Ends a coupon: no further requests or grants.",
         complexity: O1,
-        args: &[KEY],
+        args: &[KEY, option(c"EPOCH", c"epoch", Kind::Integer), option(c"REVISION", c"revision", Kind::Integer)],
         call: close::call,
     },
     // COUPON.RESUME key EPOCH e SEQ n CHAIN c

@@ -28,5 +28,6 @@ pub fn call(server: &Server, key: &Str, _: &[Str]) -> Result<Reply, Refusal> {
         ("expires_at", Value::Count(definition.expires_at)),
         ("epoch", Value::Count(coupon.epoch.0)),
         ("fenced", Value::Count(u64::from(coupon.is_fenced(fence::token())))),
+        ("revision", Value::Count(coupon.revision.0)),
     ]))
 }

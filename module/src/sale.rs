@@ -15,15 +15,20 @@ use coupon_core::user::UserId;
 use coupon_core::words::Status;
 use std::convert::Infallible;
 use std::iter;
+use std::mem;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Names of the hash's fields, each at its field's place.
 static FIELDS: [Static; Field::ALL.len()] = {
-    const fn at(place: usize) -> Static {
-        Static::new(Field::ALL[place].name())
+    let mut fields = [const { Static::new("") }; Field::ALL.len()];
+    let mut place = 0;
+    while place < fields.len() {
+        // Nothing is made of a word yet, so there is nothing to drop either.
+        mem::forget(mem::replace(&mut fields[place], Static::new(Field::ALL[place].name())));
+        place += 1;
     }
-    [at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7), at(8), at(9), at(10), at(11), at(12), at(13), at(14)]
+    fields
 };
 
 /// Names of the fields of a stream entry.

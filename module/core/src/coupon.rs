@@ -1,13 +1,16 @@
 //! The status hash as a value: what a coupon is, and what may be asked of it.
 
 use crate::grant::EntryId;
-use crate::limit::{ARRIVAL_US_MAX, NUMBER_MAX, QUANTITY_MAX};
-use crate::number::{Arrival, Chain, Epoch, Now, Seq, Token, number};
+use crate::limit::{ARRIVAL_US_MAX, NUMBER_MAX, QUANTITY_MAX, REVISION_MAX};
+use crate::number::{Arrival, Chain, Epoch, Now, Revision, Seq, Token, number};
 use crate::position::Position;
 use crate::refusal::{Refusal, quote};
 use crate::user::UserId;
 use crate::window;
 use crate::words::{Mode, Status};
+
+/// The format of the status hash that is written, and the newest that can be read.
+pub const FORMAT: u64 = 1;
 
 /// The server at the moment of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,11 +87,13 @@ pub enum Field {
     GrantedTo,
     FirstAt,
     PersistedTo,
+    Revision,
+    Format,
 }
 
 impl Field {
     /// All of them. A field's place is its discriminant.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Status,
         Self::Mode,
         Self::Quantity,
@@ -104,11 +109,22 @@ impl Field {
         Self::GrantedTo,
         Self::FirstAt,
         Self::PersistedTo,
+        Self::Revision,
+        Self::Format,
     ];
 
-    /// Whether it is a part of the definition, alone.
+    /// Whether it changes with the definition alone, if ever.
     const fn is_of_definition(self) -> bool {
-        matches!(self, Self::Mode | Self::Quantity | Self::Waitlist | Self::OpensAt | Self::ExpiresAt)
+        matches!(
+            self,
+            Self::Mode
+                | Self::Quantity
+                | Self::Waitlist
+                | Self::OpensAt
+                | Self::ExpiresAt
+                | Self::Revision
+                | Self::Format
+        )
     }
 
     /// Its name in the hash.
@@ -135,6 +151,10 @@ impl Field {
             Self::FirstAt => "first_at",
             Self::GrantedTo => "granted_to",
             Self::PersistedTo => "persisted_to",
+            // The number of the definition, as the reconciler published it last.
+            Self::Revision => "revision",
+            // How the hash is to be read: see [`FORMAT`].
+            Self::Format => "format",
         }
     }
 }
@@ -214,6 +234,9 @@ pub struct Coupon {
     pub granted_to: Option<Cursor>,
     /// Who is persisted.
     pub persisted_to: Option<Cursor>,
+    /// Which definition the reconciler published last. It is no part of the definition itself: whoever compares
+    /// definitions asks what they say, not when.
+    pub revision: Revision,
 }
 
 impl Coupon {
@@ -221,11 +244,20 @@ impl Coupon {
     /// `quantity` set by hand is a coupon.
     ///
     /// # Errors
-    /// [`Refusal::NoCoupon`] without status or quantity; [`Refusal::Usage`] if a field holds what it never can.
+    /// [`Refusal::NoCoupon`] without status or quantity; [`Refusal::Usage`] if a newer version wrote it, or a field holds what
+    /// it never can.
     pub fn decode<'a>(get: impl Fn(Field) -> Option<&'a [u8]>) -> Result<Self, Refusal> {
         let (Some(status), Some(_)) = (get(Field::Status), get(Field::Quantity)) else {
             return Err(Refusal::NoCoupon);
         };
+        // First, as nothing below need be true of another format.
+        if let Some(bytes) = get(Field::Format) {
+            match number(bytes) {
+                Some(FORMAT) => {}
+                Some(format) if format > FORMAT => return Err(newer(format)),
+                _ => return Err(broken(Field::Format, bytes)),
+            }
+        }
         let count = |field: Field, max: u64| match get(field) {
             None => Ok(0),
             Some(bytes) => number(bytes).filter(|n| *n <= max).ok_or_else(|| broken(field, bytes)),
@@ -279,6 +311,7 @@ impl Coupon {
             first_at,
             granted_to: cursor(Field::GrantedTo)?,
             persisted_to: cursor(Field::PersistedTo)?,
+            revision: Revision(count(Field::Revision, REVISION_MAX)?),
         })
     }
 
@@ -300,13 +333,16 @@ impl Coupon {
             Field::FirstAt => Value::Count(self.first_at?.0),
             Field::GrantedTo => self.granted_to.as_ref()?.value(),
             Field::PersistedTo => self.persisted_to.as_ref()?.value(),
+            Field::Revision => Value::Count(self.revision.0),
+            Field::Format => Value::Count(FORMAT),
         })
     }
 
     /// The fields to write so that the hash holds this coupon, where it held that one: none if nothing changes.
     pub fn changes_from<'c>(&'c self, before: Option<&'c Self>) -> impl Iterator<Item = (Field, Value<'c>)> {
         // Most changes are grants, which leave the definition as it is.
-        let is_defined_so = before.is_some_and(|before| before.definition == self.definition);
+        let is_defined_so =
+            before.is_some_and(|before| before.definition == self.definition && before.revision == self.revision);
         Field::ALL.into_iter().filter_map(move |field| {
             if is_defined_so && field.is_of_definition() {
                 return None;
@@ -314,6 +350,24 @@ impl Coupon {
             let value = self.value(field)?;
             (before.and_then(|before| before.value(field)) != Some(value)).then_some((field, value))
         })
+    }
+
+    /// Follows the reconciler, if that has missed nothing: the coupon is then of its revision. Without one, as by hand, it
+    /// stays of that which is there.
+    ///
+    /// # Errors
+    /// [`Refusal::StaleEpoch`]; [`Refusal::StaleRevision`] if a newer definition was published meanwhile, as after the
+    /// reconciler has slept.
+    pub fn follow(&mut self, epoch: Option<Epoch>, revision: Option<Revision>) -> Result<(), Refusal> {
+        if epoch.is_some_and(|epoch| epoch < self.epoch) {
+            return Err(Refusal::StaleEpoch { stored: self.epoch });
+        }
+        let given = revision.unwrap_or(self.revision);
+        if given < self.revision {
+            return Err(Refusal::StaleRevision { given, stored: self.revision });
+        }
+        self.revision = given;
+        Ok(())
     }
 
     /// Units left. Never negative: a quantity lowered by hand below what is granted leaves none.
@@ -409,6 +463,12 @@ impl Coupon {
     }
 }
 
+fn newer(format: u64) -> Refusal {
+    Refusal::usage(format!(
+        "the coupon is of format {format}, which a newer version of the module wrote; this one knows format {FORMAT}: load the newer module"
+    ))
+}
+
 fn broken(field: Field, bytes: &[u8]) -> Refusal {
     Refusal::usage(format!(
         "field {} of the coupon holds {}, which it cannot; set it right with COUPON.OPEN or HSET",
@@ -433,6 +493,7 @@ pub(crate) mod tests {
             first_at: None,
             granted_to: None,
             persisted_to: None,
+            revision: Revision(0),
         }
     }
 
@@ -475,6 +536,10 @@ pub(crate) mod tests {
             ("first_at", "9007199254740993"),
             ("granted_to", "x y"),
             ("persisted_to", "1.5"),
+            ("revision", "9007199254740992"),
+            ("format", "0"),
+            ("format", "two"),
+            ("format", ""),
         ] {
             let fields = [(name, value), ("status", "AVAILABLE"), ("quantity", "5")];
             match decode(&fields) {
@@ -482,6 +547,42 @@ pub(crate) mod tests {
                 other => assert!(matches!(other, Err(Refusal::Usage(_))), "{name}={value}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_hash_of_a_newer_format_is_refused_whatever_else_it_holds() {
+        for (format, quantity) in [("2", "5"), ("18446744073709551615", "5"), ("2", "five")] {
+            match decode(&[("status", "AVAILABLE"), ("quantity", quantity), ("format", format)]) {
+                Err(Refusal::Usage(text)) => {
+                    assert!(
+                        text.contains(&format!("of format {format},")) && text.contains("knows format 1"),
+                        "{text}"
+                    );
+                }
+                other => assert!(matches!(other, Err(Refusal::Usage(_))), "{format}: {other:?}"),
+            }
+        }
+        let known = decode(&[("status", "AVAILABLE"), ("quantity", "5"), ("format", "1")]);
+        assert_eq!(known, Ok(available(5, Mode::Queue)));
+        assert_eq!(decode(&[("format", "2"), ("quantity", "5")]), Err(Refusal::NoCoupon), "somebody else's");
+    }
+
+    #[test]
+    fn a_coupon_follows_who_has_missed_nothing() {
+        let mut coupon = available(9, Mode::Queue);
+        (coupon.epoch, coupon.revision) = (Epoch(3), Revision(5));
+        let followed = |epoch: Option<u64>, revision: Option<u64>| {
+            let mut coupon = coupon.clone();
+            coupon.follow(epoch.map(Epoch), revision.map(Revision)).map(|()| coupon.revision)
+        };
+        for (epoch, revision, taken) in
+            [(Some(3), Some(6), 6), (Some(4), Some(5), 5), (Some(3), None, 5), (None, None, 5)]
+        {
+            assert_eq!(followed(epoch, revision), Ok(Revision(taken)), "{epoch:?} {revision:?}");
+        }
+        let stale = Refusal::StaleRevision { given: Revision(4), stored: Revision(5) };
+        assert_eq!(followed(Some(9), Some(4)), Err(stale), "a higher epoch makes an older definition no newer");
+        assert_eq!(followed(Some(2), Some(6)), Err(Refusal::StaleEpoch { stored: Epoch(3) }));
     }
 
     #[test]
@@ -523,6 +624,7 @@ pub(crate) mod tests {
         (full.fence, full.first_at) = (Some(Token(7)), Some(Arrival(11)));
         full.granted_to = Some(Cursor { arrival: Arrival(20), user: None });
         full.persisted_to = Some(Cursor { arrival: Arrival(15), user: Some("a b".into()) });
+        full.revision = Revision(REVISION_MAX);
         for coupon in [full.clone(), available(5, Mode::Queue)] {
             let written: Vec<(Field, String)> =
                 coupon.changes_from(None).map(|(field, value)| (field, text(value))).collect();
@@ -533,6 +635,9 @@ pub(crate) mod tests {
         let granted = Coupon { position: Position { seq: Seq(6), chain: Chain(1) }, ..full.clone() };
         let fields: Vec<Field> = granted.changes_from(Some(&full)).map(|(field, _)| field).collect();
         assert_eq!(fields, [Field::Remaining, Field::Seq, Field::Chain]);
+        let published = Coupon { revision: Revision(0), ..full.clone() };
+        let fields: Vec<Field> = published.changes_from(Some(&full)).map(|(field, _)| field).collect();
+        assert_eq!(fields, [Field::Revision]);
     }
 
     fn text(value: Value<'_>) -> String {

@@ -8,6 +8,7 @@
 //! what happens, and the names in [`key`], [`coupon::Field`] and [`grant`] say how it is stored.
 
 pub mod chain;
+pub mod close;
 pub mod cluster;
 pub mod coupon;
 pub mod filter;

@@ -23,6 +23,9 @@ pub const ARRIVAL_US_MAX: u64 = 1 << 53;
 /// Highest epoch and seq: PostgreSQL's bigint.
 pub const NUMBER_MAX: u64 = i64::MAX as u64;
 
+/// Highest revision of a definition: the last number before which a double skips none, so that every client can read it.
+pub const REVISION_MAX: u64 = (1 << 53) - 1;
+
 /// How much of a client's own bytes an error repeats.
 pub const QUOTE_BYTES_MAX: usize = 64;
 

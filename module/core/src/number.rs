@@ -25,6 +25,10 @@ number! {
     Epoch
 }
 number! {
+    /// Number of a coupon's definition, as the reconciler publishes it: it only grows; 0 until it has published one.
+    Revision
+}
+number! {
     /// When a request was accepted, in microseconds since 1970, strictly increasing within a coupon: its score.
     Arrival
 }

@@ -1,8 +1,8 @@
 //! COUPON.OPEN: the upsert of a definition, which never touches who was granted.
 
 use crate::coupon::{Companion, Coupon, Definition};
-use crate::limit::{NUMBER_MAX, QUANTITY_MAX};
-use crate::number::{Epoch, Now, Seq};
+use crate::limit::{NUMBER_MAX, QUANTITY_MAX, REVISION_MAX};
+use crate::number::{Epoch, Now, Revision, Seq};
 use crate::options::{Options, set_once};
 use crate::position::Position;
 use crate::refusal::{Refusal, quote};
@@ -23,8 +23,10 @@ pub mod option {
     pub const EXPIRES: &str = "EXPIRES";
     /// The ledger's epoch: the reconciler is calling.
     pub const EPOCH: &str = "EPOCH";
+    /// The number of the reconciler's definition.
+    pub const REVISION: &str = "REVISION";
     /// All of them.
-    pub const ALL: [&str; 6] = [QUANTITY, MODE, WAITLIST, OPENS, EXPIRES, EPOCH];
+    pub const ALL: [&str; 7] = [QUANTITY, MODE, WAITLIST, OPENS, EXPIRES, EPOCH, REVISION];
 }
 
 /// The arguments after the key. What is left out stays as it is, or takes its default in a new coupon.
@@ -36,6 +38,7 @@ pub struct Call {
     opens_at: Option<u64>,
     expires_at: Option<u64>,
     epoch: Option<Epoch>,
+    revision: Option<Revision>,
 }
 
 impl Call {
@@ -53,6 +56,9 @@ impl Call {
                 option::OPENS => set_once(&mut call.opens_at, name, window::parse(name, options.value(name)?)?)?,
                 option::EXPIRES => set_once(&mut call.expires_at, name, window::parse(name, options.value(name)?)?)?,
                 option::EPOCH => set_once(&mut call.epoch, name, Epoch(options.number(name, 1..=NUMBER_MAX)?))?,
+                option::REVISION => {
+                    set_once(&mut call.revision, name, Revision(options.number(name, 1..=REVISION_MAX)?))?;
+                }
                 _ => {
                     let value = options.value(name)?;
                     let mode = Mode::parse(value)
@@ -60,6 +66,9 @@ impl Call {
                     set_once(&mut call.mode, name, mode)?;
                 }
             }
+        }
+        if call.revision.is_some() && call.is_by_hand() {
+            return Err(Refusal::usage("option EPOCH is missing: REVISION is the reconciler's, and goes with it"));
         }
         call.quantity =
             quantity.ok_or_else(|| Refusal::usage("option QUANTITY is missing: how many units are there?"))?;
@@ -76,7 +85,7 @@ impl Call {
 /// Decides what the status hash becomes.
 ///
 /// # Errors
-/// [`Refusal::Usage`] if less is offered than granted or the window is empty; [`Refusal::StaleEpoch`];
+/// [`Refusal::Usage`] if less is offered than granted or the window is empty; as [`Coupon::follow`];
 /// [`Refusal::TryAgain`] if the hash is gone although units were granted under this key.
 pub fn decide(existing: Option<&Coupon>, call: Call, grants: Companion, now: Now) -> Result<Coupon, Refusal> {
     let mut coupon = match existing {
@@ -84,9 +93,7 @@ pub fn decide(existing: Option<&Coupon>, call: Call, grants: Companion, now: Now
         None => born(call, grants)?,
     };
     // EPOCH says who calls. It is stored at birth; later only RESUME raises it.
-    if call.epoch.is_some_and(|epoch| epoch < coupon.epoch) {
-        return Err(Refusal::StaleEpoch { stored: coupon.epoch });
-    }
+    coupon.follow(call.epoch, call.revision)?;
     let old = coupon.definition;
     coupon.definition = Definition {
         quantity: call.quantity,
@@ -131,6 +138,7 @@ fn born(call: Call, grants: Companion) -> Result<Coupon, Refusal> {
         first_at: None,
         granted_to: None,
         persisted_to: None,
+        revision: Revision::default(),
     })
 }
 
@@ -162,6 +170,10 @@ mod tests {
             "QUANTITY 5 COLOUR red",
             "MODE QUEUE",
             "QUANTITY 5 EPOCH 0",
+            "QUANTITY 5 REVISION 1",
+            "QUANTITY 5 EPOCH 1 REVISION 0",
+            "QUANTITY 5 EPOCH 1 REVISION 9007199254740992",
+            "QUANTITY 5 EPOCH 1 REVISION 1 REVISION 2",
             "QUANTITY 5 EXPIRES 253402300800000",
             "QUANTITY 5 OPENS 1700000000",
             "QUANTITY 5 EXPIRES 1700000000",
@@ -173,9 +185,9 @@ mod tests {
 
     #[test]
     fn the_same_call_twice_changes_nothing() -> Result<(), Refusal> {
-        let call = "QUANTITY 5 MODE INSTANT WAITLIST 2 OPENS 1700000000000 EXPIRES 1700000000010 EPOCH 3";
+        let call = "QUANTITY 5 MODE INSTANT WAITLIST 2 OPENS 1700000000000 EXPIRES 1700000000010 EPOCH 3 REVISION 4";
         let first = open(None, call, 1)?;
-        assert_eq!(first.changes_from(None).count(), 11);
+        assert_eq!(first.changes_from(None).count(), 13);
         let second = open(Some(&first), call, 1_700_000_000_020)?;
         assert_eq!(second.changes_from(Some(&first)).count(), 0);
         Ok(())
@@ -220,6 +232,23 @@ mod tests {
         assert_eq!(coupon.epoch, Epoch(3));
         assert_eq!(open(Some(&coupon), "QUANTITY 5 EPOCH 2", 1), Err(Refusal::StaleEpoch { stored: Epoch(3) }));
         assert_eq!(open(Some(&coupon), "QUANTITY 5 EPOCH 4", 1)?.epoch, Epoch(3));
+        Ok(())
+    }
+
+    #[test]
+    fn an_older_definition_never_takes_the_place_of_a_newer_one() -> Result<(), Refusal> {
+        let first = open(None, "QUANTITY 5 EPOCH 3 REVISION 7", 1)?;
+        assert_eq!(first.revision, Revision(7));
+        let stale = Refusal::StaleRevision { given: Revision(6), stored: Revision(7) };
+        assert_eq!(open(Some(&first), "QUANTITY 9 EPOCH 3 REVISION 6", 1), Err(stale));
+        // Defined by hand meanwhile, or by who does not count: the number stays, and is asked for as before.
+        for unnumbered in ["QUANTITY 9", "QUANTITY 9 EPOCH 3"] {
+            let second = open(Some(&first), unnumbered, 1)?;
+            assert_eq!((second.definition.quantity, second.revision), (9, Revision(7)), "{unnumbered}");
+        }
+        let third = open(Some(&first), "QUANTITY 5 EPOCH 3 REVISION 8", 1)?;
+        assert_eq!(third, Coupon { revision: Revision(8), ..first.clone() });
+        assert_eq!(third.definition, first.definition, "the number is no part of it");
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Why a command was refused: the closed list of error codes, each with what to do next.
 
 use crate::limit::QUOTE_BYTES_MAX;
-use crate::number::Epoch;
+use crate::number::{Epoch, Revision};
 use crate::position::Position;
 use std::fmt;
 
@@ -26,6 +26,13 @@ pub enum Refusal {
     StaleEpoch {
         /// The epoch stored in Redis.
         stored: Epoch,
+    },
+    /// `STALEEPOCH` too: a newer definition than the one given was published meanwhile.
+    StaleRevision {
+        /// That of the definition given.
+        given: Revision,
+        /// The revision stored in Redis.
+        stored: Revision,
     },
 }
 
@@ -63,7 +70,7 @@ impl Refusal {
             Self::CrossSlot => "CROSSSLOT",
             Self::Behind(_) => "BEHIND",
             Self::Diverged(_) => "DIVERGED",
-            Self::StaleEpoch { .. } => "STALEEPOCH",
+            Self::StaleEpoch { .. } | Self::StaleRevision { .. } => "STALEEPOCH",
         }
     }
 }
@@ -93,6 +100,10 @@ impl fmt::Display for Refusal {
             Self::StaleEpoch { stored } => {
                 write!(f, "{code} coupon is at epoch {stored}; read the ledger again and take the next one")
             }
+            Self::StaleRevision { given, stored } => write!(
+                f,
+                "{code} revision {given} was given, and a newer definition is there, revision {stored}; read the ledger again"
+            ),
         }
     }
 }
@@ -123,6 +134,7 @@ mod tests {
             Refusal::Behind(position),
             Refusal::Diverged(position),
             Refusal::StaleEpoch { stored: Epoch(3) },
+            Refusal::StaleRevision { given: Revision(4), stored: Revision(5) },
         ] {
             let text = refusal.to_string();
             assert!(Refusal::CODES.iter().any(|code| text.starts_with(&format!("{code} "))), "{text}");

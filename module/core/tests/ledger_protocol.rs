@@ -11,7 +11,7 @@
 
 use coupon_core::coupon::{Coupon, Definition, Moment};
 use coupon_core::ledger::{Ack, Resume};
-use coupon_core::number::{Arrival, Chain, Epoch, Now, Seq, Token};
+use coupon_core::number::{Arrival, Chain, Epoch, Now, Revision, Seq, Token};
 use coupon_core::position::Position;
 use coupon_core::refusal::Refusal;
 use coupon_core::request::{self, Decision, Line};
@@ -171,6 +171,7 @@ impl Data {
             first_at: None,
             granted_to: None,
             persisted_to: None,
+            revision: Revision(0),
         }
     }
 }

@@ -43,7 +43,7 @@ const OF_ANY_KEY: [&str; 30] = [
     "BITOP NOT $# users:text",
 ];
 
-const OF_THE_HASH: [&str; 36] = [
+const OF_THE_HASH: [&str; 40] = [
     "HSET $ quantity 9",
     "HSET $ quantity 1",
     "HINCRBY $ quantity 1",
@@ -71,6 +71,10 @@ const OF_THE_HASH: [&str; 36] = [
     "HDEL $ first_at",
     "HDEL $ granted_to",
     "HDEL $ persisted_to",
+    "HDEL $ format",
+    "HSET $ format 1",
+    "HSET $ format 2",
+    "HSET $ revision 9",
     "HPEXPIRE $ 1000000 FIELDS 1 waitlist",
     "HPEXPIRE $ 1000000 FIELDS 1 status",
     "HPERSIST $ FIELDS 1 waitlist",
@@ -121,7 +125,7 @@ const ITS_COURSE: [&str; 8] = [
     "COUPON.RESUME $ EPOCH 1 SEQ 0 CHAIN 0",
 ];
 
-const OF_THE_MODULE: [&str; 15] = [
+const OF_THE_MODULE: [&str; 18] = [
     "COUPON.ISSUE $ COUNT 1",
     "COUPON.ISSUE $ COUNT 2",
     "COUPON.ACK $ EPOCH 1 SEQ 2",
@@ -129,6 +133,9 @@ const OF_THE_MODULE: [&str; 15] = [
     "COUPON.ACK $ EPOCH 2 SEQ 1",
     "COUPON.RESUME $ EPOCH 2 SEQ 0 CHAIN 0",
     "COUPON.OPEN $ QUANTITY 5 EPOCH 1",
+    "COUPON.OPEN $ QUANTITY 4 EPOCH 1 REVISION 2",
+    "COUPON.OPEN $ QUANTITY 5 EPOCH 2 REVISION 3",
+    "COUPON.CLOSE $ EPOCH 1 REVISION 2",
     "COUPON.OPEN @ QUANTITY 3 MODE INSTANT",
     "COUPON.OPEN $ QUANTITY 3 OPENS 253402300799999 EXPIRES 0",
     "COUPON.OPEN $ QUANTITY 3 OPENS 0 EXPIRES 631152000000",

@@ -34,6 +34,7 @@ enum Step {
         waitlist: Option<u64>,
         window: Option<Window>,
         epoch: Option<u64>,
+        revision: Option<u64>,
     },
     Request {
         user: u8,
@@ -48,7 +49,9 @@ enum Step {
         user: u8,
     },
     Info,
-    Close,
+    Close {
+        published: Option<(u64, u64)>,
+    },
     Resume {
         epoch: u64,
         seq: u64,
@@ -77,14 +80,14 @@ fn step() -> impl Strategy<Value = Step> {
     let window = prop_oneof![Just(Window::Always), Just(Window::Early), Just(Window::Over)];
     let mode = prop_oneof![Just("QUEUE"), Just("INSTANT")];
     prop_oneof![
-        6 => (1_u64..6, prop::option::of(mode), prop::option::of(0_u64..3), prop::option::weighted(0.3, window), prop::option::weighted(0.3, 1_u64..4))
-            .prop_map(|(quantity, mode, waitlist, window, epoch)| Step::Open { quantity, mode, waitlist, window, epoch }),
+        6 => (1_u64..6, prop::option::of(mode), prop::option::of(0_u64..3), prop::option::weighted(0.3, window), prop::option::weighted(0.3, 1_u64..4), prop::option::weighted(0.3, 1_u64..4))
+            .prop_map(|(quantity, mode, waitlist, window, epoch, revision)| Step::Open { quantity, mode, waitlist, window, epoch, revision }),
         40 => (0_u8..12).prop_map(|user| Step::Request { user }),
         10 => prop::collection::vec(0_u8..12, 1..5).prop_map(|users| Step::RequestAll { users }),
         12 => prop::option::of(1_u64..4).prop_map(|count| Step::Issue { count }),
         10 => (0_u8..12).prop_map(|user| Step::Status { user }),
         8 => Just(Step::Info),
-        2 => Just(Step::Close),
+        2 => prop::option::of((1_u64..4, 1_u64..4)).prop_map(|published| Step::Close { published }),
         8 => (1_u64..5, 0_u64..7, prop::bool::weighted(0.9)).prop_map(|(epoch, seq, is_true)| Step::Resume { epoch, seq, is_true }),
         10 => (1_u64..5, 0_u64..7).prop_map(|(epoch, seq)| Step::Ack { epoch, seq }),
         1 => (1_u64..5).prop_map(|epoch| Step::Shut { epoch }),
@@ -194,13 +197,14 @@ fn replies_and_keys_are_those_of_the_model() {
 
 fn play(client: &mut Client, key: &str, step: &Step, model: &mut Option<Coupon>, number: usize) {
     let (call, expected) = match step {
-        Step::Open { quantity, mode, waitlist, window, epoch } => {
+        Step::Open { quantity, mode, waitlist, window, epoch, revision } => {
             let mut call = format!("COUPON.OPEN {key} QUANTITY {quantity}");
             mode.iter().for_each(|mode| call += &format!(" MODE {mode}"));
             waitlist.iter().for_each(|places| call += &format!(" WAITLIST {places}"));
             window.iter().for_each(|window| call += window.options());
             epoch.iter().for_each(|epoch| call += &format!(" EPOCH {epoch}"));
-            (call, Coupon::open(model, *quantity, *mode, *waitlist, *window, *epoch))
+            revision.iter().for_each(|revision| call += &format!(" REVISION {revision}"));
+            (call, Coupon::open(model, *quantity, *mode, *waitlist, *window, *epoch, *revision))
         }
         Step::Request { user } => {
             let expected = match model {
@@ -230,9 +234,11 @@ fn play(client: &mut Client, key: &str, step: &Step, model: &mut Option<Coupon>,
             let expected = model.as_ref().map_or_else(|| vec!["-NOCOUPON".into()], Coupon::info);
             (format!("COUPON.INFO {key}"), expected)
         }
-        Step::Close => {
-            let expected = model.as_mut().map_or_else(|| vec!["-NOCOUPON".into()], Coupon::close);
-            (format!("COUPON.CLOSE {key}"), expected)
+        Step::Close { published } => {
+            let mut call = format!("COUPON.CLOSE {key}");
+            published.iter().for_each(|(epoch, revision)| call += &format!(" EPOCH {epoch} REVISION {revision}"));
+            let expected = model.as_mut().map_or_else(|| vec!["-NOCOUPON".into()], |coupon| coupon.close(*published));
+            (call, expected)
         }
         Step::Resume { epoch, seq, is_true } => {
             let stored = Stored::read(client, key);

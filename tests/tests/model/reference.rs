@@ -44,6 +44,7 @@ pub struct Coupon {
     /// Whether the ledger's users were put before others who arrived earlier: then their order among themselves is the
     /// ledger's business.
     is_mixed: bool,
+    revision: u64,
 }
 
 fn error(code: &str) -> Vec<String> {
@@ -62,7 +63,11 @@ impl Coupon {
         waitlist: Option<u64>,
         window: Option<Window>,
         epoch: Option<u64>,
+        revision: Option<u64>,
     ) -> Vec<String> {
+        if revision.is_some() && epoch.is_none() {
+            return error("ERR");
+        }
         let mut coupon = slot.clone().unwrap_or(Self {
             status: "AVAILABLE",
             mode: "QUEUE",
@@ -77,13 +82,15 @@ impl Coupon {
             persisted: 0,
             first_entry: 0,
             is_mixed: false,
+            revision: 0,
         });
-        if epoch.is_some_and(|epoch| epoch < coupon.epoch) {
+        if coupon.has_passed(epoch, revision) {
             return error("STALEEPOCH");
         }
         if quantity < coupon.granted.len() as u64 {
             return error("ERR");
         }
+        coupon.revision = revision.unwrap_or(coupon.revision);
         coupon.quantity = quantity;
         coupon.mode = mode.unwrap_or(coupon.mode);
         coupon.waitlist = waitlist.unwrap_or(coupon.waitlist);
@@ -97,6 +104,11 @@ impl Coupon {
         };
         *slot = Some(coupon);
         ok()
+    }
+
+    /// Whether whoever calls has missed a later epoch or a newer definition.
+    fn has_passed(&self, epoch: Option<u64>, revision: Option<u64>) -> bool {
+        epoch.is_some_and(|epoch| epoch < self.epoch) || revision.is_some_and(|revision| revision < self.revision)
     }
 
     /// After a restart or a failover.
@@ -192,7 +204,7 @@ impl Coupon {
             Window::Over => (0, 631_152_000_000_u64),
         };
         let number = |n: usize| n.to_string();
-        let fields: [(&str, String); 13] = [
+        let fields: [(&str, String); 14] = [
             ("status", self.status.into()),
             ("mode", self.mode.into()),
             ("quantity", self.quantity.to_string()),
@@ -206,11 +218,18 @@ impl Coupon {
             ("expires_at", expires_at.to_string()),
             ("epoch", self.epoch.to_string()),
             ("fenced", u8::from(self.is_fenced()).to_string()),
+            ("revision", self.revision.to_string()),
         ];
         fields.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
     }
 
-    pub fn close(&mut self) -> Vec<String> {
+    /// By hand, or by the reconciler under an epoch and a revision.
+    pub fn close(&mut self, published: Option<(u64, u64)>) -> Vec<String> {
+        let (epoch, revision) = published.unzip();
+        if self.has_passed(epoch, revision) {
+            return error("STALEEPOCH");
+        }
+        self.revision = revision.unwrap_or(self.revision);
         self.status = "EXPIRED";
         ok()
     }

@@ -51,10 +51,51 @@ fn any_coupon_can_be_closed() {
 }
 
 #[test]
+fn an_older_definition_never_closes_a_newer_one() {
+    let redis = Redis::start();
+    let mut client = redis.client();
+    expect(&mut client, &[("COUPON.OPEN c QUANTITY 2 EPOCH 3 REVISION 7", "+OK")]);
+    expect_without_effect(
+        &redis,
+        &[
+            (
+                "COUPON.CLOSE c EPOCH 3 REVISION 6",
+                "-STALEEPOCH revision 6 was given, and a newer definition is there, revision 7; ",
+            ),
+            ("COUPON.CLOSE c EPOCH 2 REVISION 8", "-STALEEPOCH coupon is at epoch 3; "),
+        ],
+    );
+    expect(
+        &mut client,
+        &[
+            ("COUPON.CLOSE c REVISION 8 epoch 4", "+OK"),
+            ("HMGET c status epoch revision", "[EXPIRED 3 8]"),
+            // Closed already, and by a newer definition still.
+            ("COUPON.CLOSE c EPOCH 3 REVISION 9", "+OK"),
+            ("HMGET c status revision", "[EXPIRED 9]"),
+        ],
+    );
+    expect_without_effect(
+        &redis,
+        &[
+            ("COUPON.CLOSE c EPOCH 3 REVISION 9", "+OK"),
+            ("COUPON.CLOSE c", "+OK"),
+            ("COUPON.OPEN c QUANTITY 2 EPOCH 3 REVISION 8", "-STALEEPOCH revision 8 "),
+        ],
+    );
+}
+
+#[test]
 fn misuse_is_refused() {
     expect_misuse(&[
         ("COUPON.CLOSE", "-ERR wrong number of arguments"),
-        ("COUPON.CLOSE c now", "-ERR wrong number of arguments"),
+        ("COUPON.CLOSE c now", "-ERR unknown option 'now'; known are: EPOCH, REVISION"),
+        ("COUPON.CLOSE c EPOCH", "-ERR option EPOCH needs a value"),
+        ("COUPON.CLOSE c EPOCH 1", "-ERR option REVISION is missing: "),
+        ("COUPON.CLOSE c REVISION 1", "-ERR option EPOCH is missing: "),
+        ("COUPON.CLOSE c EPOCH 1 EPOCH 1", "-ERR option EPOCH is given twice"),
+        ("COUPON.CLOSE c EPOCH 0 REVISION 1", "-ERR EPOCH is a whole number from 1 "),
+        ("COUPON.CLOSE c EPOCH 1 REVISION 9007199254740992", "-ERR REVISION is a whole number from 1 "),
         ("COUPON.CLOSE missing", "-NOCOUPON "),
         ("COUPON.CLOSE s", "-WRONGTYPE"),
     ]);

@@ -25,7 +25,7 @@ fn sale(client: &mut Client) {
             ("COUPON.OPEN closed QUANTITY 2", "+OK"),
             ("COUPON.REQUEST closed a", "QUEUED"),
             ("COUPON.CLOSE closed", "+OK"),
-            ("COUPON.OPEN fenced QUANTITY 2 EPOCH 7", "+OK"),
+            ("COUPON.OPEN fenced QUANTITY 2 EPOCH 7 REVISION 3", "+OK"),
             ("HSET byhand status AVAILABLE quantity 2", ":2"),
             ("ZADD byhand:issued 5 tie1 5 tie2 6 later", ":3"),
             ("COUPON.ISSUE byhand COUNT 1", ":1"),

@@ -33,7 +33,7 @@ const COMMANDS: [&str; 11] =
 const WAIT_MS_MAX: u64 = 3;
 
 /// Words that a parser may stumble over.
-const WORDS: [&[u8]; 50] = [
+const WORDS: [&[u8]; 51] = [
     b"",
     b"\0",
     b"a\0b",
@@ -79,6 +79,7 @@ const WORDS: [&[u8]; 50] = [
     b"OPENS",
     b"EXPIRES",
     b"EPOCH",
+    b"REVISION",
     b"SEQ",
     b"CHAIN",
     b"COUNT",
@@ -149,7 +150,8 @@ impl Attack {
                 "COUPON.OPEN {key} QUANTITY {small} WAITLIST {small} MODE {}",
                 ["QUEUE", "INSTANT"][usize::from(user % 2)]
             ),
-            1 => format!("COUPON.CLOSE {key}"),
+            1 if small < 4 => format!("COUPON.CLOSE {key}"),
+            1 => format!("COUPON.CLOSE {key} EPOCH {small} REVISION {user}"),
             2 => format!("COUPON.ISSUE {key} COUNT {small}"),
             3 => format!("COUPON.RESUME {key} EPOCH {small} SEQ 0 CHAIN 0"),
             4 => format!("COUPON.ACK {key} EPOCH {small} SEQ {small}"),
@@ -159,7 +161,7 @@ impl Attack {
                 // Of a time in the wrong unit, of one long over, and of one that never comes.
                 let expires = [u64::from(small), 631_152_000_000 + u64::from(small), 253_402_300_799_999];
                 let expires = expires[self.random.usize(0..expires.len())];
-                format!("COUPON.OPEN {key} QUANTITY {small} EPOCH {small} EXPIRES {expires}")
+                format!("COUPON.OPEN {key} QUANTITY {small} EPOCH {small} REVISION {user} EXPIRES {expires}")
             }
             8 | 9 => format!("COUPON.WAIT {key} user{user} {}", self.random.u64(1..=WAIT_MS_MAX)),
             10 => {

@@ -13,6 +13,7 @@ mod crash;
 mod disk_full;
 mod fairness;
 mod fence;
+mod format;
 mod gone;
 mod hostile;
 mod info;

@@ -48,6 +48,8 @@ fn changes_by_hand_are_told_and_the_reconcilers_own_are_not() {
         ("COUPON.OPEN c QUANTITY 0", &[]),
         ("COUPON.CLOSE c", &["coupon.opened c"]),
         ("COUPON.CLOSE c", &[]),
+        ("COUPON.OPEN c QUANTITY 8 EPOCH 1 REVISION 1", &[]),
+        ("COUPON.CLOSE c EPOCH 1 REVISION 2", &[]),
         ("COUPON.OPEN ledger QUANTITY 7 EPOCH 1", &[]),
         (r#"COUPON.OPEN "k\r\n%n" QUANTITY 7"#, &[r"coupon.opened k\r\n%n"]),
     ] {

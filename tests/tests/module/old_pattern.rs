@@ -214,6 +214,9 @@ fn a_field_that_holds_nonsense_is_named_and_nothing_is_decided() {
         ("first_at", "9007199254740993"),
         ("granted_to", r#""\xff 1""#),
         ("persisted_to", r#""x y""#),
+        ("revision", "9007199254740992"),
+        ("format", "two"),
+        ("format", "0"),
     ] {
         let redis = Redis::start();
         expect(

@@ -15,7 +15,7 @@ fn definition_is_stored_with_defaults_for_what_is_left_out() {
     assert_eq!(
         fields.join(" "),
         "status=AVAILABLE mode=QUEUE quantity=5 remaining=5 waitlist=0 opens_at=0 expires_at=0 epoch=0 seq=0 chain=0 \
-         persisted=0"
+         persisted=0 revision=0 format=1"
     );
     expect(&mut client, &[("EXISTS c:issued c:grants", ":0")]);
 }
@@ -29,11 +29,15 @@ fn options_come_in_any_order_and_case() {
         &mut client,
         &[
             (
-                &*format!("COUPON.OPEN a QUANTITY 7 MODE INSTANT WAITLIST 3 OPENS {opens} EXPIRES {expires} EPOCH 4"),
+                &*format!(
+                    "COUPON.OPEN a QUANTITY 7 MODE INSTANT WAITLIST 3 OPENS {opens} EXPIRES {expires} EPOCH 4 REVISION 5"
+                ),
                 "+OK",
             ),
             (
-                &*format!("coupon.open b epoch 4 expires {expires} opens {opens} waitlist 3 mode instant quantity 7"),
+                &*format!(
+                    "coupon.open b revision 5 epoch 4 expires {expires} opens {opens} waitlist 3 mode instant quantity 7"
+                ),
                 "+OK",
             ),
         ],
@@ -42,8 +46,8 @@ fn options_come_in_any_order_and_case() {
     assert_eq!(client.run("HGETALL b"), a);
     let stored = |name| a.field(name).text();
     assert_eq!(
-        ["mode", "quantity", "remaining", "waitlist", "opens_at", "expires_at", "epoch"].map(stored),
-        ["INSTANT", "7", "7", "3", opens, expires, "4"]
+        ["mode", "quantity", "remaining", "waitlist", "opens_at", "expires_at", "epoch", "revision"].map(stored),
+        ["INSTANT", "7", "7", "3", opens, expires, "4", "5"]
     );
 }
 
@@ -62,6 +66,7 @@ fn bounds_are_accepted() {
             ("COUPON.OPEN c QUANTITY 1 OPENS 631152000000 EXPIRES 0", "+OK"),
             ("COUPON.OPEN c QUANTITY 1 OPENS 0 EXPIRES 0", "+OK"),
             ("COUPON.OPEN d QUANTITY 1 EPOCH 9223372036854775807", "+OK"),
+            ("COUPON.OPEN d QUANTITY 1 EPOCH 9223372036854775807 REVISION 9007199254740991", "+OK"),
         ],
     );
 }
@@ -92,6 +97,9 @@ fn the_same_call_twice_is_no_change() {
     let call = "COUPON.OPEN c QUANTITY 5 MODE INSTANT WAITLIST 2 OPENS 631152000000 EXPIRES 253402300799999";
     expect(&mut client, &[(call, "+OK"), ("COUPON.REQUEST c a", "GRANTED")]);
     expect_without_effect(&redis, &[(call, "+OK"), ("COUPON.OPEN c QUANTITY 5", "+OK")]);
+    let published = "COUPON.OPEN c QUANTITY 5 EPOCH 1 REVISION 3";
+    expect(&mut client, &[(published, "+OK")]);
+    expect_without_effect(&redis, &[(published, "+OK"), ("COUPON.OPEN c QUANTITY 5 EPOCH 1", "+OK")]);
 }
 
 #[test]
@@ -167,6 +175,49 @@ fn epoch_is_stored_at_birth_and_only_checked_later() {
 }
 
 #[test]
+fn an_older_definition_never_takes_the_place_of_a_newer_one() {
+    let redis = Redis::start();
+    let mut client = redis.client();
+    expect(
+        &mut client,
+        &[
+            ("COUPON.OPEN c QUANTITY 2 EPOCH 3 REVISION 7", "+OK"),
+            ("COUPON.OPEN c QUANTITY 3 EPOCH 3 REVISION 7", "+OK"),
+            ("COUPON.OPEN c QUANTITY 4 EPOCH 3 REVISION 9", "+OK"),
+            ("HMGET c quantity revision", "[4 9]"),
+        ],
+    );
+    let stale = "-STALEEPOCH revision 8 was given, and a newer definition is there, revision 9; ";
+    expect_without_effect(
+        &redis,
+        &[
+            ("COUPON.OPEN c QUANTITY 3 EPOCH 3 REVISION 8", stale),
+            // A later epoch makes it no newer, and an earlier one is told first.
+            ("COUPON.OPEN c QUANTITY 3 EPOCH 4 REVISION 8", stale),
+            ("COUPON.OPEN c QUANTITY 3 EPOCH 2 REVISION 10", "-STALEEPOCH coupon is at epoch 3; "),
+        ],
+    );
+    // By hand, and from a reconciler that does not count, the definition changes and its number stays; so it does under all
+    // that happens to the coupon otherwise.
+    for call in [
+        "COUPON.OPEN c QUANTITY 5",
+        "COUPON.OPEN c QUANTITY 6 EPOCH 3",
+        "COUPON.RESTORE c EPOCH 4",
+        "COUPON.RESTORE c EPOCH 4 AFTER 0 CHAIN 0 GRANTS 1 a 1 1",
+        "COUPON.RESUME c EPOCH 4 SEQ 0 CHAIN 0",
+        "COUPON.REQUEST c b",
+        "COUPON.ISSUE c",
+        "COUPON.ACK c EPOCH 4 SEQ 2",
+        "COUPON.CLOSE c",
+        "COUPON.OPEN c QUANTITY 9",
+    ] {
+        client.run(call);
+        assert_eq!(client.run("HGET c revision").text(), "9", "{call}");
+    }
+    expect_without_effect(&redis, &[("COUPON.OPEN c QUANTITY 9 EPOCH 4 REVISION 8", stale)]);
+}
+
+#[test]
 fn misuse_is_refused_and_named() {
     let redis = Redis::start();
     expect(&mut redis.client(), &[("COUPON.OPEN c QUANTITY 5 OPENS 631152000010", "+OK"), ("SET s 1", "+OK")]);
@@ -175,6 +226,7 @@ fn misuse_is_refused_and_named() {
     let waitlist = number("WAITLIST", "0 to 1000000000, not ");
     let window = |name| format!("-ERR {name} is a time in Unix milliseconds ");
     let epoch = number("EPOCH", "1 to 9223372036854775807, not ");
+    let revision = number("REVISION", "1 to 9007199254740991, not ");
     expect_without_effect(
         &redis,
         &[
@@ -206,6 +258,12 @@ fn misuse_is_refused_and_named() {
             ("COUPON.OPEN c QUANTITY 5 EXPIRES tomorrow", &window("EXPIRES")),
             ("COUPON.OPEN c QUANTITY 5 EPOCH 0", &epoch),
             ("COUPON.OPEN c QUANTITY 5 EPOCH 9223372036854775808", &epoch),
+            ("COUPON.OPEN c QUANTITY 5 EPOCH 1 REVISION 0", &revision),
+            ("COUPON.OPEN c QUANTITY 5 EPOCH 1 REVISION 9007199254740992", &revision),
+            ("COUPON.OPEN c QUANTITY 5 EPOCH 1 REVISION", "-ERR option REVISION needs a value"),
+            ("COUPON.OPEN c QUANTITY 5 EPOCH 1 REVISION 1 REVISION 1", "-ERR option REVISION is given twice"),
+            ("COUPON.OPEN c QUANTITY 5 REVISION 1", "-ERR option EPOCH is missing: REVISION is the reconciler's"),
+            ("COUPON.OPEN new QUANTITY 5 REVISION 1", "-ERR option EPOCH is missing: REVISION is the reconciler's"),
             ("COUPON.OPEN c QUANTITY 5 MODE LATER", "-ERR MODE is QUEUE or INSTANT, not 'LATER'"),
             // An empty window, with one bound given and one stored.
             (

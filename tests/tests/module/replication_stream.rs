@@ -41,10 +41,14 @@ fn open_replicates_the_fields_that_change() {
     assert_eq!(
         stream.lines(),
         ["HSET c status AVAILABLE mode QUEUE quantity 5 remaining 5 waitlist 0 opens_at 0 expires_at 253402300799999 \
-          epoch 0 seq 0 chain 0 persisted 0"]
+          epoch 0 seq 0 chain 0 persisted 0 revision 0 format 1"]
     );
     expect(&mut client, &[("COUPON.OPEN c QUANTITY 6 MODE INSTANT", "+OK")]);
     assert_eq!(stream.lines(), ["HSET c mode INSTANT quantity 6 remaining 6"]);
+    expect(&mut client, &[("COUPON.OPEN c QUANTITY 6 EPOCH 1 REVISION 3", "+OK")]);
+    assert_eq!(stream.lines(), ["HSET c revision 3"]);
+    expect(&mut client, &[("COUPON.OPEN c QUANTITY 7 EPOCH 1 REVISION 4", "+OK")]);
+    assert_eq!(stream.lines(), ["HSET c quantity 7 remaining 7 revision 4"]);
 }
 
 #[test]
@@ -150,6 +154,8 @@ fn the_reconcilers_calls_replicate_what_they_change() {
     );
     expect(&mut client, &[("COUPON.CLOSE c", "+OK"), ("COUPON.CLOSE c", "+OK")]);
     assert_eq!(stream.lines(), ["HSET c status EXPIRED"]);
+    expect(&mut client, &[("COUPON.CLOSE c EPOCH 2 REVISION 3", "+OK"), ("COUPON.CLOSE c EPOCH 2 REVISION 3", "+OK")]);
+    assert_eq!(stream.lines(), ["HSET c revision 3"]);
     expect(&mut client, &[("COUPON.RESTORE c EPOCH 3", "+OK"), ("COUPON.RESTORE c EPOCH 3", "+OK")]);
     assert_eq!(stream.lines(), ["HSET c epoch 3 fence 0"]);
 }
@@ -157,7 +163,7 @@ fn the_reconcilers_calls_replicate_what_they_change() {
 #[test]
 fn a_restore_replicates_the_shutting_and_each_batch_as_one_group() {
     let (_redis, mut client, mut stream) = attached();
-    expect(&mut client, &[("COUPON.OPEN c QUANTITY 5 EPOCH 2", "+OK")]);
+    expect(&mut client, &[("COUPON.OPEN c QUANTITY 5 EPOCH 2 REVISION 4", "+OK")]);
     stream.lines();
     let batch = "COUPON.RESTORE c EPOCH 2 AFTER 0 CHAIN 0 GRANTS 1 a 5 6";
     expect(&mut client, &[(batch, "-TRYAGAIN coupon is not shut")]);
@@ -169,7 +175,7 @@ fn a_restore_replicates_the_shutting_and_each_batch_as_one_group() {
     let chain = stored.number("chain");
     let hset = format!(
         "HSET c status AVAILABLE mode QUEUE quantity 5 remaining 4 waitlist 0 opens_at 0 expires_at 0 epoch 2 seq 1 \
-         chain {chain} persisted 1 fence 0 granted_to 5 first_at 5 persisted_to 5"
+         chain {chain} persisted 1 fence 0 granted_to 5 first_at 5 persisted_to 5 revision 4 format 1"
     );
     assert_eq!(stream.lines(), group(&[xadd(&stored, 1), zadd(&stored, 1), hset]));
 }

@@ -50,7 +50,7 @@ fn what_was_lost_comes_back_in_order_and_nothing_is_issued_twice() {
         &mut client,
         &[
             ("FLUSHALL", "+OK"),
-            ("COUPON.OPEN c QUANTITY 6 WAITLIST 9 EPOCH 2", "+OK"),
+            ("COUPON.OPEN c QUANTITY 6 WAITLIST 9 EPOCH 2 REVISION 4", "+OK"),
             (&*resume(2, &ledger), "-BEHIND seq 0 chain 0: "),
             ("COUPON.RESTORE c EPOCH 2", "+OK"),
             (&*restore(2, &ledger, 0, 3), "+OK"),
@@ -59,7 +59,7 @@ fn what_was_lost_comes_back_in_order_and_nothing_is_issued_twice() {
             (&*resume(2, &ledger), "-BEHIND seq 3 "),
             (&*restore(2, &ledger, 3, 4), "+OK"),
             (&*resume(2, &ledger), "+OK"),
-            ("HMGET c status remaining seq persisted", "[AVAILABLE 2 4 4]"),
+            ("HMGET c status remaining seq persisted revision", "[AVAILABLE 2 4 4 4]"),
             ("COUPON.STATUS c 1 WITHRANK", "[PERSISTED :1 :0]"),
             ("COUPON.STATUS c 4 WITHRANK", "[PERSISTED :4 :0]"),
             ("COUPON.REQUEST c 3 WITHRANK", "[DUPLICATE :3]"),

@@ -25,7 +25,7 @@ fn open(client: &mut Client) {
 }
 
 /// What has been done before somebody reads, and the call that changes an answer.
-const CHANGES: [(&[&str], &str); 25] = [
+const CHANGES: [(&[&str], &str); 28] = [
     (&["COUPON.OPEN c QUANTITY 4"], "COUPON.REQUEST c u"),
     (&["COUPON.OPEN c QUANTITY 3 WAITLIST 1"], "COUPON.REQUEST c u WITHRANK"),
     (&["COUPON.OPEN c QUANTITY 4 MODE INSTANT", "COUPON.ISSUE c"], "COUPON.REQUEST c u"),
@@ -37,6 +37,8 @@ const CHANGES: [(&[&str], &str); 25] = [
     (&["COUPON.ISSUE c", "COUPON.OPEN c QUANTITY 4 EXPIRES 631152000000"], "COUPON.ISSUE c"),
     (&[], "COUPON.ACK c EPOCH 1 SEQ 2"),
     (&[], "COUPON.CLOSE c"),
+    (&["COUPON.CLOSE c"], "COUPON.CLOSE c EPOCH 1 REVISION 1"),
+    (&[], "COUPON.OPEN c QUANTITY 3 EPOCH 1 REVISION 1"),
     (&[], "COUPON.OPEN c QUANTITY 4"),
     (&[], "COUPON.OPEN c QUANTITY 3 WAITLIST 7"),
     (&[], "COUPON.RESUME c EPOCH 2 SEQ 0 CHAIN 0"),
@@ -44,6 +46,7 @@ const CHANGES: [(&[&str], &str); 25] = [
     (&["COUPON.RESTORE c EPOCH 2"], "COUPON.RESTORE c EPOCH 2 AFTER 0 CHAIN 0 GRANTS 1 u 1 1"),
     (&["COUPON.RESTORE c EPOCH 2"], "COUPON.RESUME c EPOCH 2 SEQ 0 CHAIN 0"),
     (&[], "HSET c quantity 9"),
+    (&[], "HSET c format 2"),
     (&[], "DEL c"),
     // By hand, in the companions.
     (&[], "ZADD c:issued 5 u"),
@@ -56,7 +59,7 @@ const CHANGES: [(&[&str], &str); 25] = [
 ];
 
 /// What has been done before somebody reads, and a call that changes no answer.
-const REST: [(&[&str], &str); 22] = [
+const REST: [(&[&str], &str); 23] = [
     (&[], "COUPON.REQUEST c u"),
     (&[], "COUPON.REQUEST c w"),
     (&["COUPON.REQUEST c u"], "COUPON.REQUEST c v"),
@@ -73,6 +76,7 @@ const REST: [(&[&str], &str); 22] = [
     (&[], "COUPON.OPEN c QUANTITY 3"),
     (&[], "COUPON.OPEN c QUANTITY 1"),
     (&["COUPON.CLOSE c"], "COUPON.CLOSE c"),
+    (&["COUPON.OPEN c QUANTITY 3 EPOCH 1 REVISION 2"], "COUPON.OPEN c QUANTITY 4 EPOCH 1 REVISION 1"),
     (&[], "COUPON.RESUME c EPOCH 1 SEQ 0 CHAIN 0"),
     (&[], "COUPON.RESUME c EPOCH 2 SEQ 9 CHAIN 0"),
     (&["COUPON.RESTORE c EPOCH 2"], "COUPON.RESTORE c EPOCH 2"),
