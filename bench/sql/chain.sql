@@ -33,10 +33,10 @@ select
   (select count(*) from checked) as links,
   -- The first grant that breaks the chain; null if none does.
   (select min(seq) from checked where not holds) as first_broken,
-  -- Whether the coupon's own row ends where the grants end.
+  -- Whether the coupon's position is where its grants end.
   exists (
-    select from coupon
-    where id = $1
+    select from coupon_position
+    where coupon_id = $1
       and seq = (select coalesce(max(seq), 0) from checked)
       and chain = coalesce((select chain from checked order by seq desc limit 1), 0)
   ) as ends_at_position

@@ -98,7 +98,10 @@ impl Ledger {
     /// How many grants are rows by now.
     pub async fn granted(&self) -> Result<u64> {
         let granted: i64 =
-            sqlx::query_scalar("select granted from coupon where id = $1").bind(&self.id).fetch_one(&self.pool).await?;
+            sqlx::query_scalar("select coalesce(max(granted), 0) from coupon_position where coupon_id = $1")
+                .bind(&self.id)
+                .fetch_one(&self.pool)
+                .await?;
         Ok(granted.unsigned_abs())
     }
 
@@ -106,8 +109,8 @@ impl Ledger {
     pub async fn position(&self) -> Result<Position> {
         Ok(sqlx::query_as(
             "select granted, seq, chain, status::text as status,
-                    (select count(*) from coupon_dead_letter where coupon_id = id) as dead_letters
-             from coupon where id = $1",
+                    (select count(*) from coupon_dead_letter where coupon_dead_letter.coupon_id = id) as dead_letters
+             from coupon join coupon_position on coupon_id = id where id = $1",
         )
         .bind(&self.id)
         .fetch_one(&self.pool)

@@ -27,13 +27,14 @@ pub use kind::Kind;
 pub use tally::Tally;
 
 use crate::cli;
+use crate::coupon::Tools;
 use crate::error::Error;
 use crate::exit::{Exit, Failure};
-use crate::ledger::{Ledger, Row};
+use crate::ledger::Ledger;
+use crate::model::coupon::Row;
 use crate::pause::{self, Point};
 use crate::policy::{self, Remedy};
 use crate::redis::Redis;
-use crate::restore;
 use coupon_core::key::KeyPattern;
 use coupon_core::number::Seq;
 use finding::Report;
@@ -68,6 +69,8 @@ pub enum Scope {
 
 /// An audit of both sides.
 pub struct Audit<'a> {
+    /// For restoring.
+    pub tools: &'a Tools,
     /// Where grants are made.
     pub redis: &'a Redis,
     /// Where they are kept.
@@ -109,7 +112,7 @@ impl Audit<'_> {
             );
             return Ok(report);
         }
-        match restore::from_start(self.redis, self.ledger, &report.id, &key).await {
+        match self.tools.coupon(&report.id).restore(true).await.map(drop) {
             Ok(()) => {}
             Err(error) if matches!(policy::remedy(&error), Remedy::Reconnect(_)) => return Err(error),
             Err(error) => {
@@ -170,11 +173,18 @@ impl Audit<'_> {
 }
 
 /// `audit`: one coupon, or all.
-pub async fn audit(redis: &Redis, ledger: &Ledger, args: &cli::Audit) -> Result<Exit, Failure> {
+pub async fn audit(tools: &Tools, args: &cli::Audit) -> Result<Exit, Failure> {
+    let (redis, ledger) = (&*tools.redis, &*tools.ledger);
     redis.now_ms().await.map_err(crate::unreachable)?;
     ledger.ping().await.map_err(crate::unreachable)?;
-    let audit =
-        Audit { redis, ledger, keys: &args.redis.key, pace: Pace::full(), is_watched: io::stderr().is_terminal() };
+    let audit = Audit {
+        tools,
+        redis,
+        ledger,
+        keys: &args.redis.key,
+        pace: Pace::full(),
+        is_watched: io::stderr().is_terminal(),
+    };
     let scope = if args.repair { Scope::Both } else { Scope::Nothing };
     let mut showing = Showing { json: args.json, reports: Vec::new(), coupons: 0, sum: Sum::default() };
     if let Some(id) = &args.coupon {

@@ -2,10 +2,8 @@
 //!
 //! A coupon is visited by one worker at a time. Whatever happens to it meanwhile is noted, and it is visited again.
 
-use crate::ledger::Row;
-use crate::plan::is_on_offer;
-use crate::redis::Info;
-use crate::relay::Line;
+use crate::model::coupon::{Info, Row, is_on_offer};
+use crate::model::grant::Checkpoint;
 use coupon_core::number::Epoch;
 use coupon_core::words::Status;
 use std::collections::{HashMap, VecDeque};
@@ -31,7 +29,7 @@ pub enum Reason {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Where the relay goes on; none if both sides have to be compared first.
-    pub line: Option<Line>,
+    pub checkpoint: Option<Checkpoint>,
     /// An epoch that was taken and under which no Redis was resumed.
     pub held: Option<Epoch>,
     /// Visits that failed in a row.
@@ -72,7 +70,7 @@ pub struct Lagging {
     /// The coupon.
     pub id: Id,
     /// Where the ledger stands, if known.
-    pub line: Option<Line>,
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// How many coupons there are.
@@ -281,7 +279,9 @@ impl Catalog {
 
     /// Notes what was seen of a coupon whose sides agree.
     pub fn observe(&self, id: &str, row: &Row, info: &Info) {
-        let waiting = info.status == Status::Available && info.waiting > 0 && info.granted.0 < info.definition.quantity;
+        let waiting = info.offer.status == Status::Available
+            && info.waiting > 0
+            && info.granted.0 < info.offer.definition.quantity;
         let due = due_at_ms(info);
         let mut inner = self.lock();
         // Most coupons of a large catalogue neither wait nor end: they take no memory.
@@ -291,7 +291,7 @@ impl Catalog {
             entry.waiting |= waiting;
             entry.due_at_ms = due;
         }
-        if !is_on_offer(row.status)
+        if !is_on_offer(row.offer.status)
             && let Some(entry) = inner.coupons.get(id)
             && entry.stage == Stage::Idle
             && entry.level
@@ -319,14 +319,17 @@ impl Catalog {
     /// Some coupon that is open to the relay, to be looked at as a sample.
     pub fn sample(&self) -> Option<Id> {
         let inner = self.lock();
-        inner.coupons.iter().find(|(_, entry)| entry.memory.line.is_some()).map(|(id, _)| Arc::clone(id))
+        inner.coupons.iter().find(|(_, entry)| entry.memory.checkpoint.is_some()).map(|(id, _)| Arc::clone(id))
     }
 
     /// Coupons with grants that may not be rows, at most so many.
     pub fn lagging(&self, max: usize) -> Vec<Lagging> {
         let inner = self.lock();
         let lagging = inner.coupons.iter().filter(|(_, entry)| !entry.level);
-        lagging.take(max).map(|(id, entry)| Lagging { id: Arc::clone(id), line: entry.memory.line }).collect()
+        lagging
+            .take(max)
+            .map(|(id, entry)| Lagging { id: Arc::clone(id), checkpoint: entry.memory.checkpoint })
+            .collect()
     }
 
     /// What is remembered of these coupons, in their order.
@@ -355,11 +358,11 @@ pub struct Due {
 /// When a coupon has to be looked at without anybody sending a message: at its end, and at its beginning if
 /// somebody was let in before that was put off.
 fn due_at_ms(info: &Info) -> Option<u64> {
-    if info.status != Status::Available {
+    if info.offer.status != Status::Available {
         return None;
     }
-    let end = (info.definition.expires_at > 0).then_some(info.definition.expires_at);
-    let begin = (info.definition.opens_at > 0 && info.waiting > 0).then_some(info.definition.opens_at);
+    let end = (info.offer.definition.expires_at > 0).then_some(info.offer.definition.expires_at);
+    let begin = (info.offer.definition.opens_at > 0 && info.waiting > 0).then_some(info.offer.definition.opens_at);
     end.into_iter().chain(begin).min()
 }
 

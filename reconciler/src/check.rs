@@ -156,6 +156,9 @@ const PRIVILEGES: &[(&str, &str)] = &[
     ("coupon", "SELECT"),
     ("coupon", "INSERT"),
     ("coupon", "UPDATE"),
+    ("coupon_position", "SELECT"),
+    ("coupon_position", "INSERT"),
+    ("coupon_position", "UPDATE"),
     ("user_coupon", "SELECT"),
     ("user_coupon", "INSERT"),
     ("coupon_dead_letter", "SELECT"),
@@ -168,7 +171,7 @@ const PRIVILEGES: &[(&str, &str)] = &[
     ("coupon_instance", "DELETE"),
     ("coupon_lease", "SELECT"),
     ("coupon_lease", "UPDATE"),
-    ("_sqlx_migrations", "SELECT"),
+    ("coupon_migration", "SELECT"),
 ];
 
 async fn check_postgresql(ledger: &Ledger) -> Vec<Finding> {
@@ -181,7 +184,7 @@ async fn check_postgresql(ledger: &Ledger) -> Vec<Finding> {
     }
 }
 
-async fn postgresql_findings(ledger: &Ledger) -> Result<Vec<Finding>, sqlx::Error> {
+async fn postgresql_findings(ledger: &Ledger) -> Result<Vec<Finding>, Error> {
     let mut findings = vec![Fine(format!("reachable, version {}", ledger.setting("server_version").await?))];
     findings.push(Fine(format!("connected {}", ledger.describe_tls().await?)));
     if ledger.setting("transaction_read_only").await? == "on" {

@@ -14,6 +14,7 @@
 
 use crate::catalog::{Catalog, Reason};
 use crate::clock::Clock;
+use crate::coupon::Tools;
 use crate::error::Error;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
@@ -59,16 +60,18 @@ pub struct Settings {
 
 /// What all its tasks share.
 pub struct Daemon {
+    /// What coupons are worked on with.
+    pub tools: Tools,
     /// Where grants are made.
-    pub redis: Redis,
+    pub redis: Arc<Redis>,
     /// Where they are kept.
-    pub ledger: Ledger,
+    pub ledger: Arc<Ledger>,
     /// Whether both are there.
     pub sides: Sides,
     /// The coupons that need work.
     pub catalog: Arc<Catalog>,
     /// What is counted.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// How a coupon's key is made of its id.
     pub keys: KeyPattern,
     /// Who wants a full pass.
@@ -87,20 +90,28 @@ pub struct Daemon {
     pub sight: Mutex<Option<Sight>>,
     /// Whether the schema is migrated when PostgreSQL is met.
     pub migrates: bool,
-    /// Rows in one batch.
-    pub batch_max: u32,
 }
 
 impl Daemon {
     /// A daemon that does not run yet.
     pub fn new(redis: Redis, ledger: Ledger, settings: &Settings, stop: CancellationToken) -> Arc<Self> {
         let clock = Arc::<Clock>::default();
+        let (redis, ledger) = (Arc::new(redis), Arc::new(ledger));
+        let metrics = Arc::new(Metrics::new(Arc::clone(&clock)));
         Arc::new(Self {
+            tools: Tools {
+                redis: Arc::clone(&redis),
+                ledger: Arc::clone(&ledger),
+                metrics: Arc::clone(&metrics),
+                keys: settings.keys.clone(),
+                batch_max: settings.batch_max,
+                stop: stop.clone(),
+            },
             redis,
             ledger,
             sides: Sides::unknown(),
             catalog: Arc::default(),
-            metrics: Metrics::new(Arc::clone(&clock)),
+            metrics,
             keys: settings.keys.clone(),
             pass: PassRequest::default(),
             shards: Shards::default(),
@@ -110,7 +121,6 @@ impl Daemon {
             since: Instant::now(),
             sight: Mutex::default(),
             migrates: settings.migrates,
-            batch_max: settings.batch_max,
         })
     }
 

@@ -1,6 +1,7 @@
 //! `dead-letters`: grants that PostgreSQL refused, listed, shown, tried again or given up.
 
 use crate::cli::DeadLetters;
+use crate::error::Error;
 use crate::exit::{Exit, Failure};
 use crate::ledger::{Ledger, Letter};
 use coupon_core::number::Seq;
@@ -44,7 +45,7 @@ async fn retry(ledger: &Ledger, coupon: &str, seq: Option<u64>, all: bool) -> Re
         match ledger.retry_letter(coupon, letter.seq).await {
             Ok(true) => println!("seq {}: a row now", letter.seq),
             Ok(false) => println!("seq {}: somebody else took it meanwhile", letter.seq),
-            Err(sqlx::Error::Database(error)) => {
+            Err(Error::Ledger(sqlx::Error::Database(error))) => {
                 refused += 1;
                 println!("seq {}: refused again: {}", letter.seq, error.message());
             }
@@ -75,8 +76,8 @@ fn missing(coupon: &str, seq: u64) -> Failure {
     )
 }
 
-fn failed(error: &sqlx::Error) -> Failure {
-    Failure::new(Exit::Failed, format!("PostgreSQL: {error}; `coupon-reconciler check` says what is missing"))
+fn failed(error: &Error) -> Failure {
+    Failure::new(Exit::Failed, format!("{error}; `coupon-reconciler check` says what is missing"))
 }
 
 fn say(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Exit, Failure> {

@@ -3,8 +3,8 @@
 use crate::catalog::Lagging;
 use crate::daemon::Daemon;
 use crate::metrics::Gauges;
-use crate::redis::Info;
-use crate::relay::Line;
+use crate::model::coupon::Info;
+use crate::model::grant::Checkpoint;
 use coupon_core::number::Seq;
 use futures_util::future::join_all;
 use std::time::Duration;
@@ -58,11 +58,11 @@ impl Daemon {
     async fn lag(&self, coupon: &Lagging) -> Lag {
         let key = self.keys.key(&coupon.id);
         let Ok(Some(info)) = self.redis.info(&key).await else { return Lag::default() };
-        self.lag_behind(&key, &info, coupon.line, Seq(0)).await
+        self.lag_behind(&key, &info, coupon.checkpoint, Seq(0)).await
     }
 
     /// How far the ledger is behind a coupon's state in Redis; it is known to have come to `ledger`, and maybe further.
-    pub async fn lag_behind(&self, key: &str, info: &Info, line: Option<Line>, ledger: Seq) -> Lag {
+    pub async fn lag_behind(&self, key: &str, info: &Info, line: Option<Checkpoint>, ledger: Seq) -> Lag {
         let ledger = line.map_or(ledger, |line| line.progress.position.seq.max(ledger)).max(info.persisted);
         let entries = info.granted.0.saturating_sub(ledger.0);
         if entries == 0 {

@@ -1,7 +1,7 @@
 //! The ledger: every statement that is sent to PostgreSQL.
 //!
 //! - `address`: where it is, and TLS on the way
-//! - `coupon`: the rows of table `coupon`, their definition and epoch
+//! - `coupon`: what is on offer, what Redis was told of it, and the epochs
 //! - `batch`: a batch of grants and the move of the position, in one statement
 //! - `isolate`: the same where PostgreSQL refuses a row
 //! - `history`: all grants of a coupon in their order
@@ -23,9 +23,7 @@ mod orphan;
 mod schema;
 
 pub use address::wording;
-pub use batch::{Batch, Progress};
-pub use coupon::{Bid, Row, Standing};
-pub use history::Link;
+pub use coupon::Bid;
 pub use lease::Lease;
 pub use letters::Letter;
 
@@ -35,7 +33,7 @@ use coupon_core::limit::WINDOW_MS_MIN;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgListener, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
-use sqlx::{ConnectOptions, Connection, Postgres};
+use sqlx::{ConnectOptions, Connection, FromRow, Postgres};
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::error::Elapsed;
@@ -59,6 +57,9 @@ const CHANNEL: &str = "coupon";
 
 /// A statement with its arguments.
 type Statement<'q> = Query<'q, Postgres, PgArguments>;
+
+/// One that gives rows.
+type QueryAs<'q, T> = sqlx::query::QueryAs<'q, Postgres, T, PgArguments>;
 
 /// PostgreSQL, connected when needed.
 pub struct Ledger {
@@ -114,7 +115,10 @@ impl Ledger {
     }
 
     /// Runs a statement for the rows that it gives. Like all that do not say otherwise it is a transaction of its own.
-    async fn fetch(&self, query: Statement<'_>) -> Result<Vec<PgRow>, Error> {
+    async fn fetch<T>(&self, query: QueryAs<'_, T>) -> Result<Vec<T>, Error>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
         let mut connection = self.pool.acquire().await?;
         let answer = timeout(ANSWER_TIMEOUT, query.fetch_all(&mut *connection)).await;
         settle(connection, answer)
@@ -149,26 +153,31 @@ impl Ledger {
     }
 
     /// What TLS there is, for people.
-    pub async fn describe_tls(&self) -> Result<String, sqlx::Error> {
-        let version: Option<String> =
-            sqlx::query_scalar("select version from pg_stat_ssl where pid = pg_backend_pid()")
-                .fetch_one(&self.pool)
-                .await?;
+    pub async fn describe_tls(&self) -> Result<String, Error> {
+        const TLS: &str = "select version from pg_stat_ssl where pid = pg_backend_pid()";
+        let (version,): (Option<String>,) = self.one(sqlx::query_as(TLS)).await?;
         Ok(address::describe(self.options.get_ssl_mode(), version.as_deref()))
     }
 
     /// A setting of the server.
-    pub async fn setting(&self, name: &str) -> Result<String, sqlx::Error> {
-        sqlx::query_scalar("select current_setting($1)").bind(name).fetch_one(&self.pool).await
+    pub async fn setting(&self, name: &str) -> Result<String, Error> {
+        let (value,) = self.one(sqlx::query_as("select current_setting($1)").bind(name)).await?;
+        Ok(value)
     }
 
     /// Whether the role may do this with a table.
-    pub async fn has_privilege(&self, table: &str, privilege: &str) -> Result<bool, sqlx::Error> {
-        sqlx::query_scalar("select has_table_privilege($1::regclass, $2)")
-            .bind(table)
-            .bind(privilege)
-            .fetch_one(&self.pool)
-            .await
+    pub async fn has_privilege(&self, table: &str, privilege: &str) -> Result<bool, Error> {
+        const PRIVILEGE: &str = "select has_table_privilege($1::regclass, $2)";
+        let (may,) = self.one(sqlx::query_as(PRIVILEGE).bind(table).bind(privilege)).await?;
+        Ok(may)
+    }
+
+    /// Runs a statement that gives one row, for that.
+    async fn one<T>(&self, query: QueryAs<'_, T>) -> Result<T, Error>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        self.fetch(query).await?.pop().ok_or(Error::Ledger(sqlx::Error::RowNotFound))
     }
 }
 
@@ -202,6 +211,11 @@ fn bound(ms: u64) -> Result<Option<OffsetDateTime>, Error> {
 fn bound_ms(at: Option<OffsetDateTime>) -> u64 {
     let ms = |at: OffsetDateTime| u64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000)).unwrap_or(0);
     at.map_or(0, |at| ms(at).max(WINDOW_MS_MIN))
+}
+
+/// A column that a CHECK keeps from being negative.
+fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
 }
 
 /// A count as PostgreSQL takes it. All counts of the contract keep far below.

@@ -1,7 +1,6 @@
 //! Makes every grant of the coupon module durable in PostgreSQL.
 //!
-//! The guarantee is in [`relay`]; what keeps both sides together is decided in [`plan`] and done in [`compare`];
-//! what is done about errors stands in [`policy`]. All SQL is in [`ledger`], all Redis commands are in [`redis`].
+//! All that happens to one coupon is in [`coupon`]; what is done about errors stands in [`policy`]. All SQL is in [`ledger`], all Redis commands are in [`redis`].
 
 mod audit;
 mod backoff;
@@ -9,7 +8,8 @@ mod catalog;
 mod check;
 mod cli;
 mod clock;
-mod compare;
+mod command;
+mod coupon;
 mod daemon;
 mod dead_letters;
 mod error;
@@ -28,17 +28,14 @@ mod logging;
 #[cfg(test)]
 mod manual;
 mod metrics;
+mod model;
 mod overview;
 mod page;
 mod pass;
 mod pause;
-mod plan;
 mod policy;
 mod rates;
 mod redis;
-mod relay;
-mod reopen;
-mod restore;
 mod run;
 mod secret;
 mod settings;
@@ -133,11 +130,19 @@ async fn obey(command: Command) -> Result<Exit, Failure> {
         Command::Restore(args) => {
             // The next page is read while one is being sent.
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX + 1)?;
-            restore::obey(&args, &open_redis(&args.redis)?, &ledger).await
+            command::restore::obey(&args, open_redis(&args.redis)?, ledger).await
         }
         Command::Audit(args) => {
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
-            audit::audit(&open_redis(&args.redis)?, &ledger, &args).await
+            let tools = coupon::Tools {
+                redis: std::sync::Arc::new(open_redis(&args.redis)?),
+                ledger: std::sync::Arc::new(ledger),
+                metrics: std::sync::Arc::default(),
+                keys: args.redis.key.clone(),
+                batch_max: 5000,
+                stop: tokio_util::sync::CancellationToken::new(),
+            };
+            audit::audit(&tools, &args).await
         }
         Command::DeadLetters(command) => {
             let ledger = open_ledger(command.database(), LOOKING_CONNECTIONS_MAX)?;

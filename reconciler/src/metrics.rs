@@ -2,8 +2,8 @@
 
 use crate::audit::Tally;
 use crate::clock::Clock;
+use crate::model::coupon::Info;
 use crate::rates::Rates;
-use crate::redis::Info;
 use coupon_core::grant::Grant;
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -6,10 +6,11 @@
 use crate::catalog::Memory;
 use crate::daemon::Daemon;
 use crate::error::Error;
-use crate::ledger::Row;
+use crate::model::coupon::Info;
+use crate::model::coupon::Row;
 use crate::policy::{self, Remedy};
 use crate::rates::{Recent, STEP_SECONDS};
-use crate::redis::{Info, wording};
+use crate::redis::wording;
 use crate::shards;
 use crate::side::Presence;
 use axum::body::Bytes;
@@ -206,14 +207,14 @@ impl Daemon {
             let seen = seen.into_iter().chain(std::iter::repeat_with(RedisSight::default));
             coupons.extend(some.into_iter().zip(seen).map(|((row, memory), seen)| Coupon {
                 id: &row.id,
-                status: seen.info.as_ref().map_or(row.status, |info| info.status).word(),
-                mode: row.definition.mode.word(),
-                quantity: row.definition.quantity,
+                status: seen.info.as_ref().map_or(row.offer.status, |info| info.offer.status).word(),
+                mode: row.offer.definition.mode.word(),
+                quantity: row.offer.definition.quantity,
                 requested: seen.info.as_ref().map(|info| info.requested),
                 waiting: seen.info.as_ref().map(|info| info.waiting),
                 granted: seen.granted(row),
                 persisted: row.position.seq.0,
-                remaining: row.definition.quantity.saturating_sub(seen.granted(row)),
+                remaining: row.offer.definition.quantity.saturating_sub(seen.granted(row)),
                 lag: seen.lag,
                 lag_seconds: seen.lag_seconds,
                 dead_letters: ledger.dead_letters.get(&row.id).copied().unwrap_or_default(),
@@ -257,7 +258,7 @@ impl Daemon {
                 if self.shards.hold(&row.id) {
                     self.metrics.count_requests(&row.id, &info);
                 }
-                let lag = self.lag_behind(&key, &info, memory.line, row.position.seq).await;
+                let lag = self.lag_behind(&key, &info, memory.checkpoint, row.position.seq).await;
                 RedisSight {
                     fence: if info.fenced { Fence::Fenced } else { Fence::Open },
                     lag: lag.entries,

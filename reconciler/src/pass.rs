@@ -1,12 +1,14 @@
 //! The full pass: compares all coupons of both sides, slowly, and finds what no message told of.
 
-use crate::catalog::Reason;
+use crate::catalog::{Next, Reason, Ticket};
+use crate::coupon::{Plan, Publication, plan};
 use crate::daemon::Daemon;
 use crate::error::Error;
-use crate::ledger::Row;
-use crate::plan::{Plan, Publication, plan};
+use crate::ledger::Bid;
+use crate::model::coupon::{Info, Row};
+use crate::model::grant::{Checkpoint, Progress};
+use crate::pause::{self, Point};
 use crate::policy::{self, Remedy};
-use crate::redis::Info;
 use crate::redis::ScanCursor;
 use futures_util::future::join_all;
 use std::collections::{HashMap, HashSet};
@@ -19,6 +21,13 @@ const PAGE: u32 = 500;
 
 /// SCAN calls in a pass at its usual pace, of 1000 keys each: a Redis that holds much else is not kept busy.
 const SCANS_MAX: u32 = 100;
+
+/// A coupon that is fenced, and defined in Redis as in its row.
+struct Fenced {
+    ticket: Ticket,
+    row: Row,
+    info: Info,
+}
 
 /// Who wants a full pass before its time.
 #[derive(Default)]
@@ -61,7 +70,7 @@ impl Daemon {
         let mut seen = HashSet::new();
         let mut after = String::new();
         loop {
-            let rows = self.ledger.page_to_reconcile(&after, PAGE).await?;
+            let rows = self.ledger.on_offer(&after, PAGE).await?;
             let Some(last) = rows.last() else { break };
             after.clone_from(&last.id);
             let rows: Vec<Row> = rows.into_iter().filter(|row| self.shards.hold(&row.id)).collect();
@@ -123,5 +132,45 @@ impl Daemon {
                 self.catalog.mark(id, Reason::Grants);
             }
         }
+    }
+
+    /// Opens many at once: after a restart of Redis all coupons are fenced, and most are level with the ledger. Their epochs
+    /// are taken in one statement, and their RESUMEs travel together. Whatever is not as simple as that is visited.
+    async fn reopen(&self, coupons: Vec<(Row, Info)>) -> Result<(), Error> {
+        // One that is being visited is in good hands.
+        let begin = |(row, info): (Row, Info)| Some(Fenced { ticket: self.catalog.begin(&row.id)?, row, info });
+        let fenced: Vec<Fenced> = coupons.into_iter().filter_map(begin).collect();
+        if fenced.is_empty() {
+            return Ok(());
+        }
+        let bids: Vec<Bid> = fenced.iter().map(|coupon| Bid::after(&coupon.row, coupon.info.epoch)).collect();
+        let (taken, failure) = match self.ledger.take_epochs(&bids).await {
+            Ok(taken) => (taken, None),
+            Err(error) => (HashMap::new(), Some(error)),
+        };
+        pause::reach(Point::AfterTakeEpoch).await;
+        let opened = join_all(fenced.iter().map(|coupon| self.reopen_one(coupon, taken.get(&coupon.row.id)))).await;
+        let mut open = 0_usize;
+        for (Fenced { mut ticket, row, info }, checkpoint) in fenced.into_iter().zip(opened) {
+            ticket.memory.checkpoint = checkpoint;
+            let is_level = checkpoint.is_some_and(|checkpoint| {
+                let ledger = checkpoint.progress.position.seq;
+                info.granted == ledger && info.persisted == ledger
+            });
+            if checkpoint.is_some() {
+                open += 1;
+                self.catalog.observe(&row.id, &row, &info);
+            }
+            self.catalog.finish(ticket, if is_level { Next::Rest } else { Next::Again });
+        }
+        if open > 0 {
+            tracing::info!(coupons = open, "resumed: their gates are open");
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// None where it takes a visit to find out what is the matter, and to say so.
+    async fn reopen_one(&self, coupon: &Fenced, taken: Option<&Progress>) -> Option<Checkpoint> {
+        self.tools.coupon(&coupon.row.id).reopen(*taken?, &coupon.row, &coupon.info).await.ok()
     }
 }

@@ -47,7 +47,9 @@ points! {
     AfterRestoreBatch = "after-restore-batch",
     /// The gate is open under the new epoch.
     AfterResume = "after-resume",
-    /// The definition is in Redis, and its row does not say so.
+    /// It is said that Redis is told a definition, and Redis has not heard of it.
+    BeforePublish = "before-publish",
+    /// The definition is in Redis.
     AfterPublish = "after-publish",
     /// The audit has looked once, and found something.
     BetweenLooks = "between-looks",

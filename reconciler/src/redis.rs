@@ -11,7 +11,8 @@ pub use audit::{Entry, Held};
 pub use certificates::Certificates;
 pub use connection::ScanCursor;
 
-use crate::ledger::Link;
+use crate::model::coupon::{Info, Offer};
+use crate::model::grant::Link;
 use crate::policy::{self, Remedy, Side};
 use crate::settings::Wrong;
 use crate::tls;
@@ -36,27 +37,6 @@ const SCAN_COUNT: u32 = 1000;
 pub struct Redis {
     address: Address,
     connection: Mutex<Option<Connection>>,
-}
-
-/// `COUPON.INFO`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Info {
-    /// Where it is in its life.
-    pub status: Status,
-    /// What is defined.
-    pub definition: Definition,
-    /// Users accepted.
-    pub requested: u64,
-    /// Users accepted and not granted.
-    pub waiting: u64,
-    /// The newest grant.
-    pub granted: Seq,
-    /// The newest grant that Redis knows to be committed.
-    pub persisted: Seq,
-    /// The epoch stored in Redis.
-    pub epoch: Epoch,
-    /// Whether the gate is shut.
-    pub fenced: bool,
 }
 
 /// The answer to COUPON.RESUME, where it is one.
@@ -136,8 +116,8 @@ impl Redis {
         }
     }
 
-    /// Publishes a definition, all of it.
-    pub async fn open(&self, key: &str, definition: &Definition, epoch: Epoch) -> RedisResult<()> {
+    /// Publishes a definition, all of it, under a number that only grows.
+    pub async fn open(&self, key: &str, definition: &Definition, epoch: Epoch, revision: u64) -> RedisResult<()> {
         use open::option;
         let mut command = cmd("COUPON.OPEN");
         command.arg(key).arg(option::QUANTITY).arg(definition.quantity);
@@ -145,13 +125,16 @@ impl Redis {
         command.arg(option::WAITLIST).arg(definition.waitlist);
         command.arg(option::OPENS).arg(definition.opens_at);
         command.arg(option::EXPIRES).arg(definition.expires_at);
-        command.arg(option::EPOCH).arg(epoch.0);
+        command.arg(option::EPOCH).arg(epoch.0).arg(option::REVISION).arg(revision);
         self.call(&command).await
     }
 
-    /// Ends a coupon.
-    pub async fn close(&self, key: &str) -> RedisResult<()> {
-        self.call(cmd("COUPON.CLOSE").arg(key)).await
+    /// Ends a coupon, under such a number.
+    pub async fn close(&self, key: &str, epoch: Epoch, revision: u64) -> RedisResult<()> {
+        use open::option;
+        let mut command = cmd("COUPON.CLOSE");
+        command.arg(key).arg(option::EPOCH).arg(epoch.0).arg(option::REVISION).arg(revision);
+        self.call(&command).await
     }
 
     /// Asks for the gate to be opened under an epoch, at the ledger's position.
@@ -393,13 +376,15 @@ impl FromRedisValue for Info {
         let status = text("status")?;
         let mode = text("mode")?;
         Ok(Self {
-            status: Status::parse(status.as_bytes()).ok_or_else(|| format!("COUPON.INFO has status {status}"))?,
-            definition: Definition {
-                quantity: number("quantity")?,
-                mode: Mode::parse(mode.as_bytes()).ok_or_else(|| format!("COUPON.INFO has mode {mode}"))?,
-                waitlist: number("waitlist")?,
-                opens_at: number("opens_at")?,
-                expires_at: number("expires_at")?,
+            offer: Offer {
+                status: Status::parse(status.as_bytes()).ok_or_else(|| format!("COUPON.INFO has status {status}"))?,
+                definition: Definition {
+                    quantity: number("quantity")?,
+                    mode: Mode::parse(mode.as_bytes()).ok_or_else(|| format!("COUPON.INFO has mode {mode}"))?,
+                    waitlist: number("waitlist")?,
+                    opens_at: number("opens_at")?,
+                    expires_at: number("expires_at")?,
+                },
             },
             requested: number("requested")?,
             waiting: number("waiting")?,
@@ -407,6 +392,7 @@ impl FromRedisValue for Info {
             persisted: Seq(number("persisted")?),
             epoch: Epoch(number("epoch")?),
             fenced: number("fenced")? != 0,
+            revision: number("revision")?,
         })
     }
 }
@@ -480,11 +466,12 @@ mod tests {
             ("expires_at", Value::Int(9)),
             ("epoch", Value::Int(1)),
             ("fenced", Value::Int(1)),
+            ("revision", Value::Int(3)),
         ];
         let reply = flat.iter().flat_map(|(name, value)| [bulk(name), value.clone()]).collect();
         let info: Option<Info> = from_redis_value(Value::Array(reply)).ok();
         assert_eq!(
-            info.map(|i| (i.granted, i.persisted, i.fenced, i.definition.expires_at)),
+            info.map(|i| (i.granted, i.persisted, i.fenced, i.offer.definition.expires_at)),
             Some((Seq(2), Seq(1), true, 9))
         );
     }

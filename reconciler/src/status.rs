@@ -7,9 +7,11 @@ mod watch;
 use crate::cli;
 use crate::error::Error;
 use crate::exit::{Exit, Failure};
-use crate::ledger::{Ledger, Row};
+use crate::ledger::Ledger;
+use crate::model::coupon::Info;
+use crate::model::coupon::Row;
 use crate::policy::{self, Remedy};
-use crate::redis::{Info, Redis, wording};
+use crate::redis::{Redis, wording};
 use futures_util::future::join_all;
 use peer::Peer;
 use serde::Serialize;
@@ -122,9 +124,9 @@ impl View<'_> {
                     Err(error) => (None, Some(wording(&error))),
                 };
                 lines.push(Line {
-                    status: row.status.word(),
-                    mode: row.definition.mode.word(),
-                    quantity: row.definition.quantity,
+                    status: row.offer.status.word(),
+                    mode: row.offer.definition.mode.word(),
+                    quantity: row.offer.definition.quantity,
                     granted: row.granted,
                     seq: row.position.seq.0,
                     epoch: row.epoch.0,
@@ -143,12 +145,12 @@ impl View<'_> {
 
 fn see(row: &Row, info: &Info) -> Seen {
     Seen {
-        status: info.status.word(),
+        status: info.offer.status.word(),
         requested: info.requested,
         granted: info.granted.0,
         waiting: info.waiting,
         persisted: info.persisted.0,
-        remaining: info.definition.quantity.saturating_sub(info.granted.0),
+        remaining: info.offer.definition.quantity.saturating_sub(info.granted.0),
         lag: info.granted.0.saturating_sub(row.position.seq.0),
         epoch: info.epoch.0,
         fenced: info.fenced,

@@ -2,11 +2,10 @@
 
 use crate::backoff::{COUPON_RETRY, COUPON_STOP};
 use crate::catalog::{Next, Ticket};
-use crate::compare::Comparison;
+use crate::coupon::Pass;
 use crate::daemon::Daemon;
 use crate::error::Error;
 use crate::policy::{self, Remedy};
-use crate::relay::{Pass, Relay};
 use crate::side::Away;
 
 impl Daemon {
@@ -43,25 +42,26 @@ impl Daemon {
         if !self.shards.hold(&ticket.id) {
             return Ok(Next::Forget);
         }
-        let (id, key) = (&*ticket.id, self.keys.key(&ticket.id));
-        let relay =
-            Relay { redis: &self.redis, ledger: &self.ledger, metrics: &self.metrics, batch_max: self.batch_max };
-        if ticket.compare || ticket.memory.line.is_none() {
-            let (redis, ledger, stop) = (&self.redis, &self.ledger, &self.stop);
-            let comparison = Comparison { redis, ledger, relay: &relay, stop, id, key: &key };
+        let id = &*ticket.id;
+        let coupon = self.tools.coupon(id);
+        if ticket.compare || ticket.memory.checkpoint.is_none() {
             // Until it succeeds there is no place to go on from.
-            ticket.memory.line = None;
-            let compared = comparison.run(&mut ticket.memory.held).await?;
-            ticket.memory.line = compared.line;
+            ticket.memory.checkpoint = None;
+            let compared = coupon.compare(&mut ticket.memory.held).await?;
+            ticket.memory.checkpoint = compared.checkpoint;
             if let (Some(row), Some(info)) = (&compared.row, &compared.info) {
                 self.catalog.observe(id, row, info);
             }
         }
-        let Some(line) = &mut ticket.memory.line else { return Ok(Next::Forget) };
-        match relay.pass(id, &key, line, || self.stop.is_cancelled()).await? {
-            Pass::Level => Ok(Next::Rest),
-            Pass::More => Ok(Next::Again),
-        }
+        let Some(checkpoint) = &mut ticket.memory.checkpoint else { return Ok(Next::Forget) };
+        Ok(match coupon.relay(checkpoint).await? {
+            Pass::Level => Next::Rest,
+            Pass::More => Next::Again,
+            Pass::SoldOut => {
+                ticket.memory.checkpoint = None;
+                Next::Again
+            }
+        })
     }
 
     /// What becomes of a coupon after an error: [`policy`] says.
@@ -69,7 +69,7 @@ impl Daemon {
         let memory = &mut ticket.memory;
         memory.failures = memory.failures.saturating_add(1);
         // Whatever was remembered may be wrong now; the next visit asks both sides.
-        memory.line = None;
+        memory.checkpoint = None;
         memory.stopped = false;
         self.metrics.retries.add(1);
         let remedy = policy::remedy(error);

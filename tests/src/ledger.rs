@@ -79,19 +79,29 @@ fn from_hex(hex: &str) -> String {
     String::from_utf8(bytes.expect("hex")).expect("UTF-8")
 }
 
-/// Columns of a coupon's row, separated by `|`; empty if there is no row.
+/// A coupon with its position, as if both were one table; and whether Redis was told all that the row offers.
+const COUPON: &str =
+    "(select c.*, coalesce(p.epoch, 0) as epoch, coalesce(p.seq, 0) as seq, coalesce(p.chain, 0) as chain,
+        coalesce(p.granted, 0) as granted, coalesce(p.revision, 0) as revision,
+        (c.status in ('AVAILABLE', 'ISSUED')) = (p.told_status in ('AVAILABLE', 'ISSUED'))
+            and (c.status not in ('AVAILABLE', 'ISSUED')
+                 or (c.quantity, c.waitlist, c.mode, c.opens_at, c.expires_at) is not distinct from
+                    (p.told_quantity, p.told_waitlist, p.told_mode, p.told_opens_at, p.told_expires_at)) as is_told
+    from coupon c left join coupon_position p on p.coupon_id = c.id) as both_tables";
+
+/// Columns of a coupon's row and position, separated by `|`; empty if there is no row.
 #[must_use]
 pub fn coupon(postgres: &Postgres, coupon: &str, columns: &str) -> String {
-    postgres.value(&format!("select {columns} from coupon where id = '{coupon}'"))
+    postgres.value(&format!("select {columns} from {COUPON} where id = '{coupon}'"))
 }
 
-/// Waits until a coupon's row holds these columns.
+/// Waits until a coupon's row and position hold these columns.
 ///
 /// # Panics
 /// At the deadline, with what it holds instead.
 pub fn await_coupon(postgres: &Postgres, id: &str, columns: &str, expected: &str) {
     // While PostgreSQL is down there is no answer, and that is no failure.
-    let look = || postgres.try_run(&format!("select {columns} from coupon where id = '{id}'"));
+    let look = || postgres.try_run(&format!("select {columns} from {COUPON} where id = '{id}'"));
     let mut held = String::new();
     eventually_true(&format!("coupon {id} has {columns} = {expected}"), || {
         let is_met = look().is_ok_and(|found| {

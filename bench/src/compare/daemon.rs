@@ -66,8 +66,10 @@ pub async fn await_rows(place: &Place, id: &str, rows: u64) -> Result<()> {
 
 /// Rows of a coupon; 0 where there is no such coupon yet.
 pub async fn granted(place: &Place, id: &str) -> Result<u64> {
-    let granted: Option<i64> =
-        sqlx::query_scalar("select granted from coupon where id = $1").bind(id).fetch_optional(&place.ledger).await?;
+    let granted: Option<i64> = sqlx::query_scalar("select granted from coupon_position where coupon_id = $1")
+        .bind(id)
+        .fetch_optional(&place.ledger)
+        .await?;
     Ok(granted.unwrap_or_default().unsigned_abs())
 }
 
@@ -90,7 +92,7 @@ pub async fn await_offers(place: &Place) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let missing: i64 = sqlx::query_scalar(
-            "select count(*) from coupon where status = 'AVAILABLE' and (revision <> published_revision or epoch = 0)",
+            "select count(*) from coupon left join coupon_position on coupon_id = id where status = 'AVAILABLE' and coalesce(epoch, 0) = 0",
         )
         .fetch_one(&place.ledger)
         .await?;

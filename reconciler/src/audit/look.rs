@@ -14,8 +14,8 @@ use super::tail::Tail;
 use super::trace::{Stored, Trace};
 use super::{Audit, PAGE};
 use crate::error::Error;
-use crate::ledger::{Link, Row};
-use crate::plan::is_on_offer;
+use crate::model::coupon::{Row, is_on_offer};
+use crate::model::grant::Link;
 use crate::policy::{self, Remedy};
 use crate::redis::Held;
 use coupon_core::coupon::{Coupon, Cursor, Field};
@@ -135,7 +135,7 @@ impl Audit<'_> {
     /// Both sides can be compared where Redis was found to continue the ledger, under the epoch at which it did.
     async fn sight(&self, row: &Row, key: &str) -> Result<Sight, Error> {
         let Some(held) = self.redis.held(key).await? else {
-            return Ok(if is_on_offer(row.status) && row.epoch.0 > 0 {
+            return Ok(if is_on_offer(row.offer.status) && row.epoch.0 > 0 {
                 Sight::Neither("Redis does not have it; is `coupon-reconciler run` at work?".into())
             } else {
                 Sight::LedgerOnly

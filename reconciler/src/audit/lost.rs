@@ -6,7 +6,9 @@
 use super::PAGE;
 use super::trace::Stored;
 use crate::error::Error;
-use crate::ledger::{Ledger, Link, Row};
+use crate::ledger::Ledger;
+use crate::model::coupon::Row;
+use crate::model::grant::Link;
 use crate::redis::Redis;
 use coupon_core::grant::{EntryId, Grant};
 use coupon_core::number::{Arrival, Chain, Epoch, Seq};

@@ -30,6 +30,7 @@ impl Daemon {
     /// One round; false if the daemon stops.
     async fn audit_all(&self) -> Result<bool, Error> {
         let audit = Audit {
+            tools: &self.tools,
             redis: &self.redis,
             ledger: &self.ledger,
             keys: &self.keys,

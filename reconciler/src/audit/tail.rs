@@ -3,7 +3,7 @@
 use super::finding::{Finding, Report};
 use super::kind::Kind;
 use super::trace::{Stored, Trace};
-use crate::ledger::Link;
+use crate::model::grant::Link;
 use crate::redis::Entry;
 use coupon_core::coupon::Coupon;
 use coupon_core::grant::Grant;

@@ -1,6 +1,6 @@
 //! Following the chain over links of which some may be wrong, so that each fault is named where it is and once.
 
-use crate::ledger::Link;
+use crate::model::grant::Link;
 use coupon_core::grant::Grant;
 use coupon_core::number::{Arrival, Chain, Seq};
 use coupon_core::position::Position;

@@ -3,26 +3,26 @@
 //! Both repairs hold the lock of the coupon's row, as the relay does with every batch: what is counted or missing then
 //! is so for good, and no grant is on its way meanwhile.
 
-use super::coupon::unsigned;
-use super::history::{Link, read};
+use super::history::Stored;
 use super::isolate::insert;
-use super::{Ledger, count};
+use super::{Ledger, count, unsigned};
 use crate::error::Error;
+use crate::model::grant::Link;
 use coupon_core::grant::Grant;
 use coupon_core::number::{Epoch, Seq};
-use sqlx::{Postgres, Row as _, Transaction};
+use sqlx::{Postgres, Transaction};
 
 /// One statement sees one moment: the three numbers belong together.
 const TALLY: &str = "
-    select seq, granted,
-           (select count(*) from coupon_dead_letter where coupon_id = coupon.id and seq <= coupon.seq) as dead
-    from coupon where id = $1";
+    select p.seq, p.granted,
+           (select count(*) from coupon_dead_letter d where d.coupon_id = p.coupon_id and d.seq <= p.seq) as dead
+    from coupon_position p where p.coupon_id = $1";
 
 const BEYOND: &str = "
     select seq, user_id, (extract(epoch from requested_at) * 1000000)::bigint as requested_us,
            (extract(epoch from granted_at) * 1000)::bigint as granted_ms, chain, false as is_dead
     from user_coupon
-    where coupon_id = $1 and seq > (select seq from coupon where id = $1)
+    where coupon_id = $1 and seq > (select seq from coupon_position where coupon_id = $1)
     order by seq limit $2";
 
 const WITHOUT_GRANT: &str = "
@@ -31,16 +31,16 @@ const WITHOUT_GRANT: &str = "
       and not exists (select from coupon_dead_letter where coupon_id = $1 and user_id = asked.user_id)
     order by place";
 
-const LOCK: &str = "select 1 from coupon where id = $1 and epoch = $2 and seq >= $3 for update";
+const LOCK: &str = "select 1 from coupon_position where coupon_id = $1 and epoch = $2 and seq >= $3 for update";
 
 /// Counts only rows that are whole: with the dead letters they make up every grant there was.
 const RECOUNT: &str = "
-    update coupon set granted = counted.rows, updated_at = now()
-    from (select (select count(*) from user_coupon u join coupon c on c.id = u.coupon_id
-                  where u.coupon_id = $1 and u.seq <= c.seq) as rows,
-                 (select count(*) from coupon_dead_letter d join coupon c on c.id = d.coupon_id
-                  where d.coupon_id = $1 and d.seq <= c.seq) as dead) as counted
-    where id = $1 and counted.rows + counted.dead = seq";
+    update coupon_position set granted = counted.rows
+    from (select (select count(*) from user_coupon u join coupon_position p on p.coupon_id = u.coupon_id
+                  where u.coupon_id = $1 and u.seq <= p.seq) as rows,
+                 (select count(*) from coupon_dead_letter d join coupon_position p on p.coupon_id = d.coupon_id
+                  where d.coupon_id = $1 and d.seq <= p.seq) as dead) as counted
+    where coupon_id = $1 and counted.rows + counted.dead = seq";
 
 /// How many grants a coupon counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,27 +62,25 @@ pub struct Mending {
 impl Ledger {
     /// Counts.
     pub async fn tally(&self, id: &str) -> Result<Option<Tally>, Error> {
-        let rows = self.fetch(sqlx::query(TALLY).bind(id)).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        Ok(Some(Tally {
-            seq: Seq(unsigned(row.try_get("seq")?)),
-            granted: unsigned(row.try_get("granted")?),
-            dead_letters: unsigned(row.try_get("dead")?),
+        let tally: Option<(i64, i64, i64)> = self.fetch(sqlx::query_as(TALLY).bind(id)).await?.pop();
+        Ok(tally.map(|(seq, granted, dead)| Tally {
+            seq: Seq(unsigned(seq)),
+            granted: unsigned(granted),
+            dead_letters: unsigned(dead),
         }))
     }
 
     /// Rows beyond the coupon's position, at most so many: the relay writes none such.
     pub async fn beyond(&self, id: &str, limit: u32) -> Result<Vec<Link>, Error> {
-        let rows = self.fetch(sqlx::query(BEYOND).bind(id).bind(i64::from(limit))).await?;
-        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+        let rows: Vec<Stored> = self.fetch(sqlx::query_as(BEYOND).bind(id).bind(i64::from(limit))).await?;
+        Ok(rows.into_iter().map(Link::from).collect())
     }
 
     /// Which of these users have neither a row nor a dead letter, by their places in the list.
     pub async fn without_grant(&self, id: &str, users: &[&str]) -> Result<Vec<usize>, Error> {
-        let rows = self.fetch(sqlx::query(WITHOUT_GRANT).bind(id).bind(users)).await?;
+        let places: Vec<(i64,)> = self.fetch(sqlx::query_as(WITHOUT_GRANT).bind(id).bind(users)).await?;
         // Counted from 1.
-        let place = |n: i64| usize::try_from(n).unwrap_or(usize::MAX).wrapping_sub(1);
-        Ok(rows.iter().map(|row| row.try_get("place").map(place)).collect::<Result<_, _>>()?)
+        Ok(places.into_iter().map(|(n,)| usize::try_from(n).unwrap_or(usize::MAX).wrapping_sub(1)).collect())
     }
 
     /// Begins a repair of grants up to a number.

@@ -2,50 +2,21 @@
 
 use super::{Ledger, count, instant};
 use crate::error::Error;
-use coupon_core::grant::{EntryId, Grant};
-use coupon_core::number::Epoch;
-use coupon_core::position::Position;
+use crate::model::grant::Batch;
+use coupon_core::grant::Grant;
 use time::OffsetDateTime;
-
-/// Where the ledger stands with a coupon, and where in the stream that is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// The epoch under which this reconciler works.
-    pub epoch: Epoch,
-    /// The newest grant in the ledger.
-    pub position: Position,
-    /// Its entry in the stream.
-    pub entry: EntryId,
-}
-
-/// Grants that continue the ledger, each the next of the one before; never empty.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// Where the ledger has to stand for them to fit.
-    pub from: Progress,
-    /// The grants.
-    pub grants: Vec<Grant>,
-    /// Where it stands with them.
-    pub to: Progress,
-}
 
 /// The whole guarantee of the relay in one statement. The position moves only from where this batch begins
 /// (compare-and-set on epoch, seq and chain), and the rows are inserted only if it moved. It runs outside a
 /// transaction block, so it is one transaction: there is no moment in which one half of it is true.
-///
-/// Where the last unit is in, the coupon turns ISSUED; both revisions move, so that it is not published back.
 const COMMIT: &str = "
     with moved as (
-        update coupon set
-            seq = $5, chain = $6, granted = granted + $7, updated_at = now(),
-            status = case when status = 'AVAILABLE' and $5 >= quantity then 'ISSUED' else status end,
-            revision = revision + case when status = 'AVAILABLE' and $5 >= quantity then 1 else 0 end,
-            published_revision = published_revision + case when status = 'AVAILABLE' and $5 >= quantity then 1 else 0 end
-        where id = $1 and epoch = $2 and seq = $3 and chain = $4
-        returning id
+        update coupon_position set seq = $5, chain = $6, granted = granted + $7
+        where coupon_id = $1 and epoch = $2 and seq = $3 and chain = $4
+        returning coupon_id
     )
     insert into user_coupon (coupon_id, user_id, seq, requested_at, granted_at, epoch, chain)
-    select moved.id, g.user_id, g.seq, g.requested_at, g.granted_at, g.epoch, g.chain
+    select moved.coupon_id, g.user_id, g.seq, g.requested_at, g.granted_at, g.epoch, g.chain
     from moved, unnest($8::text[], $9::bigint[], $10::timestamptz[], $11::timestamptz[], $12::bigint[], $13::bigint[])
         as g (user_id, seq, requested_at, granted_at, epoch, chain)";
 
@@ -70,13 +41,6 @@ impl<'a> Columns<'a> {
             epochs: grants.iter().map(|grant| count(grant.id.epoch.0)).collect(),
             chains: grants.iter().map(|grant| grant.chain.0).collect(),
         })
-    }
-}
-
-impl Batch {
-    /// How many grants it holds.
-    pub const fn len(&self) -> usize {
-        self.grants.len()
     }
 }
 

@@ -1,55 +1,17 @@
-//! Table `coupon`: definitions, epochs, and which of them Redis has.
+//! Tables `coupon` and `coupon_position`: what the application offers, what Redis was told of it, and the epochs.
 
-use super::{Ledger, Progress, bound, bound_ms, count};
+use super::{Ledger, bound, bound_ms, count, unsigned};
 use crate::error::Error;
-use crate::plan::is_on_offer;
-use crate::redis::Info;
+use crate::model::coupon::{Info, Offer, Row, Told, is_on_offer};
+use crate::model::grant::Progress;
 use coupon_core::coupon::Definition;
 use coupon_core::grant::EntryId;
 use coupon_core::number::{Chain, Epoch, Seq};
 use coupon_core::position::Position;
 use coupon_core::words::{Mode, Status};
-use sqlx::Row as _;
-use sqlx::postgres::PgRow;
+use sqlx::FromRow;
 use std::collections::HashMap;
 use time::OffsetDateTime;
-
-/// A row of table `coupon`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// The coupon.
-    pub id: String,
-    /// Where it is in its life.
-    pub status: Status,
-    /// What is defined.
-    pub definition: Definition,
-    /// Rows in user_coupon.
-    pub granted: u64,
-    /// Its life under one history of Redis.
-    pub epoch: Epoch,
-    /// The newest grant in the ledger.
-    pub position: Position,
-    /// Counts the changes of the definition.
-    pub revision: i64,
-    /// The revision that Redis has.
-    pub published_revision: i64,
-}
-
-impl Row {
-    /// Whether an application changed the definition and Redis has not heard of it.
-    pub const fn is_newer(&self) -> bool {
-        self.revision != self.published_revision
-    }
-}
-
-/// An epoch just taken, and the ledger's position under it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Taken {
-    /// The epoch; nobody else has it.
-    pub epoch: Epoch,
-    /// The newest grant in the ledger.
-    pub position: Position,
-}
 
 /// All coupons, page by page.
 pub struct Pages<'a> {
@@ -61,8 +23,7 @@ pub struct Pages<'a> {
 impl Pages<'_> {
     /// The next page; none at the end.
     pub async fn next(&mut self) -> Result<Option<Vec<Row>>, Error> {
-        let page = sqlx::query(ALL).bind(&self.after).bind(i64::from(PAGE_LEN));
-        let rows = read_all(&self.ledger.fetch(page).await?)?;
+        let rows = self.ledger.coupons(sqlx::query_as(ALL).bind(&self.after).bind(i64::from(PAGE_LEN))).await?;
         let Some(last) = rows.last() else { return Ok(None) };
         self.after.clone_from(&last.id);
         Ok(Some(rows))
@@ -80,60 +41,164 @@ pub struct Bid {
     pub next: Epoch,
 }
 
-/// Epochs taken of many coupons: where the ledger stands with each, under its new epoch.
-pub type Standing = HashMap<String, Progress>;
+impl Bid {
+    /// For the epoch after all that were seen.
+    pub fn after(row: &Row, redis: Epoch) -> Self {
+        Self { id: row.id.clone(), seen: row.epoch, next: Epoch(row.epoch.max(redis).0.saturating_add(1)) }
+    }
+}
 
 /// Coupons in one page.
 const PAGE_LEN: u32 = 500;
 
-const ROW: &str = "select id, status::text, mode::text, quantity, waitlist, opens_at, expires_at, granted, epoch, seq, chain, revision, published_revision from coupon where id = $1";
-const PAGE: &str = "select id, status::text, mode::text, quantity, waitlist, opens_at, expires_at, granted, epoch, seq, chain, revision, published_revision from coupon where (status in ('AVAILABLE', 'ISSUED') or revision <> published_revision) and id > $1 order by id limit $2";
-const ROWS: &str = "select id, status::text, mode::text, quantity, waitlist, opens_at, expires_at, granted, epoch, seq, chain, revision, published_revision from coupon where id = any($1)";
-const ALL: &str = "select id, status::text, mode::text, quantity, waitlist, opens_at, expires_at, granted, epoch, seq, chain, revision, published_revision from coupon where id > $1 order by id limit $2";
+macro_rules! coupons {
+    ($rest:literal) => {
+        concat!(
+            "select c.id, c.xmin::text::bigint as version, c.quantity, c.waitlist, c.opens_at, c.expires_at,
+                    c.status::text, c.mode::text, p.told_quantity, p.told_waitlist, p.told_opens_at, p.told_expires_at,
+                    p.told_status::text, p.told_mode::text, coalesce(p.revision, 0) as revision,
+                    coalesce(p.granted, 0) as granted, coalesce(p.epoch, 0) as epoch, coalesce(p.seq, 0) as seq,
+                    coalesce(p.chain, 0) as chain
+             from coupon c left join coupon_position p on p.coupon_id = c.id ",
+            $rest
+        )
+    };
+}
+
+const ONE: &str = coupons!("where c.id = $1");
+const SOME: &str = coupons!("where c.id = any($1)");
+const ALL: &str = coupons!("where c.id > $1 order by c.id limit $2");
+
+/// By two indexes: what the application offers, and what Redis was told to offer.
+const ON_OFFER: &str = coupons!(
+    "where c.id in (
+         (select id from coupon where status in ('AVAILABLE', 'ISSUED') and id > $1 order by id limit $2)
+         union
+         (select coupon_id from coupon_position
+          where told_status in ('AVAILABLE', 'ISSUED') and coupon_id > $1 order by coupon_id limit $2)
+         order by 1 limit $2)
+     order by c.id"
+);
 
 /// What is on offer comes first: where there are too many to be shown, the others are the ones to leave out.
-const FIRST: &str = "select id, status::text, mode::text, quantity, waitlist, opens_at, expires_at, granted, epoch, seq, chain, revision, published_revision, count(*) over () as coupons from coupon order by status in ('AVAILABLE', 'ISSUED') desc, id limit $1";
+const FIRST: &str = coupons!("order by c.status in ('AVAILABLE', 'ISSUED') desc, c.id limit $1");
 
-/// Taken by compare-and-set: of two reconcilers that saw the same epoch, one gets the next.
-const TAKE_EPOCH: &str =
-    "update coupon set epoch = $3, updated_at = now() where id = $1 and epoch = $2 returning seq, chain";
+const COUNT: &str = "select count(*) from coupon";
 
-/// The same for many coupons, with the epoch of the newest grant's entry.
+/// Taken by compare-and-set: of two reconcilers that saw the same epoch, one gets the next. A coupon without a position gets one;
+/// Redis was told nothing of it. With the epoch of the newest grant's entry; none if that row was moved elsewhere.
 const TAKE_EPOCHS: &str = "
-    update coupon c set epoch = bid.next, updated_at = now()
-    from unnest($1::text[], $2::bigint[], $3::bigint[]) as bid (id, seen, next)
-    where c.id = bid.id and c.epoch = bid.seen
-    returning c.id, c.epoch, c.seq, c.chain, coalesce(
-        (select r.epoch from user_coupon r where r.coupon_id = c.id and r.seq = c.seq),
-        (select d.epoch from coupon_dead_letter d where d.coupon_id = c.id and d.seq = c.seq)) as entry_epoch";
+    with bid as (
+        select * from unnest($1::text[], $2::bigint[], $3::bigint[]) as bid (id, seen, next)
+    ), taken as (
+        insert into coupon_position as p (coupon_id, epoch, told_quantity, told_waitlist, told_status, told_mode)
+        select c.id, bid.next, c.quantity, c.waitlist, 'STANDARD', c.mode
+        from bid join coupon c on c.id = bid.id
+        order by c.id
+        on conflict (coupon_id) do update set epoch = excluded.epoch
+            where p.epoch = (select bid.seen from bid where bid.id = p.coupon_id)
+        returning coupon_id, epoch, seq, chain
+    )
+    select coupon_id as id, epoch, seq, chain, coalesce(
+        (select r.epoch from user_coupon r where r.coupon_id = taken.coupon_id and r.seq = taken.seq),
+        (select d.epoch from coupon_dead_letter d where d.coupon_id = taken.coupon_id and d.seq = taken.seq)) as entry_epoch
+    from taken";
 
-/// The entry's ID of the newest grant. None if that row was moved elsewhere.
-const ENTRY: &str = "select epoch from user_coupon where coupon_id = $1 and seq = $2 union all select epoch from coupon_dead_letter where coupon_id = $1 and seq = $2 limit 1";
+const ENTRY: &str = "
+    select epoch from user_coupon where coupon_id = $1 and seq = $2
+    union all
+    select epoch from coupon_dead_letter where coupon_id = $1 and seq = $2
+    limit 1";
 
-/// If the definition changed while it was being published, what Redis has may be older than what another reconciler
-/// published since: then it is published again.
-const MARK_PUBLISHED: &str =
-    "update coupon set published_revision = case when revision = $2 then $2 else 0 end where id = $1";
+/// Says, before Redis hears of it, that it is told the row's definition, under the next number. Of two who say so one finds that
+/// the number has moved. Fewer units are said to be told only after Redis has taken them: until then it may grant more.
+const ANNOUNCE: &str = "
+    update coupon_position p set
+        revision = greatest(p.revision, $3) + 1, told_quantity = greatest(p.told_quantity, c.quantity),
+        told_waitlist = c.waitlist, told_opens_at = c.opens_at, told_expires_at = c.expires_at,
+        told_status = c.status, told_mode = c.mode
+    from coupon c
+    where p.coupon_id = $1 and p.revision = $2 and c.id = p.coupon_id and c.xmin::text::bigint = $4
+    returning p.revision";
 
-const UNPUBLISH: &str = "update coupon set published_revision = 0 where id = $1";
+const LOWER: &str = "
+    update coupon_position set told_quantity = greatest($3, seq - released)
+    where coupon_id = $1 and revision = $2 and told_quantity > $3";
 
-const ADOPT: &str = "insert into coupon (id, name, status, mode, quantity, waitlist, opens_at, expires_at, revision, published_revision) values ($1, $1, $2::text::coupon_status, $3::text::coupon_mode, $4, $5, $6, $7, 1, 1) on conflict do nothing";
+/// Redis may have granted more than it was told, as by a hand that raised the quantity there.
+const ADMIT: &str = "update coupon_position set told_quantity = $2 where coupon_id = $1 and told_quantity < $2";
 
-/// Only where the row is still the one that was compared.
-const MIRROR: &str = "update coupon set status = $3::text::coupon_status, mode = $4::text::coupon_mode, quantity = $5, waitlist = $6, opens_at = $7, expires_at = $8, revision = revision + 1, published_revision = revision + 1, updated_at = now() where id = $1 and revision = $2 and published_revision = $2";
+const RAISE: &str = "update coupon set quantity = $2 where id = $1 and quantity < $2";
 
-const RAISE_QUANTITY: &str = "update coupon set quantity = $2, status = case when status = 'ISSUED' and seq < $2 then 'AVAILABLE' else status end, revision = revision + 1, updated_at = now() where id = $1 and quantity < $2";
+const ADOPT: &str = "
+    with adopted as (
+        insert into coupon (id, name, status, mode, quantity, waitlist, opens_at, expires_at)
+        values ($1, $1, $2::text::coupon_status, $3::text::coupon_mode, $4, $5, $6, $7)
+        on conflict do nothing
+        returning id, quantity, waitlist, opens_at, expires_at, status, mode
+    )
+    insert into coupon_position
+        (coupon_id, told_quantity, told_waitlist, told_opens_at, told_expires_at, told_status, told_mode)
+    select id, quantity, waitlist, opens_at, expires_at, status, mode from adopted";
+
+/// Only where both are still what was compared: then what the row says and what Redis was told are one again.
+const MIRROR: &str = "
+    with mirrored as (
+        update coupon set
+            status = $4::text::coupon_status, mode = $5::text::coupon_mode, quantity = $6, waitlist = $7, opens_at = $8,
+            expires_at = $9
+        where id = $1 and xmin::text::bigint = $2
+          and exists (select from coupon_position where coupon_id = $1 and revision = $3)
+        returning id, quantity, waitlist, opens_at, expires_at, status, mode
+    )
+    update coupon_position p set
+        told_quantity = greatest(m.quantity, p.seq - p.released), told_waitlist = m.waitlist,
+        told_opens_at = m.opens_at, told_expires_at = m.expires_at, told_status = m.status, told_mode = m.mode
+    from mirrored m where p.coupon_id = m.id";
+
+/// A row as PostgreSQL gives it.
+#[derive(FromRow)]
+struct Stored {
+    id: String,
+    version: i64,
+    quantity: i64,
+    waitlist: i64,
+    opens_at: Option<OffsetDateTime>,
+    expires_at: Option<OffsetDateTime>,
+    status: String,
+    mode: String,
+    told_quantity: Option<i64>,
+    told_waitlist: Option<i64>,
+    told_opens_at: Option<OffsetDateTime>,
+    told_expires_at: Option<OffsetDateTime>,
+    told_status: Option<String>,
+    told_mode: Option<String>,
+    revision: i64,
+    granted: i64,
+    epoch: i64,
+    seq: i64,
+    chain: i64,
+}
+
+/// Where the ledger stands under an epoch that was just taken.
+#[derive(FromRow)]
+struct Taken {
+    id: String,
+    epoch: i64,
+    seq: i64,
+    chain: i64,
+    entry_epoch: Option<i64>,
+}
 
 impl Ledger {
     /// One coupon.
     pub async fn row(&self, id: &str) -> Result<Option<Row>, Error> {
-        let rows = self.fetch(sqlx::query(ROW).bind(id)).await?;
-        Ok(rows.first().map(read).transpose()?)
+        Ok(self.coupons(sqlx::query_as(ONE).bind(id)).await?.pop())
     }
 
-    /// Coupons that are on offer or not published, in the order of their ids, after one.
-    pub async fn page_to_reconcile(&self, after: &str, limit: u32) -> Result<Vec<Row>, Error> {
-        read_all(&self.fetch(sqlx::query(PAGE).bind(after).bind(i64::from(limit))).await?)
+    /// Coupons that are on offer, or that Redis was told to offer, in the order of their ids, after one.
+    pub async fn on_offer(&self, after: &str, limit: u32) -> Result<Vec<Row>, Error> {
+        self.coupons(sqlx::query_as(ON_OFFER).bind(after).bind(i64::from(limit))).await
     }
 
     /// All coupons, in the order of their ids.
@@ -143,14 +208,18 @@ impl Ledger {
 
     /// So many coupons, those on offer before the others; and how many there are in all.
     pub async fn first(&self, limit: u32) -> Result<(Vec<Row>, u64), Error> {
-        let rows = self.fetch(sqlx::query(FIRST).bind(i64::from(limit))).await?;
-        let coupons = rows.first().map_or(Ok(0), |row| row.try_get("coupons"))?;
-        Ok((read_all(&rows)?, unsigned(coupons)))
+        let rows = self.coupons(sqlx::query_as(FIRST).bind(i64::from(limit))).await?;
+        let all: Option<(i64,)> = self.fetch(sqlx::query_as(COUNT)).await?.pop();
+        Ok((rows, all.map_or(0, |(all,)| unsigned(all))))
     }
 
     /// These coupons, as far as there are rows.
     pub async fn rows(&self, ids: &[String]) -> Result<Vec<Row>, Error> {
-        read_all(&self.fetch(sqlx::query(ROWS).bind(ids)).await?)
+        self.coupons(sqlx::query_as(SOME).bind(ids)).await
+    }
+
+    async fn coupons(&self, query: super::QueryAs<'_, Stored>) -> Result<Vec<Row>, Error> {
+        Ok(self.fetch(query).await?.into_iter().map(Row::try_from).collect::<Result<_, _>>()?)
     }
 
     /// Whether the ledger still stands there. If not, somebody else moved it.
@@ -159,32 +228,14 @@ impl Ledger {
         Ok(row.is_some_and(|row| row.epoch == progress.epoch && row.position == progress.position))
     }
 
-    /// Takes an epoch, if the coupon is still at the one seen.
-    pub async fn take_epoch(&self, id: &str, seen: Epoch, next: Epoch) -> Result<Taken, Error> {
-        let rows = self.fetch(sqlx::query(TAKE_EPOCH).bind(id).bind(count(seen.0)).bind(count(next.0))).await?;
-        let row = rows.first().ok_or(Error::Moved)?;
-        let position = Position { seq: Seq(unsigned(row.try_get("seq")?)), chain: Chain(row.try_get("chain")?) };
-        Ok(Taken { epoch: next, position })
-    }
-
-    /// Takes epochs of many coupons. Those that are missing in the answer have moved.
-    pub async fn take_epochs(&self, bids: &[Bid]) -> Result<Standing, Error> {
+    /// Takes epochs of coupons that are still at the ones seen, and says where the ledger stands with each. Those that are
+    /// missing in the answer have moved.
+    pub async fn take_epochs(&self, bids: &[Bid]) -> Result<HashMap<String, Progress>, Error> {
         let ids: Vec<&str> = bids.iter().map(|bid| &*bid.id).collect();
         let seen: Vec<i64> = bids.iter().map(|bid| count(bid.seen.0)).collect();
         let next: Vec<i64> = bids.iter().map(|bid| count(bid.next.0)).collect();
-        let rows = self.fetch(sqlx::query(TAKE_EPOCHS).bind(&ids).bind(&seen).bind(&next)).await?;
-        let standing = |row: &PgRow| {
-            let seq = Seq(unsigned(row.try_get("seq")?));
-            let entry_epoch: Option<i64> = row.try_get("entry_epoch")?;
-            let progress = Progress {
-                epoch: Epoch(unsigned(row.try_get("epoch")?)),
-                position: Position { seq, chain: Chain(row.try_get("chain")?) },
-                entry: entry_epoch
-                    .map_or_else(EntryId::default, |epoch| EntryId { epoch: Epoch(unsigned(epoch)), seq }),
-            };
-            Ok((row.try_get("id")?, progress))
-        };
-        Ok(rows.iter().map(standing).collect::<Result<_, sqlx::Error>>()?)
+        let taken: Vec<Taken> = self.fetch(sqlx::query_as(TAKE_EPOCHS).bind(&ids).bind(&seen).bind(&next)).await?;
+        Ok(taken.into_iter().map(|taken| (taken.id.clone(), taken.progress())).collect())
     }
 
     /// The stream entry of a grant; the start of the stream if it is not known, which only makes the first read longer.
@@ -192,24 +243,40 @@ impl Ledger {
         if seq.0 == 0 {
             return Ok(EntryId::default());
         }
-        let rows = self.fetch(sqlx::query(ENTRY).bind(id).bind(count(seq.0))).await?;
-        let Some(row) = rows.first() else { return Ok(EntryId::default()) };
-        Ok(EntryId { epoch: Epoch(unsigned(row.try_get("epoch")?)), seq })
+        let epoch: Option<(i64,)> = self.fetch(sqlx::query_as(ENTRY).bind(id).bind(count(seq.0))).await?.pop();
+        Ok(epoch.map_or_else(EntryId::default, |(epoch,)| EntryId { epoch: Epoch(unsigned(epoch)), seq }))
     }
 
-    /// Notes that Redis has this revision.
-    pub async fn mark_published(&self, id: &str, revision: i64) -> Result<(), Error> {
-        self.execute(sqlx::query(MARK_PUBLISHED).bind(id).bind(revision)).await.map(drop)
+    /// Says that Redis is told what a row offers; the number under which it is. `redis` is the newest that Redis has heard of,
+    /// which is more than the ledger knows where PostgreSQL lost commits.
+    ///
+    /// # Errors
+    /// [`Error::Moved`] if the row has changed, or somebody else has said so.
+    pub async fn announce(&self, row: &Row, redis: u64) -> Result<u64, Error> {
+        let query =
+            sqlx::query_as(ANNOUNCE).bind(&row.id).bind(count(row.revision())).bind(count(redis)).bind(row.version);
+        let announced: Option<(i64,)> = self.fetch(query).await?.pop();
+        announced.map(|(revision,)| unsigned(revision)).ok_or(Error::Moved)
     }
 
-    /// Notes that Redis lacks the definition.
-    pub async fn unpublish(&self, id: &str) -> Result<(), Error> {
-        self.execute(sqlx::query(UNPUBLISH).bind(id)).await.map(drop)
+    /// Notes that Redis offers no more units than these.
+    pub async fn lower(&self, id: &str, revision: u64, quantity: u64) -> Result<(), Error> {
+        self.execute(sqlx::query(LOWER).bind(id).bind(count(revision)).bind(count(quantity))).await.map(drop)
+    }
+
+    /// Makes room for what Redis has granted beyond what it was told.
+    pub async fn admit(&self, id: &str, granted: u64) -> Result<(), Error> {
+        self.execute(sqlx::query(ADMIT).bind(id).bind(count(granted))).await.map(drop)
+    }
+
+    /// Raises a row's quantity to what Redis has promised.
+    pub async fn raise_quantity(&self, id: &str, quantity: u64) -> Result<(), Error> {
+        self.execute(sqlx::query(RAISE).bind(id).bind(count(quantity))).await.map(drop)
     }
 
     /// Makes a row for a coupon opened by hand; an existing one stays as it is.
     pub async fn adopt(&self, id: &str, info: &Info) -> Result<(), Error> {
-        let Definition { quantity, mode, waitlist, opens_at, expires_at } = info.definition;
+        let Definition { quantity, mode, waitlist, opens_at, expires_at } = info.offer.definition;
         let query = sqlx::query(ADOPT)
             .bind(id)
             .bind(row_status(info, Seq(0)).word())
@@ -224,11 +291,12 @@ impl Ledger {
     /// Takes Redis's definition and status into the row.
     pub async fn mirror(&self, row: &Row, info: &Info) -> Result<(), Error> {
         // An ended coupon keeps the row's definition: it is the application's word on what comes next.
-        let definition = if is_on_offer(info.status) { info.definition } else { row.definition };
-        let Definition { quantity, mode, waitlist, opens_at, expires_at } = definition;
+        let kept = if is_on_offer(info.offer.status) { info.offer.definition } else { row.offer.definition };
+        let Definition { quantity, mode, waitlist, opens_at, expires_at } = kept;
         let query = sqlx::query(MIRROR)
             .bind(&row.id)
-            .bind(row.revision)
+            .bind(row.version)
+            .bind(count(row.revision()))
             .bind(row_status(info, row.position.seq).word())
             .bind(mode.word())
             .bind(count(quantity))
@@ -240,47 +308,64 @@ impl Ledger {
             _ => Ok(()),
         }
     }
-
-    /// Raises the quantity to what Redis has promised, and lets the row be published.
-    pub async fn raise_quantity(&self, id: &str, quantity: u64) -> Result<(), Error> {
-        self.execute(sqlx::query(RAISE_QUANTITY).bind(id).bind(count(quantity))).await.map(drop)
-    }
 }
 
 /// The row's status for a coupon of Redis: ISSUED only once its last unit is in the ledger.
 fn row_status(info: &Info, ledger: Seq) -> Status {
-    if info.status == Status::Issued && ledger < info.granted { Status::Available } else { info.status }
+    if info.offer.status == Status::Issued && ledger < info.granted { Status::Available } else { info.offer.status }
 }
 
-fn read_all(rows: &[PgRow]) -> Result<Vec<Row>, Error> {
-    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+impl Taken {
+    fn progress(&self) -> Progress {
+        let seq = Seq(unsigned(self.seq));
+        Progress {
+            epoch: Epoch(unsigned(self.epoch)),
+            position: Position { seq, chain: Chain(self.chain) },
+            entry: self
+                .entry_epoch
+                .map_or_else(EntryId::default, |epoch| EntryId { epoch: Epoch(unsigned(epoch)), seq }),
+        }
+    }
 }
 
-fn read(row: &PgRow) -> Result<Row, sqlx::Error> {
-    let word = |name| -> Result<String, sqlx::Error> { row.try_get(name) };
-    let number = |name| -> Result<u64, sqlx::Error> { Ok(unsigned(row.try_get(name)?)) };
-    let at = |name| -> Result<u64, sqlx::Error> { Ok(bound_ms(row.try_get::<Option<OffsetDateTime>, _>(name)?)) };
+impl TryFrom<Stored> for Row {
+    type Error = sqlx::Error;
+
+    fn try_from(row: Stored) -> Result<Self, sqlx::Error> {
+        let told = match (row.told_status, row.told_mode, row.told_quantity, row.told_waitlist) {
+            (Some(status), Some(mode), Some(quantity), Some(waitlist)) => Some(Told {
+                revision: unsigned(row.revision),
+                offer: offer(&status, &mode, [quantity, waitlist], [row.told_opens_at, row.told_expires_at])?,
+            }),
+            _ => None,
+        };
+        Ok(Self {
+            id: row.id,
+            version: row.version,
+            offer: offer(&row.status, &row.mode, [row.quantity, row.waitlist], [row.opens_at, row.expires_at])?,
+            told,
+            granted: unsigned(row.granted),
+            epoch: Epoch(unsigned(row.epoch)),
+            position: Position { seq: Seq(unsigned(row.seq)), chain: Chain(row.chain) },
+        })
+    }
+}
+
+fn offer(
+    status: &str,
+    mode: &str,
+    [quantity, waitlist]: [i64; 2],
+    [opens_at, expires_at]: [Option<OffsetDateTime>; 2],
+) -> Result<Offer, sqlx::Error> {
     let unknown = |what: &str, word: &str| sqlx::Error::Decode(format!("coupon has {what} {word}").into());
-    let (status, mode) = (word("status")?, word("mode")?);
-    Ok(Row {
-        id: row.try_get("id")?,
-        status: Status::parse(status.as_bytes()).ok_or_else(|| unknown("status", &status))?,
+    Ok(Offer {
+        status: Status::parse(status.as_bytes()).ok_or_else(|| unknown("status", status))?,
         definition: Definition {
-            quantity: number("quantity")?,
-            mode: Mode::parse(mode.as_bytes()).ok_or_else(|| unknown("mode", &mode))?,
-            waitlist: number("waitlist")?,
-            opens_at: at("opens_at")?,
-            expires_at: at("expires_at")?,
+            quantity: unsigned(quantity),
+            mode: Mode::parse(mode.as_bytes()).ok_or_else(|| unknown("mode", mode))?,
+            waitlist: unsigned(waitlist),
+            opens_at: bound_ms(opens_at),
+            expires_at: bound_ms(expires_at),
         },
-        granted: number("granted")?,
-        epoch: Epoch(number("epoch")?),
-        position: Position { seq: Seq(number("seq")?), chain: Chain(row.try_get("chain")?) },
-        revision: row.try_get("revision")?,
-        published_revision: row.try_get("published_revision")?,
     })
-}
-
-/// A column that a CHECK keeps from being negative.
-pub(super) fn unsigned(n: i64) -> u64 {
-    u64::try_from(n).unwrap_or(0)
 }

@@ -1,40 +1,23 @@
 //! The history of a coupon as the ledger holds it: rows and dead letters together, in the order of their grants.
 
-use super::{Ledger, count};
+use super::{Ledger, count, unsigned};
 use crate::error::Error;
+use crate::model::grant::Link;
 use coupon_core::number::{Arrival, Chain, Seq};
-use sqlx::Row as _;
-use sqlx::postgres::PgRow;
+use sqlx::FromRow;
 use std::collections::HashMap;
-
-/// A grant of the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// Its number.
-    pub seq: Seq,
-    /// The user.
-    pub user: String,
-    /// When the request was accepted.
-    pub requested_at: Arrival,
-    /// When it was granted, Unix milliseconds.
-    pub granted_at_ms: u64,
-    /// The chain at this grant, as stored.
-    pub chain: Chain,
-    /// Whether it is a dead letter.
-    pub is_dead: bool,
-}
 
 /// Both tables are read by their key (coupon, seq), so a page costs the same wherever it begins. The upper bound says so to
 /// PostgreSQL too: with a limit alone it sorts all the rest of the coupon where the table has not been analyzed yet.
 /// `extract` is exact: since PostgreSQL 14 it gives numeric.
 const HISTORY: &str = "
-    select seq, user_id, requested_us, granted_ms, chain, is_dead from (
-        (select seq, user_id, (extract(epoch from requested_at) * 1000000)::bigint as requested_us,
-                (extract(epoch from granted_at) * 1000)::bigint as granted_ms, chain, false as is_dead
+    select seq, user_id, (extract(epoch from requested_at) * 1000000)::bigint as requested_us,
+           (extract(epoch from granted_at) * 1000)::bigint as granted_ms, chain, is_dead
+    from (
+        (select seq, user_id, requested_at, granted_at, chain, false as is_dead
          from user_coupon where coupon_id = $1 and seq > $2 and seq <= $3 order by seq limit $4)
         union all
-        (select seq, user_id, (extract(epoch from requested_at) * 1000000)::bigint,
-                (extract(epoch from granted_at) * 1000)::bigint, chain, true
+        (select seq, user_id, requested_at, granted_at, chain, true
          from coupon_dead_letter where coupon_id = $1 and seq > $2 and seq <= $3 order by seq limit $4)
     ) as grants
     order by seq, is_dead
@@ -45,43 +28,50 @@ const CHAINS: &str = "
     union all
     select seq, chain from coupon_dead_letter where coupon_id = $1 and seq = any($2)";
 
+#[derive(FromRow)]
+pub(super) struct Stored {
+    seq: i64,
+    user_id: String,
+    requested_us: i64,
+    granted_ms: i64,
+    chain: i64,
+    is_dead: bool,
+}
+
 impl Ledger {
     /// The chain at these grants, as far as the ledger holds them.
     pub async fn chains(&self, id: &str, seqs: impl Iterator<Item = Seq>) -> Result<HashMap<Seq, Chain>, Error> {
         let seqs: Vec<i64> = seqs.map(|seq| count(seq.0)).collect();
-        let rows = self.fetch(sqlx::query(CHAINS).bind(id).bind(&seqs)).await?;
-        let link = |row: &PgRow| {
-            let seq = u64::try_from(row.try_get::<i64, _>("seq")?).unwrap_or(0);
-            Ok((Seq(seq), Chain(row.try_get("chain")?)))
-        };
-        Ok(rows.iter().map(link).collect::<Result<_, sqlx::Error>>()?)
+        let chains: Vec<(i64, i64)> = self.fetch(sqlx::query_as(CHAINS).bind(id).bind(&seqs)).await?;
+        Ok(chains.into_iter().map(|(seq, chain)| (Seq(unsigned(seq)), Chain(chain))).collect())
     }
 
     /// The grants after a number, at most so many.
-    pub async fn history(&self, id: &str, after: Seq, limit: u32) -> Result<Vec<Link>, sqlx::Error> {
+    pub async fn history(&self, id: &str, after: Seq, limit: u32) -> Result<Vec<Link>, Error> {
         self.links(id, after, Seq(u64::MAX), limit.into()).await
     }
 
     /// The grants after a number, up to another one: fewer if the ledger has a gap there.
-    pub async fn span(&self, id: &str, after: Seq, to: Seq) -> Result<Vec<Link>, sqlx::Error> {
+    pub async fn span(&self, id: &str, after: Seq, to: Seq) -> Result<Vec<Link>, Error> {
         // A number that is both a row and a dead letter, by mistake, comes twice.
         self.links(id, after, to, count(to.0.saturating_sub(after.0)).saturating_mul(2)).await
     }
 
-    async fn links(&self, id: &str, after: Seq, to: Seq, limit: i64) -> Result<Vec<Link>, sqlx::Error> {
-        let query = sqlx::query(HISTORY).bind(id).bind(count(after.0)).bind(count(to.0)).bind(limit);
-        query.fetch_all(&self.pool).await?.iter().map(read).collect()
+    async fn links(&self, id: &str, after: Seq, to: Seq, limit: i64) -> Result<Vec<Link>, Error> {
+        let query = sqlx::query_as(HISTORY).bind(id).bind(count(after.0)).bind(count(to.0)).bind(limit);
+        Ok(self.fetch::<Stored>(query).await?.into_iter().map(Link::from).collect())
     }
 }
 
-pub(super) fn read(row: &PgRow) -> Result<Link, sqlx::Error> {
-    let number = |column: &str| row.try_get::<i64, _>(column).map(|n| u64::try_from(n).unwrap_or(0));
-    Ok(Link {
-        seq: Seq(number("seq")?),
-        user: row.try_get("user_id")?,
-        requested_at: Arrival(number("requested_us")?),
-        granted_at_ms: number("granted_ms")?,
-        chain: Chain(row.try_get("chain")?),
-        is_dead: row.try_get("is_dead")?,
-    })
+impl From<Stored> for Link {
+    fn from(row: Stored) -> Self {
+        Self {
+            seq: Seq(unsigned(row.seq)),
+            user: row.user_id,
+            requested_at: Arrival(unsigned(row.requested_us)),
+            granted_at_ms: unsigned(row.granted_ms),
+            chain: Chain(row.chain),
+            is_dead: row.is_dead,
+        }
+    }
 }

@@ -1,14 +1,16 @@
 //! A batch of which PostgreSQL refuses a row: that row goes to the dead letters, its followers are not held up.
 
 use super::batch::Columns;
-use super::{Batch, Ledger, count, instant};
+use super::{Ledger, count, instant};
 use crate::error::Error;
+use crate::model::grant::Batch;
 use crate::policy::{self, Remedy};
 use coupon_core::grant::Grant;
 use sqlx::{Acquire, PgConnection, Postgres, Transaction};
 
 /// The same compare-and-set as that of a whole batch, held by the row's lock until the end of the transaction.
-const LOCK: &str = "select 1 from coupon where id = $1 and epoch = $2 and seq = $3 and chain = $4 for update";
+const LOCK: &str =
+    "select 1 from coupon_position where coupon_id = $1 and epoch = $2 and seq = $3 and chain = $4 for update";
 
 /// So that a constraint which an application made deferrable speaks at its row and not at COMMIT.
 const SPEAK_AT_ONCE: &str = "set constraints all immediate";
@@ -23,13 +25,7 @@ const BURY: &str = "
     insert into coupon_dead_letter (coupon_id, seq, user_id, requested_at, granted_at, epoch, chain, sqlstate, reason)
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
-const MOVE: &str = "
-    update coupon set
-        seq = $2, chain = $3, granted = granted + $4, updated_at = now(),
-        status = case when status = 'AVAILABLE' and $2 >= quantity then 'ISSUED' else status end,
-        revision = revision + case when status = 'AVAILABLE' and $2 >= quantity then 1 else 0 end,
-        published_revision = published_revision + case when status = 'AVAILABLE' and $2 >= quantity then 1 else 0 end
-    where id = $1";
+const MOVE: &str = "update coupon_position set seq = $2, chain = $3, granted = granted + $4 where coupon_id = $1";
 
 impl Ledger {
     /// Makes rows of all grants of a batch that PostgreSQL takes, and dead letters of the others; how many of these.

@@ -4,9 +4,9 @@
 //! that says much more than any holder asks for was written before the clock went back, and holds nothing: were it believed, a
 //! holder that died would be replaced as many hours later as the clock was wrong.
 
-use super::Ledger;
+use super::{Ledger, unsigned};
 use crate::error::Error;
-use sqlx::Row as _;
+use sqlx::FromRow;
 use std::time::Duration;
 
 /// One shard.
@@ -18,6 +18,15 @@ pub struct Lease {
     pub holder: Option<String>,
     /// Whether that one is alive.
     pub is_held: bool,
+}
+
+#[derive(FromRow)]
+struct Stored {
+    shard: i16,
+    instance: Option<String>,
+    is_held: bool,
+    instances: i64,
+    next_end_ms: Option<i64>,
 }
 
 /// All shards, and who is alive.
@@ -73,19 +82,16 @@ impl Ledger {
 
     /// Who holds what.
     pub async fn leases(&self, name: &str) -> Result<Leases, Error> {
-        let rows = self.fetch(sqlx::query(LEASES).bind(name)).await?;
-        let mut all = Leases { leases: Vec::with_capacity(rows.len()), instances: 0, next_end: None };
-        for row in &rows {
-            all.instances = usize::try_from(row.try_get::<i64, _>("instances")?).unwrap_or(0);
-            let next_end_ms: Option<i64> = row.try_get("next_end_ms")?;
-            all.next_end = next_end_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
-            all.leases.push(Lease {
-                shard: u8::try_from(row.try_get::<i16, _>("shard")?).unwrap_or(u8::MAX),
-                holder: row.try_get("instance")?,
-                is_held: row.try_get("is_held")?,
-            });
-        }
-        Ok(all)
+        let rows: Vec<Stored> = self.fetch(sqlx::query_as(LEASES).bind(name)).await?;
+        let first = rows.first();
+        Ok(Leases {
+            instances: first.map_or(0, |row| usize::try_from(row.instances).unwrap_or(0)),
+            next_end: first.and_then(|row| row.next_end_ms).map(|ms| Duration::from_millis(unsigned(ms))),
+            leases: rows
+                .into_iter()
+                .map(|row| Lease { shard: shard(row.shard), holder: row.instance, is_held: row.is_held })
+                .collect(),
+        })
     }
 
     /// Takes shards from whom they were seen with; those that were got.
@@ -95,9 +101,8 @@ impl Ledger {
         }
         let shards: Vec<i16> = seen.iter().map(|lease| lease.shard.into()).collect();
         let holders: Vec<Option<&str>> = seen.iter().map(|lease| lease.holder.as_deref()).collect();
-        let rows = self.fetch(sqlx::query(CLAIM).bind(name).bind(&shards).bind(&holders)).await?;
-        let shard = |row: &sqlx::postgres::PgRow| Ok(u8::try_from(row.try_get::<i16, _>(0)?).unwrap_or(u8::MAX));
-        Ok(rows.iter().map(shard).collect::<Result<_, sqlx::Error>>()?)
+        let claimed: Vec<(i16,)> = self.fetch(sqlx::query_as(CLAIM).bind(name).bind(&shards).bind(&holders)).await?;
+        Ok(claimed.into_iter().map(|(number,)| shard(number)).collect())
     }
 
     /// Lets others have shards.
@@ -113,4 +118,9 @@ impl Ledger {
     pub async fn leave_leases(&self, name: &str) -> Result<(), Error> {
         self.execute(sqlx::query(LEAVE).bind(name)).await.map(drop)
     }
+}
+
+/// A CHECK keeps it below 64.
+fn shard(number: i16) -> u8 {
+    u8::try_from(number).unwrap_or(u8::MAX)
 }

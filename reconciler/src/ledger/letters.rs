@@ -1,16 +1,14 @@
 //! Dead letters: grants that PostgreSQL refused as rows, and what an operator does about them.
 
-use super::coupon::unsigned;
-use super::{Ledger, count};
+use super::{Ledger, count, unsigned};
 use crate::error::Error;
 use coupon_core::number::Seq;
 use serde::Serialize;
-use sqlx::Row as _;
-use sqlx::postgres::PgRow;
+use sqlx::FromRow;
 use std::collections::HashMap;
 
 /// A dead letter.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, FromRow)]
 pub struct Letter {
     /// The coupon.
     pub coupon_id: String,
@@ -50,7 +48,7 @@ const RETRY: &str = "
         delete from coupon_dead_letter where coupon_id = $1 and seq = $2
         returning coupon_id, user_id, seq, requested_at, granted_at, epoch, chain
     ), counted as (
-        update coupon set granted = granted + 1, updated_at = now() where id in (select coupon_id from letter)
+        update coupon_position set granted = granted + 1 where coupon_id in (select coupon_id from letter)
     )
     insert into user_coupon (coupon_id, user_id, seq, requested_at, granted_at, epoch, chain)
     select coupon_id, user_id, seq, requested_at, granted_at, epoch, chain from letter";
@@ -66,9 +64,8 @@ const COUNT: &str = "
 impl Ledger {
     /// How many dead letters these coupons have that were not given up; those that have none are left out.
     pub async fn count_letters(&self, coupons: &[&str]) -> Result<HashMap<String, u64>, Error> {
-        let rows = self.fetch(sqlx::query(COUNT).bind(coupons)).await?;
-        let counted = |row: &PgRow| Ok((row.try_get("coupon_id")?, unsigned(row.try_get("letters")?)));
-        Ok(rows.iter().map(counted).collect::<Result<_, sqlx::Error>>()?)
+        let counted: Vec<(String, i64)> = self.fetch(sqlx::query_as(COUNT).bind(coupons)).await?;
+        Ok(counted.into_iter().map(|(id, letters)| (id, unsigned(letters))).collect())
     }
 
     /// Dead letters: of one coupon or of all, one or all of them, those given up too or not.
@@ -77,41 +74,17 @@ impl Ledger {
         coupon: Option<&str>,
         seq: Option<Seq>,
         with_discarded: bool,
-    ) -> Result<Vec<Letter>, sqlx::Error> {
-        let rows = sqlx::query(LETTERS)
-            .bind(coupon)
-            .bind(seq.map(|seq| count(seq.0)))
-            .bind(with_discarded)
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter().map(read).collect()
+    ) -> Result<Vec<Letter>, Error> {
+        self.fetch(sqlx::query_as(LETTERS).bind(coupon).bind(seq.map(|seq| count(seq.0))).bind(with_discarded)).await
     }
 
     /// Makes a row of a dead letter; whether there was one.
-    pub async fn retry_letter(&self, coupon: &str, seq: i64) -> Result<bool, sqlx::Error> {
-        let done = sqlx::query(RETRY).bind(coupon).bind(seq).execute(&self.pool).await?;
-        Ok(done.rows_affected() > 0)
+    pub async fn retry_letter(&self, coupon: &str, seq: i64) -> Result<bool, Error> {
+        Ok(self.execute(sqlx::query(RETRY).bind(coupon).bind(seq)).await? > 0)
     }
 
     /// Gives a dead letter up; whether there was one that was not.
-    pub async fn discard_letter(&self, coupon: &str, seq: i64) -> Result<bool, sqlx::Error> {
-        let done = sqlx::query(DISCARD).bind(coupon).bind(seq).execute(&self.pool).await?;
-        Ok(done.rows_affected() > 0)
+    pub async fn discard_letter(&self, coupon: &str, seq: i64) -> Result<bool, Error> {
+        Ok(self.execute(sqlx::query(DISCARD).bind(coupon).bind(seq)).await? > 0)
     }
-}
-
-fn read(row: &PgRow) -> Result<Letter, sqlx::Error> {
-    Ok(Letter {
-        coupon_id: row.try_get("coupon_id")?,
-        seq: row.try_get("seq")?,
-        user_id: row.try_get("user_id")?,
-        requested_at: row.try_get("requested_at")?,
-        granted_at: row.try_get("granted_at")?,
-        epoch: row.try_get("epoch")?,
-        chain: row.try_get("chain")?,
-        sqlstate: row.try_get("sqlstate")?,
-        reason: row.try_get("reason")?,
-        created_at: row.try_get("created_at")?,
-        discarded_at: row.try_get("discarded_at")?,
-    })
 }

@@ -1,11 +1,10 @@
 //! Table `coupon_orphan`: grants that a Redis made in a history which is not the ledger's.
 
-use super::Ledger;
 use super::batch::Columns;
+use super::{Ledger, unsigned};
 use crate::error::Error;
 use coupon_core::grant::Grant;
 use coupon_core::number::Seq;
-use sqlx::Row as _;
 
 /// Whoever is in the ledger has a unit, whatever number the other history gave; and what is named stays named once.
 const NAME: &str = "
@@ -25,7 +24,7 @@ impl Ledger {
             return Ok(Vec::new());
         }
         let columns = Columns::of(grants)?;
-        let statement = sqlx::query(NAME)
+        let statement = sqlx::query_as(NAME)
             .bind(id)
             .bind(&columns.users)
             .bind(&columns.seqs)
@@ -34,8 +33,7 @@ impl Ledger {
             .bind(&columns.epochs)
             .bind(&columns.chains)
             .bind(reason);
-        let rows = self.fetch(statement).await?;
-        let seqs = rows.iter().map(|row| Ok(Seq(u64::try_from(row.try_get::<i64, _>("seq")?).unwrap_or(0))));
-        Ok(seqs.collect::<Result<_, sqlx::Error>>()?)
+        let named: Vec<(i64,)> = self.fetch(statement).await?;
+        Ok(named.into_iter().map(|(seq,)| Seq(unsigned(seq))).collect())
     }
 }

@@ -1,10 +1,25 @@
 //! The schema: the migrations that this binary carries, and whether the database has them.
 
 use super::Ledger;
+use crate::error::Error;
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::PgPoolOptions;
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+/// Where it is noted which of them were applied: the version of the tables' format. A name of its own, as an application may
+/// use sqlx's own table in the same schema.
+const TABLE: &str = "coupon_migration";
+
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrations = sqlx::migrate!("../migrations");
+    migrations.dangerous_set_table_name(TABLE);
+    migrations
+});
+
+const EXISTS: &str = "select to_regclass('coupon_migration') is not null";
+
+const APPLIED: &str = "select version, checksum from coupon_migration where success";
 
 /// What of the schema the database has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +40,10 @@ pub enum Unmigrated {
     /// It is another version's; the sentence says what to do.
     #[error("{0}")]
     Foreign(String),
-    /// PostgreSQL, or the way to it.
+    /// PostgreSQL, or the way to it, when it was looked at.
+    #[error("the schema cannot be read: {0}")]
+    Unread(#[from] Error),
+    /// The same when it was changed.
     #[error("the schema cannot be migrated: {0}")]
     Failed(#[from] MigrateError),
 }
@@ -33,16 +51,10 @@ pub enum Unmigrated {
 impl Ledger {
     /// Compares the database with the migrations. Reads only, so a role without the right to create tables can run
     /// the daemon.
-    pub async fn schema(&self) -> Result<Applied, sqlx::Error> {
-        let exists: bool =
-            sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(&self.pool).await?;
-        let mut applied: HashMap<i64, Vec<u8>> = HashMap::new();
-        if exists {
-            let rows: Vec<(i64, Vec<u8>)> =
-                sqlx::query_as("select version, checksum from _sqlx_migrations where success")
-                    .fetch_all(&self.pool)
-                    .await?;
-            applied.extend(rows);
+    pub async fn schema(&self) -> Result<Applied, Error> {
+        let mut applied = HashMap::new();
+        if self.fetch::<(bool,)>(sqlx::query_as(EXISTS)).await?.contains(&(true,)) {
+            applied.extend(self.fetch::<(i64, Vec<u8>)>(sqlx::query_as(APPLIED)).await?);
         }
         let mut missing = 0;
         for migration in MIGRATIONS.iter() {
@@ -61,12 +73,17 @@ impl Ledger {
 
     /// Applies what is missing; how many migrations. Several processes may do so at once, a lock lets one do the work.
     pub async fn migrate(&self) -> Result<usize, Unmigrated> {
-        let missing = match self.schema().await.map_err(MigrateError::from)? {
+        let missing = match self.schema().await? {
             Applied::Current => return Ok(0),
             Applied::Missing(missing) => missing,
             applied => return Err(Unmigrated::Foreign(applied.advice().unwrap_or_default())),
         };
-        MIGRATIONS.run(&self.pool).await?;
+        // On a connection of its own: a large table may take longer to change than any statement of the relay may.
+        let options = self.options.clone().options([("statement_timeout", "0")]);
+        let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.map_err(MigrateError::from)?;
+        let done = MIGRATIONS.run(&pool).await;
+        pool.close().await;
+        done?;
         Ok(missing)
     }
 }

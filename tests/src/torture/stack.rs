@@ -299,7 +299,9 @@ pub fn await_level(redis_port: u16, postgres: &Postgres) {
             let [granted, persisted, fenced, waiting, remaining] =
                 ["granted", "persisted", "fenced", "waiting", "remaining"].map(|name| info.field(name).int());
             let is_served = waiting == 0 || remaining == 0;
-            let row = postgres.try_run(&format!("select granted, epoch from coupon where id = '{ID}'")).ok()?;
+            let row = postgres
+                .try_run(&format!("select granted, epoch from coupon_position where coupon_id = '{ID}'"))
+                .ok()?;
             let is_same = row.trim_end() == format!("{granted}|{}", info.field("epoch").int());
             if fenced == 0 && granted == persisted && is_served && is_same {
                 return Some(Step::Level);

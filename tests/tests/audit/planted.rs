@@ -86,7 +86,7 @@ fn of_rows() -> Vec<Plant> {
         plant(
             "a row and its count",
             |f| {
-                f.sql("delete from user_coupon where coupon_id = ID and seq = 5; update coupon set granted = granted - 1 where id = ID")
+                f.sql("delete from user_coupon where coupon_id = ID and seq = 5; update coupon_position set granted = granted - 1 where coupon_id = ID")
             },
             rows_missing(5..=5),
         ),
@@ -145,27 +145,27 @@ fn of_rows() -> Vec<Plant> {
                 f.sql(
                     "insert into coupon_dead_letter (coupon_id, seq, user_id, requested_at, granted_at, epoch, chain, sqlstate, reason)
                      select coupon_id, seq, user_id, requested_at, granted_at, epoch, chain, '23514', 'planted' from user_coupon
-                     where coupon_id = ID and seq = 5; update coupon set granted = granted - 1 where id = ID",
+                     where coupon_id = ID and seq = 5; update coupon_position set granted = granted - 1 where coupon_id = ID",
                 );
             },
             vec![of_grant("row_extra", 5, "u5")],
         ),
         plant(
             "the count",
-            |f| f.sql("update coupon set granted = granted - 2 where id = ID"),
+            |f| f.sql("update coupon_position set granted = granted - 2 where coupon_id = ID"),
             vec![of_field("count_wrong", "granted")],
         ),
         plant(
             "the coupon's chain",
-            |f| f.sql("update coupon set chain = chain + 1 where id = ID"),
+            |f| f.sql("update coupon_position set chain = chain + 1 where coupon_id = ID"),
             vec![of_field("position_wrong", "chain")],
         ),
         plant(
             "the coupon's seq, back",
             |f| {
                 f.sql(
-                    "update coupon set seq = 28, granted = 28,
-                     chain = (select chain from user_coupon where coupon_id = ID and seq = 28) where id = ID",
+                    "update coupon_position set seq = 28, granted = 28,
+                     chain = (select chain from user_coupon where coupon_id = ID and seq = 28) where coupon_id = ID",
                 );
             },
             vec![of_field("position_wrong", "seq")],
@@ -360,7 +360,7 @@ fn eight_kinds_on_one_coupon_are_all_found() {
         "insert into user_coupon (coupon_id, user_id, seq, requested_at, granted_at, epoch, chain)
          values (ID, 'trudy', 77, now(), now(), 1, 1)",
     );
-    field.sql("update coupon set granted = granted - 3 where id = ID");
+    field.sql("update coupon_position set granted = granted - 3 where coupon_id = ID");
     field.redis("ZREM K:issued u15");
     field.redis(&format!("ZADD K:issued {between} mallory"));
     field.redis(&format!("ZADD K:issued {later} u23"));

@@ -72,14 +72,14 @@ fn a_wrong_count_is_counted_again() {
     let (redis, postgres) = servers();
     level(&redis, &postgres, "a");
     for wrong in ["granted - 5", "0"] {
-        postgres.run(&format!("update coupon set granted = {wrong} where id = 'a'"));
+        postgres.run(&format!("update coupon_position set granted = {wrong} where coupon_id = 'a'"));
         let (code, coupons) = audit(&redis, &postgres, &["--repair", "a"]);
         assert_eq!((code, coupons[0].left.len()), (Some(0), 0), "{coupons:?}");
         assert_eq!(coupons[0].repaired, [finding("count_wrong", None, None, Some("granted"))]);
         clean_afterwards(&redis, &postgres);
     }
     // With the rows that were deleted.
-    postgres.run("delete from user_coupon where coupon_id = 'a' and seq <= 9; update coupon set granted = granted - 9 where id = 'a'");
+    postgres.run("delete from user_coupon where coupon_id = 'a' and seq <= 9; update coupon_position set granted = granted - 9 where coupon_id = 'a'");
     let (code, coupons) = audit(&redis, &postgres, &["--repair", "a"]);
     assert_eq!((code, coupons[0].repaired.len()), (Some(0), 9), "{coupons:?}");
     clean_afterwards(&redis, &postgres);
@@ -232,7 +232,7 @@ fn redis_is_left_alone_where_the_ledger_is_doubtful_or_the_line_is_gone() {
     assert!(command(&redis, &postgres, &["migrate"]).status.success());
     level(&redis, &postgres, "a");
     let mut client = redis.client();
-    let epoch = || postgres.value("select epoch from coupon where id = 'a'");
+    let epoch = || postgres.value("select epoch from coupon_position where coupon_id = 'a'");
     let before = epoch();
     postgres.run("update user_coupon set user_id = 'mallory' where coupon_id = 'a' and seq = 30");
     client.run(&format!("ZREM {}:issued u5", key("a")));

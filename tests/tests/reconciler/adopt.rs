@@ -21,7 +21,7 @@ fn a_coupon_opened_by_hand_has_a_row_at_once() {
         &mut client,
         &[(&*format!("COUPON.OPEN {} QUANTITY 9 MODE INSTANT WAITLIST 2 EXPIRES 253402300799999", key("hand")), "+OK")],
     );
-    let columns = "name, quantity, status, mode, waitlist, opens_at is null, epoch, revision = published_revision";
+    let columns = "name, quantity, status, mode, waitlist, opens_at is null, epoch, is_told";
     await_coupon(&postgres, "hand", columns, "hand|9|AVAILABLE|INSTANT|2|t|1|t");
     await_open(&mut client, "hand");
     request(&mut client, "hand", "u", 0..9);
@@ -78,11 +78,11 @@ fn what_is_changed_by_hand_changes_the_row() {
     crate::sale::insert(&postgres, "a", 5, &[]);
     let mut client = redis.client();
     await_open(&mut client, "a");
-    await_coupon(&postgres, "a", "revision = published_revision", "t");
+    await_coupon(&postgres, "a", "is_told", "t");
     expect(&mut client, &[(format!("COUPON.OPEN {} QUANTITY 8 WAITLIST 3 MODE INSTANT", key("a")), "+OK")]);
     await_coupon(&postgres, "a", "quantity, waitlist, mode, status", "8|3|INSTANT|AVAILABLE");
     expect(&mut client, &[(format!("COUPON.CLOSE {}", key("a")), "+OK")]);
     await_coupon(&postgres, "a", "status", "EXPIRED");
     expect(&mut client, &[(format!("COUPON.OPEN {} QUANTITY 9", key("a")), "+OK")]);
-    await_coupon(&postgres, "a", "quantity, status, revision = published_revision", "9|AVAILABLE|t");
+    await_coupon(&postgres, "a", "quantity, status, is_told", "9|AVAILABLE|t");
 }

@@ -55,7 +55,7 @@ fn coupons_of_a_killed_one_are_taken_over_and_served() {
         await_open(&mut client, id);
         request(&mut client, id, "early", 0..5);
     }
-    let seqs = || postgres.value("select min(seq), max(seq) from coupon");
+    let seqs = || postgres.value("select min(seq), max(seq) from coupon_position");
     eventually_true("all coupons are served", || seqs() == "5|5");
     let work = |one: &Reconciler| one.metric("coupon_rows_total").unwrap_or_default();
     for one in [&first, &second, &third] {

@@ -18,7 +18,7 @@ fn an_instant_grant_becomes_a_row_and_the_user_is_told_persisted() {
     assert_eq!(ledger::coupon(&postgres, "a", "status, granted"), "AVAILABLE|2");
     request(&mut client, "a", "u", 2..3);
     await_level(&redis, &postgres, "a", 3);
-    assert_eq!(ledger::coupon(&postgres, "a", "status, granted"), "ISSUED|3");
+    await_coupon(&postgres, "a", "status, granted", "ISSUED|3");
 }
 
 #[test]

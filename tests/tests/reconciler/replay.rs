@@ -33,7 +33,7 @@ fn assert_all_done(redis: &Redis, postgres: &Postgres) {
     await_level(redis, postgres, "a", 105);
     await_level(redis, postgres, "q", 30);
     await_level(redis, postgres, "hand", 20);
-    await_coupon(postgres, "a", "waitlist, revision = published_revision", "3|t");
+    await_coupon(postgres, "a", "waitlist, is_told", "3|t");
     let mut client = redis.client();
     assert_eq!(client.run(&format!("HGET {} waitlist", key("a"))).text(), "3");
     // And it is open for more.

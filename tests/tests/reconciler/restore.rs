@@ -218,7 +218,7 @@ fn a_replica_that_is_behind_is_promoted() {
     await_level(primary, postgres, SALE, 35);
     postgres.run("update coupon set quantity = 25, waitlist = 20 where id = 'sold-out'");
     await_level(primary, postgres, SOLD_OUT, 25);
-    await_coupon(postgres, SOLD_OUT, "revision = published_revision", "t");
+    await_coupon(postgres, SOLD_OUT, "is_told", "t");
     request(&mut client, SOLD_OUT, "behind", 0..4);
     let before = [SALE, SOLD_OUT].map(|id| (id, epoch(postgres, id), ledger::rows(postgres, id)));
     failover.promote_the_replica();
@@ -386,7 +386,8 @@ impl Adopted {
         let reconciler = Options::between(&self.redis, &self.postgres).pause_at(point).start();
         reconciler.await_pause();
         let between = self.goes_back();
-        let rows: u64 = self.postgres.value("select seq from coupon where id = 'a'").parse().expect("a number");
+        let rows: u64 =
+            self.postgres.value("select seq from coupon_position where coupon_id = 'a'").parse().expect("a number");
         reconciler.go_on();
         // As there are units left, the user gets one in any case, and for good.
         await_coupon(&self.postgres, "a", "seq", &(rows + 1).to_string());

@@ -39,10 +39,10 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "6",
         "seq 6 is both",
     ),
-    ("update coupon set chain = chain + 1", "20", "the coupon stands at seq 20"),
+    ("update coupon_position set chain = chain + 1", "20", "the coupon stands at seq 20"),
     // The chain holds, and a number is nobody's.
-    ("update user_coupon set seq = 21 where seq = 20; update coupon set seq = 21", "21", "seq 20 is missing"),
-    ("update coupon set seq = 19", "19", "the coupon stands at seq 19"),
+    ("update user_coupon set seq = 21 where seq = 20; update coupon_position set seq = 21", "21", "seq 20 is missing"),
+    ("update coupon_position set seq = 19", "19", "the coupon stands at seq 19"),
 ];
 
 /// Twenty grants, of which two are dead letters; no reconciler runs.

@@ -6,41 +6,33 @@
 //! either arrives exactly at an entry that the stream still holds, and then these are the grants; or it does not, and
 //! nothing is written.
 
+use super::{Coupon, follow};
 use crate::error::Error;
-use crate::ledger::{Batch, Progress};
-use crate::redis::Redis;
-use crate::relay::{Relay, follow};
+use crate::model::grant::{Batch, Progress};
 use coupon_core::grant::{EntryId, Grant};
 use coupon_core::number::Arrival;
 use coupon_core::position::Position;
 use coupon_core::user::UserId;
 
-/// A coupon whose newest rows are missing, at an epoch just taken.
-pub struct Rebuild<'a> {
-    /// What writes the rows.
-    pub relay: &'a Relay<'a>,
-    /// The coupon.
-    pub id: &'a str,
-    /// Its key.
-    pub key: &'a str,
-}
-
 /// The way from the ledger to an entry of the stream, proved.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Proof {
+struct Proof {
     /// Where each batch has to arrive.
     milestones: Vec<Position>,
     /// The entry, in which the last one ends.
     entry: Grant,
 }
 
-impl Rebuild<'_> {
-    const fn redis(&self) -> &Redis {
-        self.relay.redis
+impl Coupon<'_> {
+    /// Makes rows of the grants up to an entry of the stream, if what Redis holds proves them; whether it does.
+    pub(super) async fn rebuild(&self, from: Progress, entry: Grant) -> Result<bool, Error> {
+        let Some(proof) = self.prove(from.position, entry).await? else { return Ok(false) };
+        self.write(from, &proof).await?;
+        Ok(true)
     }
 
     /// Follows the sorted set from the ledger to the oldest entry that the stream holds beyond it.
-    pub async fn prove(&self, from: Position, entry: Grant) -> Result<Option<Proof>, Error> {
+    async fn prove(&self, from: Position, entry: Grant) -> Result<Option<Proof>, Error> {
         let (mut at, mut milestones) = (from, Vec::new());
         while at.seq < entry.id.seq {
             let users = self.users(at, &entry).await?;
@@ -56,13 +48,13 @@ impl Rebuild<'_> {
     }
 
     /// Makes rows of what was proved. When a request was granted is not known any more; it is said to be when it was made.
-    pub async fn write(&self, mut from: Progress, proof: &Proof) -> Result<(), Error> {
+    async fn write(&self, mut from: Progress, proof: &Proof) -> Result<(), Error> {
         for milestone in &proof.milestones {
             let users = self.users(from.position, &proof.entry).await?;
             let Some(batch) = batch(from, &users, &proof.entry).filter(|batch| batch.to.position == *milestone) else {
                 return Err(Error::Moved);
             };
-            self.relay.commit(self.id, self.key, &batch).await?;
+            self.commit(&batch).await?;
             from = batch.to;
         }
         Ok(())
@@ -70,11 +62,11 @@ impl Rebuild<'_> {
 
     /// Makes rows of what a stream without its hash still holds, as far as it continues the ledger: its users were told of
     /// a unit.
-    pub async fn salvage(&self, mut from: Progress) -> Result<Progress, Error> {
+    pub(super) async fn salvage(&self, mut from: Progress) -> Result<Progress, Error> {
         loop {
-            let grants = self.redis().read(self.key, from.entry, self.relay.batch_max).await?;
+            let grants = self.redis().read(&self.key, from.entry, self.tools.batch_max).await?;
             let Ok(Some(batch)) = follow(from, grants) else { return Ok(from) };
-            self.relay.commit(self.id, self.key, &batch).await?;
+            self.commit(&batch).await?;
             from = batch.to;
         }
     }
@@ -82,7 +74,7 @@ impl Rebuild<'_> {
     /// The users of the grants after a position, up to an entry; at most as many as make a batch.
     async fn users(&self, after: Position, entry: &Grant) -> Result<Vec<Option<(String, Arrival)>>, Error> {
         let left = entry.id.seq.0.saturating_sub(after.seq.0);
-        Ok(self.redis().accepted(self.key, after.seq.0, left.min(self.relay.batch_max.into())).await?)
+        Ok(self.redis().accepted(&self.key, after.seq.0, left.min(self.tools.batch_max.into())).await?)
     }
 }
 

@@ -11,25 +11,16 @@
 //! Redis has become another meanwhile, as by a crash that undid the shutting, it may have granted what is not named: then
 //! both sides are compared anew.
 
-mod command;
-mod fork;
-mod rebuild;
-
-pub use command::{from_start, obey};
-pub use rebuild::Rebuild;
-
+use super::Coupon;
 use crate::error::Error;
-use crate::ledger::{Ledger, Link};
-use crate::metrics::Metrics;
+use crate::model::grant::Link;
 use crate::pause::{self, Point};
-use crate::redis::{self, Redis};
-use crate::verify;
+use crate::redis;
 use ::redis::RedisError;
 use coupon_core::limit::RESTORE_MAX;
 use coupon_core::number::{Epoch, Seq};
 use coupon_core::position::Position;
 use std::time::{Duration, Instant};
-use tokio_util::sync::CancellationToken;
 
 /// Grants read from the ledger at once, while those of the page before are sent.
 const PAGE: u64 = 10 * RESTORE_MAX;
@@ -39,22 +30,16 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A coupon to restore, under an epoch that was taken and at which nobody was resumed.
 pub struct Restoration<'a> {
-    /// Redis.
-    pub redis: &'a Redis,
-    /// PostgreSQL.
-    pub ledger: &'a Ledger,
-    /// What is counted.
-    pub metrics: &'a Metrics,
-    /// Cancelled when it has to end.
-    pub stop: &'a CancellationToken,
-    /// The coupon.
-    pub id: &'a str,
-    /// Its key.
-    pub key: &'a str,
-    /// The epoch.
-    pub epoch: Epoch,
+    pub(super) coupon: &'a Coupon<'a>,
+    pub(super) epoch: Epoch,
     /// The ledger's position under it.
-    pub ledger_at: Position,
+    pub(super) ledger_at: Position,
+}
+
+impl Coupon<'_> {
+    pub(super) const fn restoration(&self, epoch: Epoch, ledger_at: Position) -> Restoration<'_> {
+        Restoration { coupon: self, epoch, ledger_at }
+    }
 }
 
 impl Restoration<'_> {
@@ -65,7 +50,7 @@ impl Restoration<'_> {
             // It was common by what the stream says; what Redis needs to go on from there is missing.
             Err(Error::Redis(refusal)) if common.seq.0 > 0 && is_refusal(&refusal) => {
                 tracing::warn!(
-                    coupon = self.id,
+                    coupon = self.coupon.id,
                     after = common.seq.0,
                     "cannot be restored from there, so it is from the start: {}",
                     redis::wording(&refusal)
@@ -85,7 +70,7 @@ impl Restoration<'_> {
     /// Shuts the gate, so that all that follows is read from a coupon that stands still; then names what lies beyond the
     /// last grant that both sides share, and returns that.
     pub async fn name_orphans(&self) -> Result<Position, Error> {
-        let granted = self.redis.shut(self.key, self.epoch).await?;
+        let granted = self.coupon.redis().shut(&self.coupon.key, self.epoch).await?;
         let common = self.fork(granted).await?;
         pause::reach(Point::AfterNaming).await;
         Ok(common)
@@ -94,7 +79,12 @@ impl Restoration<'_> {
     /// Sends the ledger's grants after a position.
     pub async fn send(&self, mut after: Position) -> Result<(), Error> {
         let total = self.ledger_at.seq.0.saturating_sub(after.seq.0);
-        tracing::warn!(coupon = self.id, after = after.seq.0, grants = total, "restoring the ledger's grants in Redis");
+        tracing::warn!(
+            coupon = self.coupon.id,
+            after = after.seq.0,
+            grants = total,
+            "restoring the ledger's grants in Redis"
+        );
         let begun = Instant::now();
         let mut said = begun;
         let mut page = self.page(after.seq).await?;
@@ -107,7 +97,7 @@ impl Restoration<'_> {
                 said = Instant::now();
                 let done = total.saturating_sub(self.ledger_at.seq.0.saturating_sub(after.seq.0));
                 let percent = done.saturating_mul(100) / total.max(1);
-                tracing::info!(coupon = self.id, done, of = total, percent, "restoring");
+                tracing::info!(coupon = self.coupon.id, done, of = total, percent, "restoring");
             }
         }
         if after != self.ledger_at {
@@ -116,7 +106,7 @@ impl Restoration<'_> {
             );
         }
         let seconds = begun.elapsed().as_secs_f64();
-        tracing::info!(coupon = self.id, grants = total, seconds, "restored: Redis holds the ledger's history");
+        tracing::info!(coupon = self.coupon.id, grants = total, seconds, "restored: Redis holds the ledger's history");
         Ok(())
     }
 
@@ -125,22 +115,22 @@ impl Restoration<'_> {
         if to <= after {
             return Ok(Vec::new());
         }
-        Ok(self.ledger.span(self.id, after, to).await?)
+        Ok(self.coupon.ledger().span(self.coupon.id, after, to).await?)
     }
 
     async fn send_page(&self, after: &mut Position, page: &[Link]) -> Result<(), Error> {
         for batch in page.chunks(usize::try_from(RESTORE_MAX).unwrap_or(usize::MAX)) {
-            if self.stop.is_cancelled() {
+            if self.coupon.tools.stop.is_cancelled() {
                 return Err(Error::Stopping);
             }
             let mut to = *after;
             for link in batch {
-                to = verify::follow(to, link).map_err(|broken| self.broken_ledger(&broken))?;
+                to = link.follow(to).map_err(|broken| self.broken_ledger(&broken))?;
             }
-            match self.redis.restore(self.key, self.epoch, *after, batch).await {
+            match self.coupon.redis().restore(&self.coupon.key, self.epoch, *after, batch).await {
                 Err(refusal) if redis::is_unshut(&refusal) => {
                     tracing::warn!(
-                        coupon = self.id,
+                        coupon = self.coupon.id,
                         "Redis is not as it was shut, and may have granted since; it is compared again, before anything is dropped"
                     );
                     return Err(Error::Moved);
@@ -148,7 +138,7 @@ impl Restoration<'_> {
                 sent => sent?,
             }
             *after = to;
-            self.metrics.restored.add(batch.len() as u64);
+            self.coupon.tools.metrics.restored.add(batch.len() as u64);
             pause::reach(Point::AfterRestoreBatch).await;
         }
         Ok(())
@@ -159,7 +149,7 @@ impl Restoration<'_> {
         Error::Held(format!(
             "the ledger itself is broken, so Redis cannot be restored from it and stays shut: {why}; \
              `coupon-reconciler verify {}` names the row, bring it back from a backup",
-            self.id
+            self.coupon.id
         ))
     }
 }

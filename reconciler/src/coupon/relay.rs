@@ -5,145 +5,115 @@
 //! 1. What is read is written only if it continues the ledger: the next seq, and the chain recomputed from the
 //!    ledger's own ([`follow`]). A stream with another past has another chain and stops here.
 //! 2. The rows and the position are one statement, which does nothing unless the ledger still stands where the batch
-//!    begins ([`Ledger::commit`]). Of two relays one finds that it moved.
+//!    begins ([`crate::ledger::Ledger::commit`]). Of two relays one finds that it moved.
 //! 3. Redis hears of it only afterwards (COUPON.ACK), and trims only what it has heard of. Whatever happens between,
 //!    the position in the ledger says where to read on.
 
+use super::Coupon;
 use crate::error::Error;
-use crate::ledger::{Batch, Ledger, Progress};
-use crate::metrics::Metrics;
+use crate::model::grant::{Batch, Checkpoint, Progress};
 use crate::pause::{self, Point};
 use crate::policy::{self, Remedy};
-use crate::redis::Redis;
 use coupon_core::grant::Grant;
-use coupon_core::number::Seq;
 use coupon_core::position::Position;
 use coupon_core::user::UserId;
 
 /// Batches of one coupon before the others have their turn.
 const BATCHES_PER_PASS_MAX: u32 = 20;
 
-/// What a relay works with.
-pub struct Relay<'a> {
-    /// Where grants come from.
-    pub redis: &'a Redis,
-    /// Where they go.
-    pub ledger: &'a Ledger,
-    /// What is counted.
-    pub metrics: &'a Metrics,
-    /// Rows in one batch.
-    pub batch_max: u32,
-}
-
 /// How a pass ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
     /// The stream holds nothing that is not a row; Redis knows, and will send a message for the next grant.
     Level,
+    /// The same, and with the last unit's row: the coupon's row is to say so.
+    SoldOut,
     /// There is more to do.
     More,
 }
 
-/// A coupon being relayed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Line {
-    /// Where the ledger stands.
-    pub progress: Progress,
-    /// What Redis is known to have heard of.
-    pub acked: Seq,
-}
-
-impl Relay<'_> {
-    /// One bounded pass. `line` moves with what is done, also where an error ends it.
-    pub async fn pass(&self, id: &str, key: &str, line: &mut Line, stop: impl Fn() -> bool) -> Result<Pass, Error> {
+impl Coupon<'_> {
+    /// One bounded pass. `checkpoint` moves with what is done, also where an error ends it.
+    pub async fn relay(&self, checkpoint: &mut Checkpoint) -> Result<Pass, Error> {
         let mut ahead = Vec::new();
         for _ in 0..BATCHES_PER_PASS_MAX {
-            if stop() {
+            if self.tools.stop.is_cancelled() {
                 break;
             }
             let grants = if ahead.is_empty() {
                 // First what an earlier pass committed and could not say. Redis sends its next message only from level on.
-                self.acknowledge(key, line).await?;
+                self.acknowledge(checkpoint).await?;
                 pause::reach(Point::BeforeRead).await;
-                self.redis.read(key, line.progress.entry, self.batch_max).await?
+                self.redis().read(&self.key, checkpoint.progress.entry, self.tools.batch_max).await?
             } else {
                 std::mem::take(&mut ahead)
             };
-            let Some(last) = grants.last() else { return Ok(Pass::Level) };
+            let Some(last) = grants.last() else {
+                let is_last = checkpoint.last_unit.is_some_and(|last| checkpoint.progress.position.seq >= last);
+                return Ok(if is_last { Pass::SoldOut } else { Pass::Level });
+            };
             let read_to = last.id;
-            let is_full = grants.len() >= self.batch_max as usize;
-            let batch = match follow(line.progress, grants) {
+            let is_full = grants.len() >= self.tools.batch_max as usize;
+            let batch = match follow(checkpoint.progress, grants) {
                 Ok(batch) => batch,
                 // Another relay was here, and what it acknowledged is trimmed: that is no gap.
-                Err(_) if !self.ledger.is_at(id, &line.progress).await? => return Err(Error::Moved),
+                Err(_) if !self.ledger().is_at(self.id, &checkpoint.progress).await? => return Err(Error::Moved),
                 Err(broken) => return Err(broken),
             };
             match batch {
                 // A page of what are rows already, kept for longer in the stream.
-                None => line.progress.entry = read_to,
+                None => checkpoint.progress.entry = read_to,
                 Some(batch) => {
                     pause::reach(Point::AfterRead).await;
                     // While PostgreSQL works on a full batch, Redis hears of the one before and hands over the next: a
                     // sixth of the time of a backlog (`make bench ONLY=relay`).
                     let meanwhile = async {
-                        self.acknowledge(key, line).await?;
+                        self.acknowledge(checkpoint).await?;
                         if !is_full {
                             return Ok(Vec::new());
                         }
-                        Ok::<_, Error>(self.redis.read(key, read_to, self.batch_max).await?)
+                        Ok::<_, Error>(self.redis().read(&self.key, read_to, self.tools.batch_max).await?)
                     };
-                    let (committed, next) = tokio::join!(self.commit(id, key, &batch), meanwhile);
+                    let (committed, next) = tokio::join!(self.commit(&batch), meanwhile);
                     committed?;
-                    line.progress = batch.to;
+                    checkpoint.progress = batch.to;
                     pause::reach(Point::AfterCommit).await;
                     ahead = next?;
                 }
             }
         }
-        self.acknowledge(key, line).await?;
+        self.acknowledge(checkpoint).await?;
         Ok(Pass::More)
     }
 
-    async fn acknowledge(&self, key: &str, line: &mut Line) -> Result<(), Error> {
-        let Progress { epoch, position, .. } = line.progress;
-        if line.acked < position.seq {
+    async fn acknowledge(&self, checkpoint: &mut Checkpoint) -> Result<(), Error> {
+        let Progress { epoch, position, .. } = checkpoint.progress;
+        if checkpoint.acked < position.seq {
             pause::reach(Point::BeforeAck).await;
-            self.redis.ack(key, epoch, position.seq).await?;
-            line.acked = position.seq;
+            self.redis().ack(&self.key, epoch, position.seq).await?;
+            checkpoint.acked = position.seq;
             pause::reach(Point::AfterAck).await;
         }
         Ok(())
     }
 
     /// Makes rows of a batch, dead letters of what PostgreSQL refuses.
-    pub async fn commit(&self, id: &str, key: &str, batch: &Batch) -> Result<(), Error> {
+    pub(super) async fn commit(&self, batch: &Batch) -> Result<(), Error> {
         pause::reach(Point::BeforeCommit).await;
-        let dead = match self.ledger.commit(id, batch).await {
+        let dead = match self.ledger().commit(self.id, batch).await {
             Ok(()) => 0,
             Err(error) => match policy::remedy(&error) {
-                Remedy::Isolate => self.ledger.commit_isolated(id, batch).await?,
+                Remedy::Isolate => self.ledger().commit_isolated(self.id, batch).await?,
+                // Redis has granted more than it was told to: both sides are compared then.
                 Remedy::RaiseQuantity => {
-                    self.raise_quantity(id, key).await?;
+                    self.ledger().admit(self.id, batch.to.position.seq.0).await?;
                     return Err(Error::Moved);
                 }
                 _ => return Err(error),
             },
         };
-        self.metrics.count_batch(id, &batch.grants, dead);
+        self.tools.metrics.count_batch(self.id, &batch.grants, dead);
         Ok(())
-    }
-
-    /// The row offers less than Redis has granted. Users were told that they have a unit; that counts.
-    pub async fn raise_quantity(&self, id: &str, key: &str) -> Result<(), Error> {
-        let Some(info) = self.redis.info(key).await? else { return Err(Error::Moved) };
-        let quantity = info.definition.quantity.max(info.granted.0);
-        tracing::warn!(
-            coupon = id,
-            granted = info.granted.0,
-            quantity,
-            "the row's quantity was set below what is granted already; it is raised again, as grants are not taken back"
-        );
-        self.ledger.raise_quantity(id, quantity).await
     }
 }
 
@@ -175,6 +145,7 @@ mod tests {
     use super::*;
     use coupon_core::grant::EntryId;
     use coupon_core::number::Chain;
+    use coupon_core::number::Seq;
     use coupon_core::number::{Arrival, Epoch};
 
     fn progress(seq: u64, chain: Chain) -> Progress {

@@ -1,6 +1,6 @@
 //! Where two histories part: the last grant that Redis and the ledger share, and the naming of what Redis has beyond.
 
-use super::Restoration;
+use super::restore::Restoration;
 use crate::error::Error;
 use coupon_core::grant::{EntryId, Grant};
 use coupon_core::number::Seq;
@@ -21,10 +21,10 @@ impl Restoration<'_> {
     pub async fn fork(&self, granted: Seq) -> Result<Position, Error> {
         let (mut before, mut oldest) = (None, None);
         loop {
-            let (page, last) = self.redis.read_back(self.key, before, STEP).await?;
+            let (page, last) = self.coupon.redis().read_back(&self.coupon.key, before, STEP).await?;
             let Some(last) = last else { break };
             before = Some(last);
-            let chains = self.ledger.chains(self.id, page.iter().map(|grant| grant.id.seq)).await?;
+            let chains = self.coupon.ledger().chains(self.coupon.id, page.iter().map(|grant| grant.id.seq)).await?;
             // What Redis counts no more is no ground to stand on: a stream that outlived its hash.
             let is_common = |grant: &Grant| grant.id.seq <= granted && chains.get(&grant.id.seq) == Some(&grant.chain);
             let common = page.iter().position(is_common);
@@ -46,7 +46,7 @@ impl Restoration<'_> {
         let mut at = Position::default();
         while at.seq < end {
             let count = u64::from(STEP).min(end.0.saturating_sub(at.seq.0));
-            let users = self.redis.accepted(self.key, at.seq.0, count).await?;
+            let users = self.coupon.redis().accepted(&self.coupon.key, at.seq.0, count).await?;
             if users.is_empty() {
                 break;
             }
@@ -68,11 +68,11 @@ impl Restoration<'_> {
             "granted in another history than the ledger's: Redis had come to seq {granted}, the ledger stood at seq {}",
             self.ledger_at.seq
         );
-        let named = self.ledger.name_orphans(self.id, grants, &reason).await?;
+        let named = self.coupon.ledger().name_orphans(self.coupon.id, grants, &reason).await?;
         if !named.is_empty() {
-            self.metrics.orphans.add(named.len() as u64);
+            self.coupon.tools.metrics.orphans.add(named.len() as u64);
             tracing::warn!(
-                coupon = self.id,
+                coupon = self.coupon.id,
                 count = named.len(),
                 seqs = runs(named),
                 "Redis granted units in a history that is not the ledger's; they are taken back, and each is in coupon_orphan"

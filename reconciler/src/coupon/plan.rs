@@ -1,7 +1,10 @@
 //! What has to be done so that a coupon's row and its state in Redis agree: a table of cases, without any effect.
+//!
+//! Three words are compared, and no counter is trusted: what the application offers (the row), what Redis was told last (kept
+//! beside the position), and what Redis says. Where the row differs from what Redis was told, the application has spoken;
+//! where Redis does, somebody has changed it there. The number under which Redis was told says whether it has heard of it at all.
 
-use crate::ledger::Row;
-use crate::redis::Info;
+use crate::model::coupon::{Info, Row, is_on_offer};
 use coupon_core::words::Status;
 
 /// The next step for a coupon. Each step is followed by another look, until there is nothing to do.
@@ -34,24 +37,19 @@ pub enum Publication {
     Raise,
 }
 
-/// Whether requests can be accepted or their users granted.
-pub const fn is_on_offer(status: Status) -> bool {
-    matches!(status, Status::Available | Status::Issued)
-}
-
 /// Compares the two sides of a coupon.
 pub fn plan(row: Option<&Row>, info: Option<&Info>) -> Plan {
     let (row, info) = match (row, info) {
         (None, None) => return Plan::Rest,
         (None, Some(info)) if info.epoch.0 == 0 => return Plan::Adopt,
         (None, Some(_)) => return Plan::Foreign,
-        (Some(row), None) if is_on_offer(row.status) => return Plan::Resume(Publication::Open),
-        (Some(row), None) if row.is_newer() => return Plan::Publish(Publication::Nothing),
+        (Some(row), None) if is_on_offer(row.offer.status) => return Plan::Resume(Publication::Open),
+        (Some(row), None) if row.is_news() => return Plan::Publish(Publication::Nothing),
         (Some(_), None) => return Plan::Rest,
         (Some(row), Some(info)) => (row, info),
     };
     let by_hand = row.epoch.0 == 0 && info.epoch.0 == 0;
-    if by_hand && !row.is_newer() && !agree(row, info) {
+    if by_hand && row.told.is_some() && !row.is_news() && !agree(row, info) {
         // Adopted, and changed by hand before it had an epoch.
         return Plan::Mirror;
     }
@@ -59,75 +57,91 @@ pub fn plan(row: Option<&Row>, info: Option<&Info>) -> Plan {
         // After a fence the row counts: what Redis has may be older.
         return Plan::Resume(publication(row, info));
     }
-    if row.is_newer() {
+    if row.is_news() {
         return Plan::Publish(publication(row, info));
     }
-    if agree(row, info) { Plan::Rest } else { Plan::Mirror }
+    match agree(row, info) {
+        true => Plan::Rest,
+        // It was about to be told, and was not.
+        false if info.revision < row.revision() => Plan::Publish(publication(row, info)),
+        false => Plan::Mirror,
+    }
 }
 
 fn publication(row: &Row, info: &Info) -> Publication {
-    let on_offer = is_on_offer(info.status);
-    if !is_on_offer(row.status) {
-        return if on_offer { Publication::Close } else { Publication::Nothing };
+    if row.offer.is_same(&info.offer) {
+        return Publication::Nothing;
     }
-    if row.definition.quantity < info.granted.0 {
-        return Publication::Raise;
+    if !is_on_offer(row.offer.status) {
+        return Publication::Close;
     }
-    if on_offer && row.definition == info.definition { Publication::Nothing } else { Publication::Open }
+    if row.offer.definition.quantity < info.granted.0 { Publication::Raise } else { Publication::Open }
 }
 
 fn agree(row: &Row, info: &Info) -> bool {
-    let same_status = match info.status {
-        // The row turns ISSUED with the last unit's row, a moment after Redis.
-        Status::Issued if row.position.seq < info.granted => is_on_offer(row.status),
-        Status::Expired => !is_on_offer(row.status),
-        status => row.status == status,
+    let same_status = match info.offer.status {
+        // The row turns ISSUED once the last unit's row is there, a moment after Redis.
+        Status::Issued if row.position.seq < info.granted => true,
+        Status::Expired => true,
+        status => row.offer.status == status,
     };
-    // What is not on offer may be defined differently: the row holds what comes next.
-    same_status && (!is_on_offer(info.status) || row.definition == info.definition)
+    same_status && row.offer.is_same(&info.offer)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::coupon::{Offer, Told};
     use Status::{Available, Expired, Issued, Standard};
     use coupon_core::coupon::Definition;
-    use coupon_core::number::Chain;
-    use coupon_core::number::{Epoch, Seq};
+    use coupon_core::number::{Chain, Epoch, Seq};
     use coupon_core::position::Position;
     use coupon_core::words::Mode;
 
     const DEFINITION: Definition =
         Definition { quantity: 5, mode: Mode::Queue, waitlist: 0, opens_at: 0, expires_at: 0 };
 
-    /// Published, at epoch 1, with two grants on both sides.
+    fn offer(status: Status) -> Offer {
+        Offer { status, definition: DEFINITION }
+    }
+
+    fn of(quantity: u64, status: Status) -> Offer {
+        Offer { status, definition: Definition { quantity, ..DEFINITION } }
+    }
+
+    /// Published under number 3, at epoch 1, with two grants on both sides.
     fn row(status: Status) -> Row {
         Row {
             id: "a".into(),
-            status,
-            definition: DEFINITION,
+            version: 1,
+            offer: offer(status),
+            told: Some(Told { revision: 3, offer: offer(status) }),
             granted: 2,
             epoch: Epoch(1),
             position: Position { seq: Seq(2), chain: Chain(7) },
-            revision: 3,
-            published_revision: 3,
         }
     }
 
-    fn newer(status: Status) -> Row {
-        Row { revision: 4, ..row(status) }
+    /// The same where the application has changed what is offered.
+    fn changed(to: Offer, told: Status) -> Row {
+        Row { offer: to, ..row(told) }
+    }
+
+    /// Nobody has looked at it yet.
+    fn inserted(status: Status) -> Row {
+        Row { told: None, epoch: Epoch(0), position: Position::default(), granted: 0, ..row(status) }
     }
 
     fn info(status: Status) -> Info {
         Info {
-            status,
-            definition: DEFINITION,
+            offer: offer(status),
             requested: 2,
             waiting: 0,
             granted: Seq(2),
             persisted: Seq(2),
             epoch: Epoch(1),
             fenced: false,
+            revision: 3,
         }
     }
 
@@ -144,30 +158,36 @@ mod tests {
         }
         let ahead = Info { granted: Seq(5), ..info(Issued) };
         assert_eq!(step(&row(Available), &ahead), Plan::Rest, "the last rows are on their way");
-        let ended = Info { definition: Definition { quantity: 9, ..DEFINITION }, ..info(Expired) };
+        let ended = Info { offer: of(9, Expired), ..info(Expired) };
         assert_eq!(step(&row(Expired), &ended), Plan::Rest, "the row holds what comes next");
     }
 
     #[test]
     fn a_row_on_offer_that_redis_lacks_is_opened_under_a_new_epoch() {
-        assert_eq!(plan(Some(&newer(Available)), None), Plan::Resume(Publication::Open));
+        assert_eq!(plan(Some(&inserted(Available)), None), Plan::Resume(Publication::Open));
         assert_eq!(plan(Some(&row(Issued)), None), Plan::Resume(Publication::Open));
     }
 
     #[test]
     fn a_row_not_on_offer_needs_nothing_from_redis() {
-        assert_eq!(plan(Some(&newer(Standard)), None), Plan::Publish(Publication::Nothing));
+        assert_eq!(plan(Some(&inserted(Standard)), None), Plan::Rest);
         assert_eq!(plan(Some(&row(Standard)), None), Plan::Rest);
         assert_eq!(plan(Some(&row(Expired)), None), Plan::Rest);
         assert_eq!(plan(None, None), Plan::Rest);
+        let ended = changed(offer(Expired), Available);
+        assert_eq!(
+            plan(Some(&ended), None),
+            Plan::Publish(Publication::Nothing),
+            "noted, so that it is not looked for"
+        );
     }
 
     #[test]
     fn a_fence_or_another_epoch_needs_a_new_one_and_the_row_counts() {
         let fenced = Info { fenced: true, ..info(Available) };
         assert_eq!(step(&row(Available), &fenced), Plan::Resume(Publication::Nothing));
-        let changed = Info { fenced: true, definition: Definition { quantity: 9, ..DEFINITION }, ..info(Available) };
-        assert_eq!(step(&row(Available), &changed), Plan::Resume(Publication::Open));
+        let other = Info { fenced: true, offer: of(9, Available), ..info(Available) };
+        assert_eq!(step(&row(Available), &other), Plan::Resume(Publication::Open));
         assert_eq!(step(&row(Expired), &fenced), Plan::Resume(Publication::Close));
         let other = Info { epoch: Epoch(2), ..info(Available) };
         assert_eq!(step(&row(Available), &other), Plan::Resume(Publication::Nothing));
@@ -176,46 +196,62 @@ mod tests {
     #[test]
     fn a_coupon_opened_by_hand_in_the_place_of_a_lost_one_is_compared() {
         for (status, publication) in [(Available, Publication::Nothing), (Expired, Publication::Open)] {
-            let hand = Info { epoch: Epoch(0), granted: Seq(0), persisted: Seq(0), ..info(status) };
+            let hand = Info { epoch: Epoch(0), granted: Seq(0), persisted: Seq(0), revision: 0, ..info(status) };
             assert_eq!(step(&row(Available), &hand), Plan::Resume(publication));
-            assert_eq!(step(&newer(Available), &hand), Plan::Resume(publication));
         }
     }
 
     #[test]
     fn a_coupon_opened_by_hand_gets_a_row_then_an_epoch() {
-        let hand = Info { epoch: Epoch(0), ..info(Available) };
+        let hand = Info { epoch: Epoch(0), revision: 0, ..info(Available) };
         assert_eq!(plan(None, Some(&hand)), Plan::Adopt);
-        let nothing = Position::default();
-        let adopted = Row { epoch: Epoch(0), position: nothing, ..row(Available) };
+        let adopted = Row { told: Some(Told { revision: 0, offer: offer(Available) }), ..inserted(Available) };
         assert_eq!(step(&adopted, &hand), Plan::Resume(Publication::Nothing));
-        let changed = Info { definition: Definition { quantity: 9, ..DEFINITION }, ..hand };
-        assert_eq!(step(&adopted, &changed), Plan::Mirror);
-        let inserted = Row { epoch: Epoch(0), position: nothing, ..newer(Available) };
-        assert_eq!(step(&inserted, &changed), Plan::Resume(Publication::Open));
+        let raised = Info { offer: of(9, Available), ..hand };
+        assert_eq!(step(&adopted, &raised), Plan::Mirror);
+        assert_eq!(step(&inserted(Available), &raised), Plan::Resume(Publication::Open), "the application's word");
         assert_eq!(plan(None, Some(&info(Available))), Plan::Foreign);
     }
 
     #[test]
-    fn a_newer_row_is_published() {
-        let bigger = Row { definition: Definition { quantity: 6, ..DEFINITION }, ..newer(Available) };
-        assert_eq!(step(&bigger, &info(Issued)), Plan::Publish(Publication::Open));
-        assert_eq!(step(&newer(Expired), &info(Available)), Plan::Publish(Publication::Close));
-        assert_eq!(step(&newer(Standard), &info(Issued)), Plan::Publish(Publication::Close));
-        assert_eq!(step(&newer(Available), &info(Expired)), Plan::Publish(Publication::Open));
-        assert_eq!(step(&newer(Available), &info(Available)), Plan::Publish(Publication::Nothing));
+    fn what_the_application_changed_is_published() {
+        for (row, redis, publication) in [
+            (changed(of(6, Available), Issued), Issued, Publication::Open),
+            (changed(of(6, Issued), Issued), Issued, Publication::Open),
+            (changed(offer(Expired), Available), Available, Publication::Close),
+            (changed(offer(Standard), Issued), Issued, Publication::Close),
+            (changed(offer(Available), Expired), Expired, Publication::Open),
+            (changed(offer(Available), Expired), Available, Publication::Nothing),
+        ] {
+            assert_eq!(step(&row, &info(redis)), Plan::Publish(publication), "{row:?} {redis}");
+        }
+    }
+
+    #[test]
+    fn an_expired_coupon_is_closed_though_nothing_counted_the_change() {
+        // An application whose triggers do not fire, or that saved an older object: all that is compared is what is said.
+        assert_eq!(step(&changed(offer(Expired), Available), &info(Available)), Plan::Publish(Publication::Close));
+    }
+
+    #[test]
+    fn what_redis_has_not_heard_of_is_told_again() {
+        let row =
+            Row { told: Some(Told { revision: 4, offer: of(6, Available) }), ..changed(of(6, Available), Available) };
+        assert_eq!(step(&row, &info(Available)), Plan::Publish(Publication::Open), "announced, and killed");
+        let heard = Info { offer: of(6, Available), ..info(Available) };
+        assert_eq!(step(&row, &heard), Plan::Rest, "somebody else said the same by hand");
     }
 
     #[test]
     fn a_promise_of_redis_is_not_taken_back() {
-        let smaller = Row { definition: Definition { quantity: 1, ..DEFINITION }, ..newer(Available) };
-        assert_eq!(step(&smaller, &info(Available)), Plan::Publish(Publication::Raise));
+        assert_eq!(step(&changed(of(1, Available), Available), &info(Available)), Plan::Publish(Publication::Raise));
     }
 
     #[test]
     fn what_was_changed_by_hand_is_mirrored() {
-        let changed = Info { definition: Definition { waitlist: 9, ..DEFINITION }, ..info(Available) };
-        assert_eq!(step(&row(Available), &changed), Plan::Mirror);
+        let definition = Definition { waitlist: 9, ..DEFINITION };
+        let waitlist = Info { offer: Offer { status: Available, definition }, ..info(Available) };
+        assert_eq!(step(&row(Available), &waitlist), Plan::Mirror);
         assert_eq!(step(&row(Available), &info(Expired)), Plan::Mirror, "the window ended");
         assert_eq!(step(&row(Expired), &info(Available)), Plan::Mirror, "opened again");
         assert_eq!(step(&row(Issued), &info(Available)), Plan::Mirror, "the quantity was raised");

@@ -1,0 +1,63 @@
+//! `restore`: what the daemon does by itself where that is safe, for one coupon and on an operator's word.
+
+use crate::cli;
+use crate::coupon::Tools;
+use crate::error::Error;
+use crate::exit::{Exit, Failure};
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::policy::{self, Remedy};
+use crate::redis::Redis;
+use crate::signal;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Rows in one batch, where the stream still holds some.
+const BATCH_MAX: u32 = 5000;
+
+/// Restores one coupon.
+pub async fn obey(args: &cli::Restore, redis: Redis, ledger: Ledger) -> Result<Exit, Failure> {
+    redis.now_ms().await.map_err(crate::unreachable)?;
+    ledger.ping().await.map_err(crate::unreachable)?;
+    let stop = CancellationToken::new();
+    signal::listen(stop.clone())
+        .map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be heard: {error}")))?;
+    let (id, keys) = (&*args.coupon, args.redis.key.clone());
+    let key = keys.key(id);
+    if !args.yes && redis.has_lost_its_line(&key).await.map_err(|error| failed(id, &error.into()))? {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "{key}{} is gone, and with it the line of those who waited; how many there were is not known. Users with a \
+                 row come back, the others have to ask again. If no copy of that key can be brought back, add --yes",
+                coupon_core::key::ISSUED
+            ),
+        ));
+    }
+    let (redis, ledger, metrics) = (Arc::new(redis), Arc::new(ledger), Arc::<Metrics>::default());
+    let tools = Tools { redis, ledger, metrics: Arc::clone(&metrics), keys, batch_max: BATCH_MAX, stop };
+    let done = tools.coupon(id).restore(args.from_start).await.map_err(|error| failed(id, &error))?;
+    let place = done.row.map_or_else(String::new, |row| format!("epoch {}, {}", row.epoch, row.position));
+    let (restored, orphans) = (metrics.restored.get(), metrics.orphans.get());
+    if restored + orphans == 0 {
+        println!("nothing was to be restored: Redis holds what the ledger holds ({place}); --from-start restores all");
+    } else {
+        println!("restored: {restored} grants sent, {orphans} in coupon_orphan; coupon {id} is open ({place})");
+    }
+    Ok(Exit::Ok)
+}
+
+fn failed(id: &str, error: &Error) -> Failure {
+    let advice = match policy::remedy(error) {
+        _ if matches!(error, Error::Stopping) => {
+            "the coupon stays shut until this is run again, or a running reconciler goes on"
+        }
+        Remedy::Compare => {
+            "a running reconciler works on it at the same time; look with `coupon-reconciler status`, and run this again if the coupon is still shut"
+        }
+        Remedy::Stop(advice) => advice,
+        _ => "`coupon-reconciler check` says what is missing",
+    };
+    let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
+    Failure::new(Exit::Failed, format!("coupon {id}: {error}{advice}"))
+}

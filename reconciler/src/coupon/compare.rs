@@ -1,0 +1,415 @@
+//! Bringing a coupon's row and its state in Redis together: publish, adopt, mirror, open.
+
+use super::plan::{Plan, Publication, plan};
+use super::{Coupon, follow};
+use crate::error::Error;
+use crate::ledger::Bid;
+use crate::model::coupon::{Info, Row};
+use crate::model::grant::{Checkpoint, Progress};
+use crate::pause::{self, Point};
+use crate::policy::{self, Remedy};
+use crate::redis::Resumed;
+use coupon_core::grant::Grant;
+use coupon_core::key::{GRANTS, ISSUED};
+use coupon_core::number::{Epoch, Seq};
+use coupon_core::position::Position;
+use coupon_core::words::Status;
+
+/// Steps of one comparison. A coupon that needs more is being moved by others at the same time.
+const STEPS_MAX: u32 = 8;
+
+/// Tries to restore a coupon that others work on too.
+const RESTORE_TRIES_MAX: u32 = 10;
+
+/// What a comparison ended with.
+pub struct Compared {
+    /// The row, if there is one.
+    pub row: Option<Row>,
+    /// Redis's state, if there is one.
+    pub info: Option<Info>,
+    /// Where the relay goes on, if the coupon is open to it.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// The coupon in Redis.
+enum Seen {
+    /// With all its keys, or none of them.
+    Whole(Option<Info>),
+    /// Without one of its companion keys; the text says which, the epoch is the hash's.
+    Incomplete(String, Epoch),
+}
+
+/// How Redis stands to the end of the ledger, before it is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Footing {
+    /// It holds the ledger's newest grant, or the ledger has none.
+    Level,
+    /// Only RESUME can tell.
+    Unknown,
+    /// What would follow the ledger is trimmed, and this is the oldest entry beyond: PostgreSQL was brought back to an older
+    /// state.
+    Older(Grant),
+}
+
+/// How far the opening of a coupon has come, over the steps of one comparison.
+struct Opening<'a> {
+    /// An epoch that was taken and under which no Redis was resumed: it is used again, instead of counting epochs up with every
+    /// retry. One under which a RESUME may have succeeded is never held.
+    held: &'a mut Option<Epoch>,
+    /// Whether the ledger's history was put in the place of Redis's already.
+    is_restored: bool,
+    /// Whether an operator has said that what the ledger holds counts.
+    is_ordered: bool,
+    /// Whether all of it is to be restored, also where both hold the same history.
+    from_start: bool,
+}
+
+impl Coupon<'_> {
+    /// Steps until both sides agree; what is not safe is left to an operator.
+    pub async fn compare(&self, held: &mut Option<Epoch>) -> Result<Compared, Error> {
+        self.step(Opening { held, is_restored: false, is_ordered: false, from_start: false }).await
+    }
+
+    /// The same on an operator's word: what the ledger holds is brought back to Redis, also where a companion key is lost. A
+    /// running reconciler looks at the same coupon, and takes epochs too: of two that do so, one tries again.
+    pub async fn restore(&self, from_start: bool) -> Result<Compared, Error> {
+        for _ in 1..RESTORE_TRIES_MAX {
+            match self.restore_once(from_start).await {
+                Err(error) if policy::remedy(&error) == Remedy::Compare && !self.tools.stop.is_cancelled() => {
+                    tracing::debug!(coupon = self.id, %error, "somebody else works on the coupon; trying again");
+                }
+                done => return done,
+            }
+        }
+        self.restore_once(from_start).await
+    }
+
+    async fn restore_once(&self, from_start: bool) -> Result<Compared, Error> {
+        self.step(Opening { held: &mut None, is_restored: false, is_ordered: true, from_start }).await
+    }
+
+    async fn step(&self, mut opening: Opening<'_>) -> Result<Compared, Error> {
+        for _ in 0..STEPS_MAX {
+            let row = self.ledger().row(self.id).await?;
+            let seen = self.look().await?;
+            if opening.is_ordered && !opening.is_restored {
+                let row = row.ok_or_else(|| Error::Held("there is no such coupon in the ledger".into()))?;
+                self.open(&row, &seen, &mut opening).await?;
+                opening.is_restored = true;
+                continue;
+            }
+            let info = match seen {
+                Seen::Whole(info) => info,
+                // Redis keeps the gate shut by itself.
+                Seen::Incomplete(why, _) => return Err(self.incomplete(&why)),
+            };
+            match (plan(row.as_ref(), info.as_ref()), row, info) {
+                (Plan::Rest, Some(row), Some(info)) => {
+                    let entry = self.ledger().entry(self.id, row.position.seq).await?;
+                    let progress = Progress { epoch: row.epoch, position: row.position, entry };
+                    // Whether what was acknowledged and is no row can still be relayed.
+                    let is_older = info.persisted > row.position.seq
+                        && matches!(self.footing(&progress).await?, Footing::Older(_));
+                    if is_older {
+                        self.open(&row, &Seen::Whole(Some(info)), &mut opening).await?;
+                        continue;
+                    }
+                    let checkpoint = Some(checkpoint(progress, &row, &info));
+                    return Ok(Compared { row: Some(row), info: Some(info), checkpoint });
+                }
+                (Plan::Rest, row, info) => return Ok(Compared { row, info, checkpoint: None }),
+                (Plan::Adopt, _, Some(info)) => self.adopt(&info).await?,
+                (Plan::Mirror, Some(row), Some(info)) => self.mirror(&row, &info).await?,
+                (Plan::Publish(publication), Some(row), info) => {
+                    self.publish(&row, info.as_ref(), publication, row.epoch).await?;
+                }
+                (Plan::Resume(_), Some(row), info) => {
+                    self.open(&row, &Seen::Whole(info), &mut opening).await?;
+                }
+                (Plan::Foreign, _, _) => {
+                    return Err(Error::Held(
+                        "Redis holds this coupon with an epoch, but the ledger has no row for it; is --database-url \
+                         the right database? Restore the row, or DEL the coupon's three keys"
+                            .into(),
+                    ));
+                }
+                // The plan names a side that is not there; it cannot, and another look is no harm.
+                _ => {}
+            }
+        }
+        Err(Error::Moved)
+    }
+
+    async fn look(&self) -> Result<Seen, Error> {
+        match self.redis().info(&self.key).await {
+            Err(error) if error.code() == Some("TRYAGAIN") => {
+                let why = error.detail().unwrap_or_default().to_owned();
+                Ok(Seen::Incomplete(why, self.redis().epoch(&self.key).await?))
+            }
+            info => Ok(Seen::Whole(info?)),
+        }
+    }
+
+    async fn adopt(&self, info: &Info) -> Result<(), Error> {
+        self.ledger().adopt(self.id, info).await?;
+        tracing::info!(coupon = self.id, "adopted: it was opened by hand, and has a row now");
+        pause::reach(Point::AfterAdopt).await;
+        Ok(())
+    }
+
+    async fn mirror(&self, row: &Row, info: &Info) -> Result<(), Error> {
+        self.ledger().mirror(row, info).await?;
+        tracing::info!(coupon = self.id, status = %info.offer.status, "the row follows what changed in Redis");
+        Ok(())
+    }
+
+    /// Tells Redis the row's definition, under a number that is noted before: whoever finds the note and a Redis that has not
+    /// heard of the number tells it again.
+    async fn publish(
+        &self,
+        row: &Row,
+        info: Option<&Info>,
+        publication: Publication,
+        epoch: Epoch,
+    ) -> Result<(), Error> {
+        if publication == Publication::Raise {
+            return self.raise_quantity(info).await;
+        }
+        let heard = info.map_or(0, |info| info.revision);
+        let is_told = row.told.is_some() && !row.is_news() && heard <= row.revision();
+        let revision = match publication {
+            Publication::Nothing if is_told => return Ok(()),
+            _ if is_told && row.revision() > 0 => row.revision(),
+            _ => self.ledger().announce(row, heard).await?,
+        };
+        pause::reach(Point::BeforePublish).await;
+        match publication {
+            Publication::Open => {
+                self.redis().open(&self.key, &row.offer.definition, epoch, revision).await?;
+                tracing::info!(coupon = self.id, revision, "published");
+            }
+            Publication::Close => {
+                self.redis().close(&self.key, epoch, revision).await?;
+                tracing::info!(coupon = self.id, revision, "closed");
+            }
+            Publication::Nothing | Publication::Raise => {}
+        }
+        pause::reach(Point::AfterPublish).await;
+        let quantity = row.offer.definition.quantity;
+        if row.told.is_some_and(|told| told.offer.definition.quantity > quantity) {
+            self.ledger().lower(self.id, revision, quantity).await?;
+        }
+        Ok(())
+    }
+
+    /// The row offers less than Redis has granted. Users were told that they have a unit; that counts.
+    async fn raise_quantity(&self, info: Option<&Info>) -> Result<(), Error> {
+        let granted = info.map_or(0, |info| info.granted.0);
+        tracing::warn!(
+            coupon = self.id,
+            granted,
+            "the row's quantity was set below what is granted already; it is raised again, as grants are not taken back"
+        );
+        self.ledger().raise_quantity(self.id, granted).await
+    }
+
+    /// Opens the gate under an epoch that was just taken, if Redis is seen to be level and its definition is the row's.
+    pub async fn reopen(&self, progress: Progress, row: &Row, info: &Info) -> Result<Checkpoint, Error> {
+        if self.footing(&progress).await? != Footing::Level {
+            return Err(Error::Moved);
+        }
+        match self.resume(&progress).await? {
+            Resumed::Open => Ok(checkpoint(progress, row, info)),
+            _ => Err(Error::Moved),
+        }
+    }
+
+    async fn resume(&self, progress: &Progress) -> Result<Resumed, Error> {
+        pause::reach(Point::BeforeResume).await;
+        let answer = self.redis().resume(&self.key, progress.epoch, progress.position).await?;
+        if answer == Resumed::Open {
+            pause::reach(Point::AfterResume).await;
+        }
+        Ok(answer)
+    }
+
+    /// Takes the next epoch, and asks Redis to open the gate under it at the ledger's position. Where Redis holds
+    /// another history, the ledger's is restored instead, and the next step asks again.
+    async fn open(&self, row: &Row, seen: &Seen, opening: &mut Opening<'_>) -> Result<(), Error> {
+        let info = seen.info();
+        let mut progress = self.take_epoch(row, seen.epoch(), opening.held).await?;
+        if info.is_none() {
+            progress = self.salvage(progress).await?;
+        }
+        let Progress { epoch, position, .. } = progress;
+        let publication = match plan(Some(row), info) {
+            Plan::Resume(publication) | Plan::Publish(publication) => publication,
+            _ => Publication::Nothing,
+        };
+        let is_gone = matches!(seen, Seen::Whole(None));
+        if opening.is_ordered && !opening.is_restored {
+            if position.seq.0 == 0 {
+                return Err(self.nothing_to_restore());
+            }
+            if opening.from_start || matches!(seen, Seen::Incomplete(..)) {
+                if is_gone {
+                    self.publish(row, info, Publication::Open, epoch).await?;
+                }
+                *opening.held = Some(epoch);
+                return self.restoration(epoch, position).run_from_start().await;
+            }
+        }
+        let footing = self.footing(&progress).await?;
+        if let Footing::Older(entry) = footing {
+            return self.rebuild_or_restore(progress, entry, opening.held).await;
+        }
+        if footing == Footing::Level && publication == Publication::Raise {
+            return self.raise_quantity(info).await;
+        }
+        // The definition comes first, while the gate is shut: a coupon that Redis lacks is born fenced. But one of another
+        // history may not take it, as it may have granted more than the row offers.
+        if footing == Footing::Level || is_gone || publication == Publication::Close {
+            self.publish(row, info, publication, epoch).await?;
+        }
+        // From here on the epoch may be in use, until Redis says that it is not.
+        *opening.held = None;
+        let answer = self.resume(&progress).await?;
+        if answer == Resumed::Open {
+            tracing::info!(coupon = self.id, epoch = epoch.0, seq = position.seq.0, "resumed: the gate is open");
+            return Ok(());
+        }
+        *opening.held = Some(epoch);
+        match answer {
+            Resumed::Behind(redis) | Resumed::Diverged(redis) => {
+                if std::mem::replace(&mut opening.is_restored, true) {
+                    return Err(Error::Held(format!(
+                        "Redis was restored and still stands at {redis} instead of {position}; is somebody else writing \
+                         to the coupon's keys? The coupon stays shut, and is restored again after a while"
+                    )));
+                }
+                tracing::warn!(coupon = self.id, redis = %redis, ledger = %position, "Redis does not hold the ledger's history");
+                self.restoration(epoch, position).run().await
+            }
+            Resumed::Undecided(text) => Err(self.incomplete(&text)),
+            Resumed::Open => Ok(()),
+        }
+    }
+
+    /// The next epoch, and where the ledger stands under it.
+    async fn take_epoch(&self, row: &Row, redis: Epoch, held: &mut Option<Epoch>) -> Result<Progress, Error> {
+        if let Some(epoch) = held.filter(|epoch| *epoch == row.epoch && redis <= *epoch) {
+            let entry = self.ledger().entry(self.id, row.position.seq).await?;
+            return Ok(Progress { epoch, position: row.position, entry });
+        }
+        let taken = self.ledger().take_epochs(&[Bid::after(row, redis)]).await?.remove(self.id).ok_or(Error::Moved)?;
+        pause::reach(Point::AfterTakeEpoch).await;
+        *held = Some(taken.epoch);
+        Ok(taken)
+    }
+
+    /// What the stream says about the place where the ledger ends.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] if the stream holds the ledger's newest grant, and what comes behind it does not follow.
+    async fn footing(&self, progress: &Progress) -> Result<Footing, Error> {
+        let Position { seq, chain } = progress.position;
+        // RESUME alone would open a coupon although what follows the ledger is missing, as when somebody cut the stream.
+        let grants = self.redis().read_from(&self.key, progress.entry, 2).await?;
+        let is_here = grants.iter().any(|grant| grant.id.seq == seq);
+        let is_level = seq.0 == 0 || grants.iter().any(|grant| grant.id.seq == seq && grant.chain == chain);
+        let next = grants.into_iter().find(|grant| grant.id.seq > seq);
+        match follow(*progress, next.iter().cloned().collect()) {
+            Ok(Some(_)) => Ok(Footing::Level),
+            Ok(None) => Ok(if is_level { Footing::Level } else { Footing::Unknown }),
+            // Another reconciler was here, and what it acknowledged is trimmed: that is no gap.
+            Err(_) if !self.ledger().is_at(self.id, progress).await? => Err(Error::Moved),
+            Err(broken) => match next {
+                // The entries between were trimmed: they were rows once.
+                Some(next) if !is_here && next.id.seq > seq.next() => Ok(Footing::Older(next)),
+                _ if is_level => Err(broken),
+                _ => Ok(Footing::Unknown),
+            },
+        }
+    }
+
+    /// The ledger ends before the oldest grant that Redis holds the entry of: rows are missing that Redis was told of.
+    async fn rebuild_or_restore(
+        &self,
+        progress: Progress,
+        entry: Grant,
+        held: &mut Option<Epoch>,
+    ) -> Result<(), Error> {
+        let Progress { epoch, position, .. } = progress;
+        let (first, last) = (position.seq.next(), entry.id.seq);
+        tracing::warn!(
+            coupon = self.id,
+            "the ledger lacks seq {first} to {last}, which Redis was told are rows: was PostgreSQL restored from a backup?"
+        );
+        if self.rebuild(progress, entry).await? {
+            tracing::warn!(
+                coupon = self.id,
+                "seq {first} to {last} are rows again, from the users in Redis, as their chain proves; granted_at is when they asked"
+            );
+            return Ok(());
+        }
+        tracing::error!(
+            coupon = self.id,
+            "the users in Redis do not prove which grants are missing; the ledger's history counts"
+        );
+        *held = Some(epoch);
+        if position.seq.0 > 0 {
+            return self.restoration(epoch, position).run().await;
+        }
+        self.restoration(epoch, position).name_orphans().await?;
+        Err(Error::Held(format!(
+            "the ledger holds no grant of this coupon, and the users in Redis do not prove those that it lacks; they are in \
+             coupon_orphan, and the coupon is shut. To begin anew, DEL {}; to go on, restore a newer backup of PostgreSQL",
+            self.all_keys(", ")
+        )))
+    }
+
+    fn nothing_to_restore(&self) -> Error {
+        Error::Held(format!(
+            "the ledger holds no grant of this coupon, so there is nothing to restore. If Redis has lost one of its keys, \
+             DEL {}, and it is published anew; whoever was in line has to ask again",
+            self.all_keys(" ")
+        ))
+    }
+
+    /// A companion key is missing. It may be on its way here with its slot, so nothing is done unasked.
+    fn incomplete(&self, why: &str) -> Error {
+        Error::Held(format!(
+            "{why}. Nothing is restored by itself, as the key may be on its way; if it is lost, \
+             `coupon-reconciler restore {}` brings back what the ledger holds",
+            self.id
+        ))
+    }
+
+    fn all_keys(&self, between: &str) -> String {
+        let key = &self.key;
+        [key.clone(), format!("{key}{ISSUED}"), format!("{key}{GRANTS}")].join(between)
+    }
+}
+
+impl Seen {
+    const fn info(&self) -> Option<&Info> {
+        match self {
+            Self::Whole(info) => info.as_ref(),
+            Self::Incomplete(..) => None,
+        }
+    }
+
+    fn epoch(&self) -> Epoch {
+        match self {
+            Self::Whole(info) => info.as_ref().map_or(Epoch(0), |info| info.epoch),
+            Self::Incomplete(_, epoch) => *epoch,
+        }
+    }
+}
+
+/// Where the relay goes on with a coupon whose sides agree.
+fn checkpoint(progress: Progress, row: &Row, info: &Info) -> Checkpoint {
+    let is_to_be_said = row.offer.status == Status::Available;
+    let last_unit = is_to_be_said.then_some(Seq(row.offer.definition.quantity));
+    Checkpoint { progress, acked: info.persisted, last_unit }
+}
