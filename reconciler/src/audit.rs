@@ -27,11 +27,9 @@ pub use kind::Kind;
 pub use tally::Tally;
 
 use crate::cli;
-use crate::error::Error;
-use crate::exit::{Exit, Failure};
+use crate::error::{Error, Exit, Failure, Remedy};
 use crate::ledger::{Ledger, Row};
 use crate::pause::{self, Point};
-use crate::policy::{self, Remedy};
 use crate::redis::Redis;
 use crate::restore;
 use coupon_core::key::KeyPattern;
@@ -111,7 +109,7 @@ impl Audit<'_> {
         }
         match restore::from_start(self.redis, self.ledger, &report.id, &key).await {
             Ok(()) => {}
-            Err(error) if matches!(policy::remedy(&error), Remedy::Reconnect(_)) => return Err(error),
+            Err(error) if matches!(error.remedy(), Remedy::Reconnect(_)) => return Err(error),
             Err(error) => {
                 tracing::warn!(coupon = report.id, "Redis could not be brought back to the ledger: {error}");
                 return Ok(report);
@@ -171,8 +169,8 @@ impl Audit<'_> {
 
 /// `audit`: one coupon, or all.
 pub async fn audit(redis: &Redis, ledger: &Ledger, args: &cli::Audit) -> Result<Exit, Failure> {
-    redis.now_ms().await.map_err(crate::unreachable)?;
-    ledger.ping().await.map_err(crate::unreachable)?;
+    redis.now_ms().await?;
+    ledger.ping().await?;
     let audit =
         Audit { redis, ledger, keys: &args.redis.key, pace: Pace::full(), is_watched: io::stderr().is_terminal() };
     let scope = if args.repair { Scope::Both } else { Scope::Nothing };

@@ -5,11 +5,10 @@
 
 use crate::catalog::Memory;
 use crate::daemon::Daemon;
-use crate::error::Error;
+use crate::error::{self, Error, Remedy};
 use crate::ledger::Row;
-use crate::policy::{self, Remedy};
 use crate::rates::{Recent, STEP_SECONDS};
-use crate::redis::{Info, wording};
+use crate::redis::Info;
 use crate::shards;
 use crate::side::Presence;
 use axum::body::Bytes;
@@ -268,8 +267,8 @@ impl Daemon {
             }
             Ok(None) => RedisSight { fence: Fence::Absent, ..RedisSight::default() },
             // That the server is away is said once, not of every coupon.
-            Err(error) if matches!(policy::redis_remedy(&error), Remedy::Reconnect(_)) => RedisSight::default(),
-            Err(error) => RedisSight { problem: Some(wording(&error)), ..RedisSight::default() },
+            Err(error) if matches!(error::redis_remedy(&error), Remedy::Reconnect(_)) => RedisSight::default(),
+            Err(error) => RedisSight { problem: Some(error::wording(&error)), ..RedisSight::default() },
         }
     }
 }

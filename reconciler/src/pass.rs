@@ -2,10 +2,9 @@
 
 use crate::catalog::Reason;
 use crate::daemon::Daemon;
-use crate::error::Error;
+use crate::error::{Error, Remedy};
 use crate::ledger::Row;
 use crate::plan::{Plan, Publication, plan};
-use crate::policy::{self, Remedy};
 use crate::redis::Info;
 use crate::redis::ScanCursor;
 use futures_util::future::join_all;
@@ -103,7 +102,7 @@ impl Daemon {
                     }
                     (row, info) => self.compare_one(id, row, info.as_ref()),
                 },
-                Err(error) if matches!(policy::remedy(&error), Remedy::Reconnect(_)) => return Err(error),
+                Err(error) if matches!(error.remedy(), Remedy::Reconnect(_)) => return Err(error),
                 // Something is wrong with this coupon alone: its visit says what.
                 Err(_) => self.catalog.mark(id, Reason::Doubt),
             }

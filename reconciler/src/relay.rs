@@ -9,11 +9,10 @@
 //! 3. Redis hears of it only afterwards (COUPON.ACK), and trims only what it has heard of. Whatever happens between,
 //!    the position in the ledger says where to read on.
 
-use crate::error::Error;
+use crate::error::{Error, Remedy};
 use crate::ledger::{Batch, Ledger, Progress};
 use crate::metrics::Metrics;
 use crate::pause::{self, Point};
-use crate::policy::{self, Remedy};
 use crate::redis::Redis;
 use coupon_core::grant::Grant;
 use coupon_core::number::Seq;
@@ -120,7 +119,7 @@ impl Relay<'_> {
         pause::reach(Point::BeforeCommit).await;
         let dead = match self.ledger.commit(id, batch).await {
             Ok(()) => 0,
-            Err(error) => match policy::remedy(&error) {
+            Err(error) => match error.remedy() {
                 Remedy::Isolate => self.ledger.commit_isolated(id, batch).await?,
                 Remedy::RaiseQuantity => {
                     self.raise_quantity(id, key).await?;

@@ -18,12 +18,11 @@ mod rebuild;
 pub use command::{from_start, obey};
 pub use rebuild::Rebuild;
 
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::ledger::{Ledger, Link};
 use crate::metrics::Metrics;
 use crate::pause::{self, Point};
 use crate::redis::{self, Redis};
-use crate::verify;
 use ::redis::RedisError;
 use coupon_core::limit::RESTORE_MAX;
 use coupon_core::number::{Epoch, Seq};
@@ -68,7 +67,7 @@ impl Restoration<'_> {
                     coupon = self.id,
                     after = common.seq.0,
                     "cannot be restored from there, so it is from the start: {}",
-                    redis::wording(&refusal)
+                    error::wording(&refusal)
                 );
                 self.send(Position::default()).await
             }
@@ -135,7 +134,7 @@ impl Restoration<'_> {
             }
             let mut to = *after;
             for link in batch {
-                to = verify::follow(to, link).map_err(|broken| self.broken_ledger(&broken))?;
+                to = link.follow(to).map_err(|broken| self.broken_ledger(&broken))?;
             }
             match self.redis.restore(self.key, self.epoch, *after, batch).await {
                 Err(refusal) if redis::is_unshut(&refusal) => {

@@ -5,11 +5,9 @@ mod table;
 mod watch;
 
 use crate::cli;
-use crate::error::Error;
-use crate::exit::{Exit, Failure};
+use crate::error::{Error, Exit, Failure, wording};
 use crate::ledger::{Ledger, Row};
-use crate::policy::{self, Remedy};
-use crate::redis::{Info, Redis, wording};
+use crate::redis::{Info, Redis};
 use futures_util::future::join_all;
 use peer::Peer;
 use serde::Serialize;
@@ -89,19 +87,10 @@ fn ended(written: io::Result<()>) -> Result<bool, Failure> {
 
 impl View<'_> {
     async fn look(&self) -> Result<Vec<Line>, Failure> {
-        self.redis.now_ms().await.map_err(crate::unreachable)?;
-        self.ledger.ping().await.map_err(crate::unreachable)?;
+        self.redis.now_ms().await?;
+        self.ledger.ping().await?;
         let (lines, mut peers) = tokio::join!(self.lines(), peer::ask(self.args.listen));
-        let mut lines = lines.map_err(|error| {
-            if let Remedy::Reconnect(side) = policy::remedy(&error) {
-                return Failure::new(
-                    Exit::Unreachable,
-                    format!("{} cannot be reached: {}", side.name(), error.cause()),
-                );
-            }
-            let advice = "`coupon-reconciler check` says what is missing";
-            Failure::new(Exit::Failed, format!("the coupons cannot be read: {error}; {advice}"))
-        })?;
+        let mut lines = lines?;
         for line in &mut lines {
             line.daemon = peers.remove(&line.id);
         }

@@ -13,10 +13,9 @@ use super::lost::Gap;
 use super::tail::Tail;
 use super::trace::{Stored, Trace};
 use super::{Audit, PAGE};
-use crate::error::Error;
+use crate::error::{self, Error, Remedy};
 use crate::ledger::{Link, Row};
 use crate::plan::is_on_offer;
-use crate::policy::{self, Remedy};
 use crate::redis::Held;
 use coupon_core::coupon::{Coupon, Cursor, Field};
 use coupon_core::grant::Grant;
@@ -80,8 +79,8 @@ impl Audit<'_> {
         let key = self.keys.key(id);
         match self.look_at(&row, &key, intent).await {
             // Something is wrong with this coupon's keys alone.
-            Err(Error::Redis(error)) if !matches!(policy::redis_remedy(&error), Remedy::Reconnect(_)) => {
-                Ok(Report::skipped(id, crate::redis::wording(&error)))
+            Err(Error::Redis(error)) if !matches!(error::redis_remedy(&error), Remedy::Reconnect(_)) => {
+                Ok(Report::skipped(id, error::wording(&error)))
             }
             report => report,
         }
@@ -150,7 +149,7 @@ impl Audit<'_> {
             // A companion key lacks something, so Redis does not say whether it is fenced.
             Err(error) if error.code() == Some("TRYAGAIN") => {
                 let is_ours = self.continues_the_ledger(row, key, &held).await?;
-                Ok(if is_ours { Sight::Both } else { Sight::Neither(crate::redis::wording(&error)) })
+                Ok(if is_ours { Sight::Both } else { Sight::Neither(error::wording(&error)) })
             }
             // The hash cannot be read by the module: that is a finding of its own.
             Err(error) if error.code() == Some("ERR") && held.coupon.is_err() => Ok(Sight::Both),
@@ -571,7 +570,7 @@ fn covers(cursor: &Cursor, end: &Cursor) -> bool {
 /// A repair that is refused, by a constraint or because somebody else moved the coupon, leaves a finding.
 fn or_left(repaired: Result<bool, Error>) -> Result<bool, Error> {
     match repaired {
-        Err(error) if !matches!(policy::remedy(&error), Remedy::Reconnect(_)) => Ok(false),
+        Err(error) if !matches!(error.remedy(), Remedy::Reconnect(_)) => Ok(false),
         repaired => repaired,
     }
 }

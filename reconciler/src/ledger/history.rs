@@ -3,6 +3,8 @@
 use super::{Ledger, count};
 use crate::error::Error;
 use coupon_core::number::{Arrival, Chain, Seq};
+use coupon_core::position::Position;
+use coupon_core::user::UserId;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use std::collections::HashMap;
@@ -22,6 +24,29 @@ pub struct Link {
     pub chain: Chain,
     /// Whether it is a dead letter.
     pub is_dead: bool,
+}
+
+impl Link {
+    /// The position with one more grant, this one.
+    ///
+    /// # Errors
+    /// What breaks the proof at this grant.
+    pub fn follow(&self, at: Position) -> Result<Position, String> {
+        let expected = at.seq.next();
+        if self.seq == at.seq {
+            return Err(format!("seq {} is both a row and a dead letter", self.seq));
+        }
+        if self.seq != expected {
+            return Err(format!("seq {expected} is missing: {} follows {}", self.seq, at.seq));
+        }
+        let chain = UserId::parse(self.user.as_bytes())
+            .map(|user| at.chain.next(user, self.requested_at))
+            .map_err(|_| format!("seq {expected} has a user id that Redis would not have taken"))?;
+        if chain != self.chain {
+            return Err(format!("seq {expected} breaks the chain: it has {}, and {chain} follows", self.chain));
+        }
+        Ok(Position { seq: expected, chain })
+    }
 }
 
 /// Both tables are read by their key (coupon, seq), so a page costs the same wherever it begins. The upper bound says so to
@@ -84,4 +109,26 @@ pub(super) fn read(row: &PgRow) -> Result<Link, sqlx::Error> {
         chain: Chain(row.try_get("chain")?),
         is_dead: row.try_get("is_dead")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(seq: u64, chain: i64) -> Link {
+        let requested_at = Arrival(seq);
+        Link { seq: Seq(seq), user: "u".into(), requested_at, granted_at_ms: 1, chain: Chain(chain), is_dead: false }
+    }
+
+    #[test]
+    fn the_first_grant_that_does_not_follow_is_named() -> Result<(), coupon_core::refusal::Refusal> {
+        let user = UserId::parse(b"u")?;
+        let first = Chain::START.next(user, Arrival(1));
+        let start = Position::default();
+        assert_eq!(link(1, first.0).follow(start), Ok(Position { seq: Seq(1), chain: first }));
+        for (bad, word) in [(link(2, 0), "missing"), (link(1, 5), "breaks the chain"), (link(0, 0), "both")] {
+            assert!(bad.follow(start).is_err_and(|why| why.contains(word)), "{bad:?}");
+        }
+        Ok(())
+    }
 }

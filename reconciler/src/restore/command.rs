@@ -2,14 +2,12 @@
 
 use super::{Rebuild, Restoration};
 use crate::cli;
-use crate::error::Error;
-use crate::exit::{Exit, Failure};
+use crate::command::signal;
+use crate::error::{Error, Exit, Failure, Remedy};
 use crate::ledger::{Ledger, Progress, Row};
 use crate::metrics::Metrics;
-use crate::policy::{self, Remedy};
 use crate::redis::{Info, Redis, Resumed};
 use crate::relay::Relay;
-use crate::signal;
 use coupon_core::number::Epoch;
 use coupon_core::position::Position;
 use tokio_util::sync::CancellationToken;
@@ -32,11 +30,9 @@ struct Order<'a> {
 
 /// Restores one coupon.
 pub async fn obey(args: &cli::Restore, redis: &Redis, ledger: &Ledger) -> Result<Exit, Failure> {
-    redis.now_ms().await.map_err(crate::unreachable)?;
-    ledger.ping().await.map_err(crate::unreachable)?;
-    let stop = CancellationToken::new();
-    signal::listen(stop.clone())
-        .map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be heard: {error}")))?;
+    redis.now_ms().await?;
+    ledger.ping().await?;
+    let stop = signal::listen()?;
     let id = &*args.coupon;
     let order = Order { redis, ledger, metrics: Metrics::default(), stop, id, key: args.redis.key.key(id) };
     if !args.yes && redis.has_lost_its_line(&order.key).await.map_err(|error| failed(id, &error.into()))? {
@@ -66,7 +62,7 @@ impl Order<'_> {
     async fn persist(&self, from_start: bool) -> Result<String, Error> {
         for _ in 0..TRIES_MAX {
             match self.run(from_start).await {
-                Err(error) if policy::remedy(&error) == Remedy::Compare && !self.stop.is_cancelled() => {
+                Err(error) if error.remedy() == Remedy::Compare && !self.stop.is_cancelled() => {
                     tracing::debug!(coupon = self.id, %error, "somebody else works on the coupon; trying again");
                 }
                 done => return done,
@@ -152,7 +148,7 @@ enum Seen {
 }
 
 fn failed(id: &str, error: &Error) -> Failure {
-    let advice = match policy::remedy(error) {
+    let advice = match error.remedy() {
         _ if matches!(error, Error::Stopping) => {
             "the coupon stays shut until this is run again, or a running reconciler goes on"
         }

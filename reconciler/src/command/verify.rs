@@ -1,10 +1,10 @@
 //! `verify`: the chain recomputed over the rows, as proof of who was granted in which order.
 
-use crate::exit::{Exit, Failure};
-use crate::ledger::{Ledger, Link, Row};
+use super::{print, print_json};
+use crate::error::{Error, Exit, Failure};
+use crate::ledger::{Ledger, Row};
 use coupon_core::number::Seq;
 use coupon_core::position::Position;
-use coupon_core::user::UserId;
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 
@@ -25,33 +25,25 @@ struct Finding {
 
 /// Verifies one coupon, or all.
 pub async fn verify(ledger: &Ledger, id: Option<&str>, json: bool) -> Result<Exit, Failure> {
-    ledger.ping().await.map_err(crate::unreachable)?;
-    let failed = |error: &dyn std::error::Error| {
-        Failure::new(Exit::Failed, format!("{error}; `coupon-reconciler check` says what is missing"))
-    };
+    ledger.ping().await?;
     let mut findings = Vec::new();
     if let Some(id) = id {
-        let row = ledger.row(id).await.map_err(|error| failed(&error))?;
+        let row = ledger.row(id).await?;
         let row = row.ok_or_else(|| Failure::new(Exit::Failed, format!("there is no coupon {id} in the ledger")))?;
-        findings.push(walk(ledger, &row).await.map_err(|error| failed(&error))?);
+        findings.push(walk(ledger, &row).await?);
     } else {
         let mut pages = ledger.pages();
-        while let Some(page) = pages.next().await.map_err(|error| failed(&error))? {
+        while let Some(page) = pages.next().await? {
             for row in &page {
-                findings.push(walk(ledger, row).await.map_err(|error| failed(&error))?);
+                findings.push(walk(ledger, row).await?);
             }
         }
     }
-    let written = if json { write_json(&findings) } else { write_lines(&findings) };
-    if let Err(error) = written
-        && error.kind() != io::ErrorKind::BrokenPipe
-    {
-        return Err(Failure::new(Exit::Failed, format!("the findings cannot be written: {error}")));
-    }
+    if json { print_json(&findings) } else { print(|out| write_lines(out, &findings)) }?;
     Ok(if findings.iter().all(|finding| finding.broken.is_none()) { Exit::Ok } else { Exit::Failed })
 }
 
-async fn walk(ledger: &Ledger, row: &Row) -> Result<Finding, sqlx::Error> {
+async fn walk(ledger: &Ledger, row: &Row) -> Result<Finding, Error> {
     let mut finding = Finding { id: row.id.clone(), rows: 0, dead_letters: 0, broken: None };
     let mut at = Position::default();
     let is_watched = io::stderr().is_terminal();
@@ -64,12 +56,9 @@ async fn walk(ledger: &Ledger, row: &Row) -> Result<Finding, sqlx::Error> {
             break;
         }
         for link in &links {
-            match follow(at, link) {
+            match link.follow(at) {
                 Ok(next) => at = next,
-                Err(broken) => {
-                    finding.broken = Some(broken);
-                    return Ok(finding);
-                }
+                Err(broken) => return Ok(Finding { broken: Some(broken), ..finding }),
             }
             if link.is_dead {
                 finding.dead_letters += 1;
@@ -88,27 +77,6 @@ async fn walk(ledger: &Ledger, row: &Row) -> Result<Finding, sqlx::Error> {
     Ok(finding)
 }
 
-/// The position with one more grant.
-///
-/// # Errors
-/// What breaks the proof at this grant.
-pub fn follow(at: Position, link: &Link) -> Result<Position, String> {
-    let expected = at.seq.next();
-    if link.seq == at.seq {
-        return Err(format!("seq {} is both a row and a dead letter", link.seq));
-    }
-    if link.seq != expected {
-        return Err(format!("seq {expected} is missing: {} follows {}", link.seq, at.seq));
-    }
-    let chain = UserId::parse(link.user.as_bytes())
-        .map(|user| at.chain.next(user, link.requested_at))
-        .map_err(|_| format!("seq {expected} has a user id that Redis would not have taken"))?;
-    if chain != link.chain {
-        return Err(format!("seq {expected} breaks the chain: it has {}, and {chain} follows", link.chain));
-    }
-    Ok(Position { seq: expected, chain })
-}
-
 fn at_the_end(row: &Row, at: Position, rows: u64) -> Option<String> {
     let Row { position, granted, definition, .. } = row;
     if at != *position {
@@ -122,14 +90,7 @@ fn at_the_end(row: &Row, at: Position, rows: u64) -> Option<String> {
     (*granted > definition.quantity).then(|| format!("{granted} rows of {} units", definition.quantity))
 }
 
-fn write_json(findings: &[Finding]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, findings)?;
-    writeln!(out)
-}
-
-fn write_lines(findings: &[Finding]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+fn write_lines(out: &mut dyn Write, findings: &[Finding]) -> io::Result<()> {
     for Finding { id, rows, dead_letters, broken } in findings {
         match broken {
             None => writeln!(out, "{id}  ok  {rows} rows, {dead_letters} dead letters")?,
@@ -138,28 +99,4 @@ fn write_lines(findings: &[Finding]) -> io::Result<()> {
     }
     let broken = findings.iter().filter(|finding| finding.broken.is_some()).count();
     writeln!(out, "{} coupon(s), {broken} broken", findings.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use coupon_core::number::Arrival;
-    use coupon_core::number::Chain;
-
-    fn link(seq: u64, chain: i64) -> Link {
-        let requested_at = Arrival(seq);
-        Link { seq: Seq(seq), user: "u".into(), requested_at, granted_at_ms: 1, chain: Chain(chain), is_dead: false }
-    }
-
-    #[test]
-    fn the_first_grant_that_does_not_follow_is_named() -> Result<(), coupon_core::refusal::Refusal> {
-        let user = UserId::parse(b"u")?;
-        let first = Chain::START.next(user, Arrival(1));
-        let start = Position::default();
-        assert_eq!(follow(start, &link(1, first.0)), Ok(Position { seq: Seq(1), chain: first }));
-        for (bad, word) in [(link(2, 0), "missing"), (link(1, 5), "breaks the chain"), (link(0, 0), "both")] {
-            assert!(follow(start, &bad).is_err_and(|why| why.contains(word)), "{bad:?}");
-        }
-        Ok(())
-    }
 }
