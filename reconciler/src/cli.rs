@@ -1,18 +1,20 @@
-//! The command line. An option with an environment variable is a setting: it may stand in the settings file too, under the
-//! flag's name. Which of them counts is decided in [`crate::settings`].
+//! The command line. An option with an environment variable is a setting.
 
-use crate::interval;
-use crate::logging::{self, LogFormat};
-use crate::redis::Certificates;
+use crate::error::{Exit, Failure};
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint, value_parser};
 use coupon_core::key::KeyPattern;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
+use tracing_subscriber::filter::Targets;
 
 /// Rows in one batch: fewer than one write nothing, and more only make a failure dearer.
-const BATCH_ROWS: std::ops::RangeInclusive<u32> = 1..=50_000;
+const BATCH_ROWS: RangeInclusive<i64> = 1..=50_000;
+
+/// Beyond a day it is a mistake.
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60);
 
 const ABOUT: &str = "Makes every grant of the coupon module durable in PostgreSQL";
 
@@ -30,7 +32,6 @@ Examples:
   coupon-reconciler migrate --database-url postgres://app@localhost/shop
   coupon-reconciler check   --database-url postgres://app@localhost/shop
   coupon-reconciler run     --database-url postgres://app@localhost/shop --issue-interval 500ms
-  coupon-reconciler run     --config /etc/coupon-reconciler.toml
   coupon-reconciler status  --database-url postgres://app@localhost/shop --watch
   coupon-reconciler restore --database-url postgres://app@localhost/shop 42
   coupon-reconciler completions bash > /etc/bash_completion.d/coupon-reconciler
@@ -41,16 +42,10 @@ Examples:
     redis-cli COUPON.OPEN 'coupon:{42}' QUANTITY 1000
 
 Settings:
-  A flag counts more than its environment variable, that more than the settings file, and that more than the default.
-  The file is TOML; a setting's name in it is its flag's without the dashes:
-    database-url-file = \"/run/secrets/database-url\"
-    issue-interval = \"500ms\"
-    batch-max = 10000
-  `coupon-reconciler --print-config` prints all settings of `run` as such a file, with the origin of each, and without
-  passwords. `coupon-reconciler run --help` is the manual of the settings.
+  A flag counts more than its environment variable, and that more than the default. `coupon-reconciler run --help` is the
+  manual of the settings.
 
 Environment:
-  COUPON_CONFIG                                    the settings file, as --config
   REDIS_URL, REDIS_URL_FILE                        Redis, or the file that holds its URL
   REDIS_TLS_CA, REDIS_TLS_CERT, REDIS_TLS_KEY      the files with the certificates for TLS to Redis
   DATABASE_URL, DATABASE_URL_FILE                  PostgreSQL, or the file that holds its URL
@@ -84,31 +79,24 @@ pub struct Cli {
     /// What to log: error, warn, info, debug, or a filter such as info,coupon_reconciler=debug
     ///
     /// Lines go to stderr. They name coupons, never users or passwords.
-    #[arg(
-        long,
-        env = "LOG",
-        default_value = "info,sqlx=error,redis=error",
-        value_name = "FILTER",
-        value_parser = logging::parse_filter,
-        global = true
-    )]
-    pub log: String,
+    #[arg(long, env = "LOG", default_value = "info,sqlx=error,redis=error", value_name = "FILTER", global = true)]
+    pub log: Targets,
 
     /// How log lines look
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT", global = true)]
     pub log_format: LogFormat,
+}
 
-    /// A TOML file with settings
-    ///
-    /// Flags and environment variables count more than what it says. A name in it that is no setting is an error.
-    #[arg(long, env = "COUPON_CONFIG", value_name = "FILE", global = true)]
-    pub config: Option<PathBuf>,
-
-    /// Print the settings in effect as a settings file, each with its origin, and end
-    ///
-    /// Passwords are not shown. Without a command, the settings of `run`.
-    #[arg(long, global = true)]
-    pub print_config: bool,
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise
+    #[default]
+    Auto,
+    /// For people
+    Text,
+    /// One object per line, for machines
+    Json,
 }
 
 /// The subcommands.
@@ -131,44 +119,12 @@ pub enum Command {
     /// Compare both sides down to every grant, and name what differs; exit code 1 if something does and is not repaired
     Audit(Audit),
     /// Grants that PostgreSQL refused as rows: list, show, retry, discard
-    #[command(subcommand)]
     DeadLetters(DeadLetters),
     /// Print a shell's completions of this command line
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
-}
-
-impl Command {
-    /// Where Redis is, if it is of interest.
-    pub const fn redis(&self) -> Option<&Redis> {
-        match self {
-            Self::Run(Run { redis, .. })
-            | Self::Check(Check { redis, .. })
-            | Self::Status(Status { redis, .. })
-            | Self::Restore(Restore { redis, .. })
-            | Self::Audit(Audit { redis, .. }) => Some(redis),
-            Self::Migrate(_) | Self::Health(_) | Self::Verify(_) | Self::DeadLetters(_) | Self::Completions { .. } => {
-                None
-            }
-        }
-    }
-
-    /// Where PostgreSQL is, if it is of interest.
-    pub const fn database(&self) -> Option<&Database> {
-        match self {
-            Self::Run(Run { database, .. })
-            | Self::Migrate(database)
-            | Self::Check(Check { database, .. })
-            | Self::Status(Status { database, .. })
-            | Self::Verify(Verify { database, .. })
-            | Self::Restore(Restore { database, .. })
-            | Self::Audit(Audit { database, .. }) => Some(database),
-            Self::DeadLetters(command) => Some(command.database()),
-            Self::Health(_) | Self::Completions { .. } => None,
-        }
-    }
 }
 
 /// Where PostgreSQL is.
@@ -180,12 +136,33 @@ pub struct Database {
     /// for a certificate of one's own. What it leaves out is taken from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE,
     /// PGSSLMODE, PGSSLROOTCERT, PGSSLCERT and PGSSLKEY. A command line can be read by every user of the machine: give a
     /// password by the environment or in a file.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    pub database_url: Option<String>,
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", global = true)]
+    database_url: Option<String>,
 
     /// A file that holds the URL of PostgreSQL, in the place of --database-url
-    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
-    pub database_url_file: Option<PathBuf>,
+    #[arg(
+        long,
+        env = "DATABASE_URL_FILE",
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        value_parser = secret,
+        conflicts_with = "database_url",
+        global = true
+    )]
+    database_url_file: Option<String>,
+}
+
+impl Database {
+    /// The address, wherever it was written.
+    pub fn url(&self) -> Result<&str, Failure> {
+        self.database_url_file.as_deref().or(self.database_url.as_deref()).ok_or_else(|| {
+            Failure::new(
+                Exit::Usage,
+                "PostgreSQL's address is missing; set --database-url, DATABASE_URL or DATABASE_URL_FILE: write \
+                 postgres://user:password@host:port/database",
+            )
+        })
+    }
 }
 
 /// Where Redis is, and what the coupons are called there.
@@ -205,11 +182,18 @@ pub struct Redis {
         default_value = "redis://127.0.0.1:6379",
         value_name = "URL"
     )]
-    pub redis_url: String,
+    redis_url: String,
 
     /// A file that holds the URL of Redis, in the place of --redis-url
-    #[arg(long, env = "REDIS_URL_FILE", value_name = "FILE")]
-    pub redis_url_file: Option<PathBuf>,
+    #[arg(
+        long,
+        env = "REDIS_URL_FILE",
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        value_parser = secret,
+        conflicts_with = "redis_url"
+    )]
+    redis_url_file: Option<String>,
 
     /// A PEM file with the CAs that may have signed Redis's certificate; without it the system's may have
     ///
@@ -219,11 +203,11 @@ pub struct Redis {
     pub redis_tls_ca: Option<PathBuf>,
 
     /// A PEM file with the certificate that is shown to Redis, if it asks for one
-    #[arg(long, env = "REDIS_TLS_CERT", value_name = "FILE")]
+    #[arg(long, env = "REDIS_TLS_CERT", value_name = "FILE", requires = "redis_tls_key")]
     pub redis_tls_cert: Option<PathBuf>,
 
     /// A PEM file with the key to that certificate
-    #[arg(long, env = "REDIS_TLS_KEY", value_name = "FILE")]
+    #[arg(long, env = "REDIS_TLS_KEY", value_name = "FILE", requires = "redis_tls_cert")]
     pub redis_tls_key: Option<PathBuf>,
 
     /// A coupon's key in Redis; ID stands for the coupon's id
@@ -234,13 +218,9 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// For TLS.
-    pub fn certificates(&self) -> Certificates {
-        Certificates {
-            ca: self.redis_tls_ca.clone(),
-            cert: self.redis_tls_cert.clone(),
-            key: self.redis_tls_key.clone(),
-        }
+    /// The address, wherever it was written.
+    pub fn url(&self) -> &str {
+        self.redis_url_file.as_deref().unwrap_or(&self.redis_url)
     }
 }
 
@@ -256,26 +236,26 @@ pub struct Run {
     /// How often waiting users are granted what is left, as 500ms, 1s or 2m
     ///
     /// For coupons of mode QUEUE; those of mode INSTANT are granted in the request itself.
-    #[arg(long, env = "ISSUE_INTERVAL", default_value = "1s", value_name = "DURATION", value_parser = interval::parse)]
+    #[arg(long, env = "ISSUE_INTERVAL", default_value = "1s", value_name = "DURATION", value_parser = interval)]
     pub issue_interval: Duration,
 
     /// How often everything is compared, to find what no message told of
     ///
     /// Changes are heard of at once by messages of both servers; this is for those that were lost.
-    #[arg(long, env = "FULL_PASS_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = interval::parse)]
+    #[arg(long, env = "FULL_PASS_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = interval)]
     pub full_pass_interval: Duration,
 
     /// How long the audit rests between two rounds over all coupons; 0 turns it off
     ///
     /// In a round it compares every grant of both sides, at a pace that takes 2 % of its time, and puts right what is
     /// proved.
-    #[arg(long, env = "AUDIT_INTERVAL", default_value = "60s", value_name = "DURATION", value_parser = interval::parse_or_off)]
+    #[arg(long, env = "AUDIT_INTERVAL", default_value = "60s", value_name = "DURATION", value_parser = interval_or_off)]
     pub audit_interval: Duration,
 
     /// Rows written in one batch, 1 to 50000
     ///
     /// A larger batch makes more rows per second; each of them arrives a little later.
-    #[arg(long, env = "BATCH_MAX", default_value_t = 5000, value_name = "ROWS", value_parser = batch_rows)]
+    #[arg(long, env = "BATCH_MAX", default_value_t = 5000, value_name = "ROWS", value_parser = value_parser!(u32).range(BATCH_ROWS))]
     pub batch_max: u32,
 
     /// Where the page, /status, /metrics, /readyz and /livez are served
@@ -289,25 +269,26 @@ pub struct Run {
     pub instance: Option<String>,
 
     /// Leave the schema as it is, for a role that may not change it; `migrate` is run by another then
-    #[arg(
-        long,
-        env = "NO_MIGRATE",
-        action = ArgAction::Set,
-        num_args = 0..=1,
-        require_equals = true,
-        default_value = "false",
-        default_missing_value = "true",
-        value_name = "BOOLEAN",
-        value_parser = BoolishValueParser::new()
-    )]
+    #[arg(long, env = "NO_MIGRATE", value_parser = BoolishValueParser::new())]
     pub no_migrate: bool,
 }
 
-fn batch_rows(text: &str) -> Result<u32, String> {
-    text.parse()
-        .ok()
-        .filter(|rows| BATCH_ROWS.contains(rows))
-        .ok_or_else(|| format!("a whole number from {} to {} is allowed", BATCH_ROWS.start(), BATCH_ROWS.end()))
+/// The secret that a file holds.
+fn secret(file: &str) -> Result<String, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("the file cannot be read: {error}"))?;
+    // Editors and `echo` end a file with a newline, which is no part of the secret.
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() { Err("the file is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|error| format!("{error}; write 500ms, 1s or 2m"))?;
+    if INTERVALS.contains(&interval) { Ok(interval) } else { Err("from 1ms to 24h is allowed".to_owned()) }
+}
+
+/// The same, or 0 for never.
+fn interval_or_off(text: &str) -> Result<Duration, String> {
+    if matches!(text, "0" | "0s") { Ok(Duration::ZERO) } else { interval(text) }
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
@@ -427,12 +408,20 @@ pub struct Audit {
 }
 
 /// `dead-letters`.
+#[derive(Debug, Args)]
+pub struct DeadLetters {
+    #[command(flatten)]
+    pub database: Database,
+
+    #[command(subcommand)]
+    pub action: LetterAction,
+}
+
+/// What is done about dead letters.
 #[derive(Debug, Subcommand)]
-pub enum DeadLetters {
+pub enum LetterAction {
     /// One line for each
     List {
-        #[command(flatten)]
-        database: Database,
         /// Only this coupon
         coupon: Option<String>,
         /// Those that were given up too
@@ -444,8 +433,6 @@ pub enum DeadLetters {
     },
     /// All there is to one of them, the user too
     Show {
-        #[command(flatten)]
-        database: Database,
         /// The coupon's id
         coupon: String,
         /// The grant's number
@@ -455,21 +442,18 @@ pub enum DeadLetters {
         json: bool,
     },
     /// Make a row of it, once what refused it is mended; exit code 1 if it is refused again
+    #[command(group = ArgGroup::new("which").required(true).args(["seq", "all"]))]
     Retry {
-        #[command(flatten)]
-        database: Database,
         /// The coupon's id
         coupon: String,
         /// The grant's number
         seq: Option<u64>,
         /// All of this coupon that were not given up
-        #[arg(long, conflicts_with = "seq")]
+        #[arg(long)]
         all: bool,
     },
     /// Give it up: it is not listed any more, but its row stays, as the chain runs through it
     Discard {
-        #[command(flatten)]
-        database: Database,
         /// The coupon's id
         coupon: String,
         /// The grant's number
@@ -477,15 +461,37 @@ pub enum DeadLetters {
     },
 }
 
-impl DeadLetters {
-    /// Where PostgreSQL is.
-    pub const fn database(&self) -> &Database {
-        match self {
-            Self::List { database, .. }
-            | Self::Show { database, .. }
-            | Self::Retry { database, .. }
-            | Self::Discard { database, .. } => database,
+/// What stands in the place of a password.
+const HIDDEN: &str = "***";
+
+/// An address for logs and errors, with the password hidden, whether it stands before the `@` or among the parameters.
+pub fn redact(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return HIDDEN.to_owned() };
+    let (head, parameters) = match rest.split_once('?') {
+        Some((head, parameters)) => (head, Some(parameters)),
+        None => (rest, None),
+    };
+    // A password may itself hold '/' or '@' if it was not encoded; the last '@' is the one that counts.
+    let head = match head.rsplit_once('@') {
+        None => head.to_owned(),
+        Some((user, place)) => match user.split_once(':') {
+            None => format!("{user}@{place}"),
+            Some((user, _)) => format!("{user}:{HIDDEN}@{place}"),
+        },
+    };
+    match parameters {
+        None => format!("{scheme}://{head}"),
+        Some(parameters) => {
+            let shown: Vec<String> = parameters.split('&').map(redact_parameter).collect();
+            format!("{scheme}://{head}?{}", shown.join("&"))
         }
+    }
+}
+
+fn redact_parameter(parameter: &str) -> String {
+    match parameter.split_once('=') {
+        Some((name, _)) if name.to_ascii_lowercase().contains("pass") => format!("{name}={HIDDEN}"),
+        _ => parameter.to_owned(),
     }
 }
 
@@ -501,7 +507,7 @@ mod tests {
 
     #[test]
     fn the_help_names_every_exit_code_and_every_setting() {
-        for exit in crate::exit::Exit::ALL {
+        for exit in Exit::ALL {
             let code = format!("\n  {:<4} ", exit as u8);
             assert!(AFTER_LONG_HELP.contains(&code), "{exit:?}");
         }
@@ -518,7 +524,7 @@ mod tests {
         for bad in [
             "--batch-max many",
             "--instance ",
-            "--log info,,=",
+            "--log info,sqlx=loud",
             "--no-migrate=perhaps",
             "--batch-max 0",
             "--batch-max 50001",
@@ -528,6 +534,36 @@ mod tests {
         ] {
             let args = ["coupon-reconciler", "run"].into_iter().chain(bad.split(' '));
             assert!(Cli::try_parse_from(args).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_interval_is_a_number_with_a_unit() {
+        assert_eq!(interval("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(interval("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(interval("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(interval("24h"), Ok(Duration::from_secs(86_400)));
+        for bad in ["", "0", "0s", "1", "s", "-1s", "1us", "99999999999999999999s", "1440m1", "1441m", "25h"] {
+            assert!(interval(bad).is_err(), "{bad}");
+        }
+        assert_eq!(interval_or_off("0"), Ok(Duration::ZERO));
+        assert_eq!(interval_or_off("1m"), Ok(Duration::from_secs(60)));
+        assert!(interval_or_off("off").is_err());
+    }
+
+    #[test]
+    fn passwords_never_show() {
+        for (url, shown) in [
+            ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
+            ("redis://:secret@host/0", "redis://:***@host/0"),
+            ("redis://app:secret@host", "redis://app:***@host"),
+            ("redis://app@host", "redis://app@host"),
+            ("postgres://app:se@cr/et@host/db", "postgres://app:***@host/db"),
+            ("postgres://host/db?user=app&password=secret", "postgres://host/db?user=app&password=***"),
+            ("postgres://host/db?sslpassword=secret&a", "postgres://host/db?sslpassword=***&a"),
+            ("app:secret@host", "***"),
+        ] {
+            assert_eq!(redact(url), shown);
         }
     }
 }

@@ -12,15 +12,16 @@
 //!
 //! Beside it the audit compares both sides grant by grant, and owes nobody anything.
 
+pub mod backoff;
+
 use crate::catalog::{Catalog, Reason};
 use crate::clock::Clock;
 use crate::coupon::Tools;
-use crate::error::Error;
+use crate::error::{Error, Remedy, Side};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::overview::Sight;
 use crate::pass::PassRequest;
-use crate::policy::{self, Remedy, Side};
 use crate::redis::Redis;
 use crate::shards::Shards;
 use crate::side::{Away, Sides};
@@ -177,7 +178,7 @@ impl Daemon {
 
     /// Notes it where an error says that a side is away. Returns what a person has to mend, with advice.
     pub async fn react(&self, error: &Error) -> Option<String> {
-        let remedy = policy::remedy(error);
+        let remedy = error.remedy();
         match remedy {
             Remedy::Reconnect(side) => {
                 self.metrics.retries.add(1);

@@ -2,7 +2,8 @@
 //! other program to ask with.
 
 use crate::cli;
-use crate::exit::{Exit, Failure};
+use crate::command::print;
+use crate::error::{Exit, Failure};
 use crate::fetch;
 
 /// The daemon's own words, and its verdict as the exit code.
@@ -12,8 +13,6 @@ pub async fn health(args: &cli::Health) -> Result<Exit, Failure> {
         Failure::new(Exit::Failed, message)
     })?;
     let verdict = if answer.status == 200 { Exit::Ok } else { Exit::Failed };
-    match crate::print(&String::from_utf8_lossy(&answer.body)) {
-        Exit::Ok => Ok(verdict),
-        unwritten => Ok(unwritten),
-    }
+    print(|out| out.write_all(&answer.body))?;
+    Ok(verdict)
 }

@@ -2,9 +2,9 @@
 //!
 //! Both can be lost, so whenever a subscription begins anew a full pass is asked for.
 
-use crate::backoff::SIDE;
 use crate::catalog::Reason;
 use crate::daemon::Daemon;
+use crate::daemon::backoff::SIDE;
 use crate::error::Error;
 use crate::side::Away;
 use coupon_core::message;

@@ -1,10 +1,8 @@
 //! Keeping an eye on both sides: waits for them, sees when they go, and when they came back as somebody else.
 
-use crate::backoff::SIDE;
 use crate::daemon::Daemon;
-use crate::error::Error;
-use crate::policy::{self, Remedy};
-use crate::redis;
+use crate::daemon::backoff::SIDE;
+use crate::error::{self, Error, Remedy};
 use crate::side::Away;
 use std::time::Duration;
 
@@ -54,7 +52,7 @@ impl Daemon {
         }
         // A command of the module, and one that is refused while data is being loaded.
         if let Err(error) = self.redis.info(&self.keys.key(PROBE_ID)).await {
-            return Err(if redis::is_unknown_command(&error) {
+            return Err(if error::is_unknown_command(&error) {
                 Away::Unfit("the coupon module is not loaded; start Redis with --loadmodule libcoupon.so".into())
             } else {
                 away(error)
@@ -74,7 +72,7 @@ impl Daemon {
             match self.redis.info(&self.keys.key(&id)).await.map_err(Error::Redis) {
                 Ok(Some(info)) if !info.fenced => {}
                 Ok(None) | Ok(Some(_)) => self.pass.make(),
-                Err(error) if matches!(policy::remedy(&error), Remedy::Reconnect(_)) => {
+                Err(error) if matches!(error.remedy(), Remedy::Reconnect(_)) => {
                     return Err(Away::because(error.cause()));
                 }
                 Err(_) => self.pass.make(),

@@ -4,9 +4,9 @@
 //! whoever thinks to hold what.
 
 use crate::daemon::Daemon;
-use crate::error::Error;
+use crate::error::{Error, Remedy};
+use crate::pause;
 use crate::shards;
-use crate::{pause, policy};
 use std::time::Duration;
 
 /// How long a lease holds without being renewed.
@@ -82,7 +82,7 @@ impl Daemon {
         }
         let left = tokio::time::timeout(LEAVE_TIMEOUT, self.ledger.leave_leases(&self.instance)).await;
         if let Ok(Err(error)) = left
-            && !matches!(policy::remedy(&error), policy::Remedy::Reconnect(_))
+            && !matches!(error.remedy(), Remedy::Reconnect(_))
         {
             tracing::warn!(%error, "the leases are not given back; another reconciler takes them in two seconds");
         }

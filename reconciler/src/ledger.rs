@@ -22,13 +22,11 @@ mod letters;
 mod orphan;
 mod schema;
 
-pub use address::wording;
 pub use coupon::Bid;
 pub use lease::Lease;
 pub use letters::Letter;
 
 use crate::error::Error;
-use crate::settings::Wrong;
 use coupon_core::limit::WINDOW_MS_MIN;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgListener, PgPool, PgPoolOptions, PgRow};
@@ -69,7 +67,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Reads the address; connects later.
-    pub fn new(url: &str, connections_max: u32) -> Result<Self, Wrong> {
+    pub fn new(url: &str, connections_max: u32) -> Result<Self, String> {
         let options = address::options(url)?
             .application_name("coupon-reconciler")
             .options([("statement_timeout", STATEMENT_TIMEOUT)])
@@ -90,11 +88,6 @@ impl Ledger {
             })
             .connect_lazy_with(options.clone());
         Ok(Self { pool, options })
-    }
-
-    /// Whether an address can be read.
-    pub fn check_url(url: &str) -> Result<(), Wrong> {
-        address::options(url).map(drop)
     }
 
     /// Whether the server answers, on a connection of its own: those of the pool may date from before.
@@ -152,11 +145,11 @@ impl Ledger {
         Ok(listener)
     }
 
-    /// What TLS there is, for people.
-    pub async fn describe_tls(&self) -> Result<String, Error> {
+    /// The version of TLS on a connection, none if it has none.
+    pub async fn tls_version(&self) -> Result<Option<String>, Error> {
         const TLS: &str = "select version from pg_stat_ssl where pid = pg_backend_pid()";
-        let (version,): (Option<String>,) = self.one(sqlx::query_as(TLS)).await?;
-        Ok(address::describe(self.options.get_ssl_mode(), version.as_deref()))
+        let (version,) = self.one(sqlx::query_as(TLS)).await?;
+        Ok(version)
     }
 
     /// A setting of the server.

@@ -3,12 +3,11 @@
 use crate::catalog::{Next, Reason, Ticket};
 use crate::coupon::{Plan, Publication, plan};
 use crate::daemon::Daemon;
-use crate::error::Error;
+use crate::error::{Error, Remedy};
 use crate::ledger::Bid;
 use crate::model::coupon::{Info, Row};
 use crate::model::grant::{Checkpoint, Progress};
 use crate::pause::{self, Point};
-use crate::policy::{self, Remedy};
 use crate::redis::ScanCursor;
 use futures_util::future::join_all;
 use std::collections::{HashMap, HashSet};
@@ -112,7 +111,7 @@ impl Daemon {
                     }
                     (row, info) => self.compare_one(id, row, info.as_ref()),
                 },
-                Err(error) if matches!(policy::remedy(&error), Remedy::Reconnect(_)) => return Err(error),
+                Err(error) if matches!(error.remedy(), Remedy::Reconnect(_)) => return Err(error),
                 // Something is wrong with this coupon alone: its visit says what.
                 Err(_) => self.catalog.mark(id, Reason::Doubt),
             }

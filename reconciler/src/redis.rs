@@ -11,12 +11,10 @@ pub use audit::{Entry, Held};
 pub use certificates::Certificates;
 pub use connection::ScanCursor;
 
+use crate::error::{self, Remedy};
 use crate::model::coupon::{Info, Offer};
 use crate::model::grant::Link;
-use crate::policy::{self, Remedy, Side};
-use crate::settings::Wrong;
-use crate::tls;
-use ::redis::aio::ConnectionLike;
+use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Value, cmd, from_redis_value, pipe};
 use connection::{Address, CONNECT_TIMEOUT, Connection, timed_out};
 use coupon_core::coupon::{Definition, Field};
@@ -54,13 +52,13 @@ pub enum Resumed {
 
 impl Redis {
     /// Reads the address; connects later.
-    pub fn new(url: &str, certificates: Certificates) -> Result<Self, Wrong> {
+    pub fn new(url: &str, certificates: Certificates) -> RedisResult<Self> {
         Ok(Self { address: Address::parse(url, certificates)?, connection: Mutex::new(None) })
     }
 
-    /// The way that a connection goes, for people.
-    pub fn describe(&self) -> String {
-        self.address.describe()
+    /// Where a connection goes and whether by TLS, for people.
+    pub fn place(&self) -> String {
+        format!("{}, {}", self.address.place(), if self.address.has_tls() { "by TLS" } else { "without TLS" })
     }
 
     /// Whether a server that takes no writes is a matter of time, as the primary is found by others than the operator.
@@ -88,13 +86,11 @@ impl Redis {
     }
 
     async fn call<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        let mut connection = self.connection().await?;
-        command.query_async(&mut connection).await
+        self.connection().await?.call(command).await
     }
 
     async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> RedisResult<T> {
-        let mut connection = self.connection().await?;
-        pipeline.query_async(&mut connection).await
+        self.connection().await?.pipeline(pipeline).await
     }
 
     /// A connection of its own for messages, subscribed to all of the module's channels.
@@ -273,10 +269,10 @@ impl Redis {
 
     /// Whether this server takes writes: its role is master. A cluster does by itself what it takes.
     pub async fn is_primary(&self) -> RedisResult<bool> {
-        if self.connection().await?.is_cluster() {
-            return Ok(true);
+        match self.connection().await? {
+            Connection::Server(mut connection) => Ok(role(&mut connection).await? == "master"),
+            Connection::Cluster(_) => Ok(true),
         }
-        Ok(role(&mut self.connection().await?).await? == "master")
     }
 
     /// The version of the coupon module as the server counts it, none if it is not loaded.
@@ -314,7 +310,7 @@ impl Redis {
             command.arg(word);
         }
         match self.call::<Value>(&command).await {
-            Err(error) if matches!(policy::redis_remedy(&error), Remedy::Reconnect(_)) => Err(error),
+            Err(error) if matches!(error::redis_remedy(&error), Remedy::Reconnect(_)) => Err(error),
             Err(error) if error.code() == Some("NOPERM") => Err(error),
             _ => Ok(()),
         }
@@ -332,25 +328,12 @@ fn issued_key(key: &str) -> String {
 /// The module's name in `MODULE LIST`.
 pub const MODULE_NAME: &str = "coupon";
 
-/// An error as the server worded it, with its code in front, and with what to do where TLS is the matter.
-pub fn wording(error: &RedisError) -> String {
-    match (error.code(), error.detail()) {
-        (Some(code), Some(detail)) => format!("{code} {detail}"),
-        _ => tls::advised(Side::Redis, error.to_string()),
-    }
-}
-
 /// What a server is among its replicas: `master` or `slave`.
-async fn role(connection: &mut impl ConnectionLike) -> RedisResult<String> {
+async fn role(connection: &mut MultiplexedConnection) -> RedisResult<String> {
     let role: Value = cmd("ROLE").query_async(connection).await?;
     let Value::Array(parts) = role else { return Err(unexpected("ROLE gave no array")) };
     let word = parts.into_iter().next().ok_or_else(|| unexpected("ROLE gave an empty array"))?;
     Ok(from_redis_value(word)?)
-}
-
-/// Whether the module is missing.
-pub fn is_unknown_command(error: &RedisError) -> bool {
-    error.code() == Some("ERR") && error.detail().is_some_and(|text| text.starts_with("unknown command"))
 }
 
 /// Whether a history was refused because the coupon is not shut under its epoch.

@@ -1,6 +1,6 @@
 //! Whether Redis and PostgreSQL are there: one place that knows, says so once per change, and wakes who waits.
 
-use crate::policy::Side;
+use crate::error::Side;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use tokio::sync::{Notify, watch};
@@ -42,16 +42,6 @@ pub struct Presence {
     doubt: Notify,
     /// Why it is away, as it was said last.
     said: Mutex<Option<Away>>,
-}
-
-impl Side {
-    /// Its name for people.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Redis => "Redis",
-            Self::PostgreSql => "PostgreSQL",
-        }
-    }
 }
 
 impl Presence {

@@ -1,11 +1,10 @@
 //! A visit: one bounded pass over one coupon.
 
-use crate::backoff::{COUPON_RETRY, COUPON_STOP};
 use crate::catalog::{Next, Ticket};
 use crate::coupon::Pass;
 use crate::daemon::Daemon;
-use crate::error::Error;
-use crate::policy::{self, Remedy};
+use crate::daemon::backoff::{COUPON_RETRY, COUPON_STOP};
+use crate::error::{Error, Remedy, Side};
 use crate::side::Away;
 
 impl Daemon {
@@ -64,7 +63,7 @@ impl Daemon {
         })
     }
 
-    /// What becomes of a coupon after an error: [`policy`] says.
+    /// What becomes of a coupon after an error: [`Error::remedy`] says.
     async fn after(&self, ticket: &mut Ticket, error: &Error) -> Next {
         let memory = &mut ticket.memory;
         memory.failures = memory.failures.saturating_add(1);
@@ -72,10 +71,10 @@ impl Daemon {
         memory.checkpoint = None;
         memory.stopped = false;
         self.metrics.retries.add(1);
-        let remedy = policy::remedy(error);
+        let remedy = error.remedy();
         match remedy {
             Remedy::Reconnect(side) => {
-                if side == policy::Side::Redis {
+                if side == Side::Redis {
                     self.redis.disconnect().await;
                 }
                 self.sides.of(side).left(Away::because(error.cause()));

@@ -2,12 +2,12 @@
 
 use super::plan::{Plan, Publication, plan};
 use super::{Coupon, follow};
-use crate::error::Error;
+use crate::error::{Error, Remedy};
 use crate::ledger::Bid;
 use crate::model::coupon::{Info, Row};
 use crate::model::grant::{Checkpoint, Progress};
 use crate::pause::{self, Point};
-use crate::policy::{self, Remedy};
+
 use crate::redis::Resumed;
 use coupon_core::grant::Grant;
 use coupon_core::key::{GRANTS, ISSUED};
@@ -75,7 +75,7 @@ impl Coupon<'_> {
     pub async fn restore(&self, from_start: bool) -> Result<Compared, Error> {
         for _ in 1..RESTORE_TRIES_MAX {
             match self.restore_once(from_start).await {
-                Err(error) if policy::remedy(&error) == Remedy::Compare && !self.tools.stop.is_cancelled() => {
+                Err(error) if error.remedy() == Remedy::Compare && !self.tools.stop.is_cancelled() => {
                     tracing::debug!(coupon = self.id, %error, "somebody else works on the coupon; trying again");
                 }
                 done => return done,

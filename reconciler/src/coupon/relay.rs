@@ -10,10 +10,9 @@
 //!    the position in the ledger says where to read on.
 
 use super::Coupon;
-use crate::error::Error;
+use crate::error::{Error, Remedy};
 use crate::model::grant::{Batch, Checkpoint, Progress};
 use crate::pause::{self, Point};
-use crate::policy::{self, Remedy};
 use coupon_core::grant::Grant;
 use coupon_core::position::Position;
 use coupon_core::user::UserId;
@@ -102,7 +101,7 @@ impl Coupon<'_> {
         pause::reach(Point::BeforeCommit).await;
         let dead = match self.ledger().commit(self.id, batch).await {
             Ok(()) => 0,
-            Err(error) => match policy::remedy(&error) {
+            Err(error) => match error.remedy() {
                 Remedy::Isolate => self.ledger().commit_isolated(self.id, batch).await?,
                 // Redis has granted more than it was told to: both sides are compared then.
                 Remedy::RaiseQuantity => {

@@ -12,7 +12,7 @@
 //! both sides are compared anew.
 
 use super::Coupon;
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::model::grant::Link;
 use crate::pause::{self, Point};
 use crate::redis;
@@ -53,7 +53,7 @@ impl Restoration<'_> {
                     coupon = self.coupon.id,
                     after = common.seq.0,
                     "cannot be restored from there, so it is from the start: {}",
-                    redis::wording(&refusal)
+                    error::wording(&refusal)
                 );
                 self.send(Position::default()).await
             }

@@ -2,9 +2,8 @@
 
 use super::batch::Columns;
 use super::{Ledger, count, instant};
-use crate::error::Error;
+use crate::error::{Error, Remedy};
 use crate::model::grant::Batch;
-use crate::policy::{self, Remedy};
 use coupon_core::grant::Grant;
 use sqlx::{Acquire, PgConnection, Postgres, Transaction};
 
@@ -66,7 +65,7 @@ async fn insert_or_bury(transaction: &mut Transaction<'_, Postgres>, id: &str, g
         match insert(&mut savepoint, id, grants).await {
             Ok(()) => savepoint.commit().await?,
             Err(error) => {
-                if policy::remedy(&error) != Remedy::Isolate {
+                if error.remedy() != Remedy::Isolate {
                     return Err(error);
                 }
                 savepoint.rollback().await?;

@@ -45,7 +45,7 @@ impl Redis {
         let mut atomic = pipe();
         atomic.atomic().add_command(hash_fields(key));
         atomic.cmd("XRANGE").arg(format!("{key}{GRANTS}")).arg(from).arg("+").arg("COUNT").arg(count);
-        let (fields, entries): (_, Value) = atomic.query_async(&mut self.connection().await?).await?;
+        let (fields, entries): (_, Value) = self.pipeline(&atomic).await?;
         Ok(EntriesPage { held: held(fields)?, entries: read_entries(&entries)? })
     }
 

@@ -2,18 +2,15 @@
 
 use super::certificates::Certificates;
 use super::sentinel::Sentinel;
-use super::{unexpected, wording};
-use crate::policy::Side;
-use crate::settings::Wrong;
-use crate::tls;
-use ::redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
+use super::unexpected;
+use ::redis::aio::{MultiplexedConnection, PubSub};
 use ::redis::cluster::ClusterClient;
 use ::redis::cluster_async::ClusterConnection;
 use ::redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use ::redis::io::tcp::TcpSettings;
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo,
-    Pipeline, RedisError, RedisFuture, RedisResult, Value, cmd, from_redis_value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo, Pipeline,
+    RedisError, RedisResult, Value, cmd, from_redis_value,
 };
 use std::collections::BTreeSet;
 use std::io;
@@ -70,19 +67,25 @@ pub struct ScanCursor {
 
 impl Address {
     /// Reads an address; nothing is connected yet.
-    pub fn parse(url: &str, certificates: Certificates) -> Result<Self, Wrong> {
-        let way = Way::parse(url).map_err(|error| Wrong {
-            setting: "redis-url",
-            why: format!("{error}; write redis://host:port, or rediss://host:port for TLS"),
-        })?;
-        match certificates.first_setting() {
-            Some(setting) if !way.has_tls() => {
-                let why = "the connection has no TLS; write rediss:// in --redis-url".to_owned();
-                return Err(Wrong { setting, why });
-            }
-            _ => certificates.check()?,
+    pub fn parse(url: &str, certificates: Certificates) -> RedisResult<Self> {
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let of = |suffix| scheme.strip_suffix(suffix).filter(|scheme| SCHEMES.contains(scheme));
+        let way = if let Some(scheme) = of(CLUSTER_SUFFIX) {
+            let (login, nodes) = login_and_rest(rest);
+            let nodes = nodes.split(',').map(|node| server(format!("{scheme}://{login}{node}")));
+            let nodes = nodes.collect::<RedisResult<Vec<_>>>()?;
+            cluster(&nodes, &Certificates::default())?;
+            Way::Cluster(nodes)
+        } else if let Some(scheme) = of(SENTINEL_SUFFIX) {
+            Way::Sentinel(Sentinel::parse(scheme, rest)?)
+        } else {
+            Way::Server(server(url)?)
+        };
+        let address = Self { way, certificates };
+        if address.certificates != Certificates::default() && !address.has_tls() {
+            return Err(away("--redis-tls-ca, --redis-tls-cert and --redis-tls-key are for TLS; write rediss://"));
         }
-        Ok(Self { way, certificates })
+        Ok(address)
     }
 
     /// Connects.
@@ -90,8 +93,7 @@ impl Address {
         match &self.way {
             Way::Server(server) => connect(server, &self.certificates).await.map(Connection::Server),
             Way::Cluster(nodes) => {
-                let cluster = cluster(nodes, &self.certificates)?.get_async_connection().await;
-                cluster.map(Connection::Cluster).map_err(|error| explained(error, self.way.has_tls()))
+                cluster(nodes, &self.certificates)?.get_async_connection().await.map(Connection::Cluster)
             }
             Way::Sentinel(sentinel) => sentinel.connect(&self.certificates).await.map(Connection::Server),
         }
@@ -100,20 +102,19 @@ impl Address {
     /// A connection for messages, to where [`Address::connect`] went last. In a cluster any node has them all, so the first
     /// that answers will do.
     pub async fn listen(&self) -> RedisResult<PubSub> {
-        match &self.way {
-            Way::Server(server) => client(server, &self.certificates)?.get_async_pubsub().await,
-            Way::Cluster(nodes) => {
-                let mut refusal = unexpected("no node of the cluster is named");
-                for node in nodes {
-                    match client(node, &self.certificates)?.get_async_pubsub().await {
-                        Ok(messages) => return Ok(messages),
-                        Err(error) => refusal = error,
-                    }
-                }
-                Err(refusal)
+        let nodes = match &self.way {
+            Way::Server(server) => vec![server.clone()],
+            Way::Cluster(nodes) => nodes.clone(),
+            Way::Sentinel(sentinel) => vec![sentinel.met()?],
+        };
+        let mut refusal = unexpected("no node of the cluster is named");
+        for node in nodes {
+            match client(&node, &self.certificates)?.get_async_pubsub().await {
+                Ok(messages) => return Ok(messages),
+                Err(error) => refusal = error,
             }
-            Way::Sentinel(sentinel) => client(&sentinel.met()?, &self.certificates)?.get_async_pubsub().await,
         }
+        Err(refusal)
     }
 
     /// Whether the server that is connected is still the one to be connected to.
@@ -129,55 +130,29 @@ impl Address {
         !matches!(self.way, Way::Server(_))
     }
 
-    /// The way that a connection goes, for people.
-    pub fn describe(&self) -> String {
-        let list =
-            |nodes: &[ConnectionInfo]| nodes.iter().map(|node| node.addr().to_string()).collect::<Vec<_>>().join(", ");
-        let place = match &self.way {
-            Way::Server(server) => server.addr().to_string(),
-            Way::Cluster(nodes) => format!("the cluster of {}", list(nodes)),
-            Way::Sentinel(sentinel) => sentinel.describe(),
-        };
-        let Certificates { ca, cert, .. } = &self.certificates;
-        let tls = match (self.way.has_tls(), ca) {
-            (false, _) => "without TLS".to_owned(),
-            (true, None) => "by TLS, trusting the system's CAs".to_owned(),
-            (true, Some(ca)) => format!("by TLS, trusting {}", ca.display()),
-        };
-        let own = if cert.is_some() { ", with a certificate of its own" } else { "" };
-        format!("{place}, {tls}{own}")
-    }
-}
-
-impl Way {
-    fn parse(url: &str) -> RedisResult<Self> {
-        let (scheme, rest) = url.split_once("://").unwrap_or_default();
-        let of = |suffix| scheme.strip_suffix(suffix).filter(|scheme| SCHEMES.contains(scheme));
-        if let Some(scheme) = of(CLUSTER_SUFFIX) {
-            let (login, nodes) = login_and_rest(rest);
-            let nodes = nodes.split(',').map(|node| server(format!("{scheme}://{login}{node}")));
-            let nodes = nodes.collect::<RedisResult<Vec<_>>>()?;
-            cluster(&nodes, &Certificates::default())?;
-            Ok(Self::Cluster(nodes))
-        } else if let Some(scheme) = of(SENTINEL_SUFFIX) {
-            Sentinel::parse(scheme, rest).map(Self::Sentinel)
-        } else {
-            server(url).map(Self::Server)
+    /// Whether connections have TLS.
+    pub fn has_tls(&self) -> bool {
+        match &self.way {
+            Way::Server(server) => has_tls(server),
+            Way::Cluster(nodes) => nodes.iter().any(has_tls),
+            Way::Sentinel(sentinel) => sentinel.has_tls(),
         }
     }
 
-    fn has_tls(&self) -> bool {
-        match self {
-            Self::Server(server) => has_tls(server),
-            Self::Cluster(nodes) => nodes.iter().any(has_tls),
-            Self::Sentinel(sentinel) => sentinel.has_tls(),
+    /// Where a connection goes, for people.
+    pub fn place(&self) -> String {
+        match &self.way {
+            Way::Server(server) => addresses([server]),
+            Way::Cluster(nodes) => addresses(nodes),
+            Way::Sentinel(sentinel) => sentinel.place(),
         }
     }
 }
 
 /// Reads the address of one server.
 pub fn server(url: impl IntoConnectionInfo) -> RedisResult<ConnectionInfo> {
-    let server = url.into_connection_info()?;
+    let write = "write redis://host:port, or rediss://host:port for TLS";
+    let server = url.into_connection_info().map_err(|error| away(format!("{error}; {write}")))?;
     // A connection that anybody can sit in the middle of is worse than one that says that it has no TLS.
     if matches!(server.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
         return Err(away("#insecure is not to be had: name the file of the server's CA with --redis-tls-ca"));
@@ -194,12 +169,14 @@ pub fn has_tls(server: &ConnectionInfo) -> bool {
     matches!(server.addr(), ConnectionAddr::TcpTls { .. })
 }
 
+/// For people.
+pub fn addresses<'a>(servers: impl IntoIterator<Item = &'a ConnectionInfo>) -> String {
+    servers.into_iter().map(|server| server.addr().to_string()).collect::<Vec<_>>().join(", ")
+}
+
 /// Who logs in is said once, before the first node: `user:password@`, and the rest.
-pub fn login_and_rest(rest: &str) -> (String, &str) {
-    match rest.rsplit_once('@') {
-        Some((login, nodes)) => (format!("{login}@"), nodes),
-        None => (String::new(), rest),
-    }
+pub fn login_and_rest(rest: &str) -> (&str, &str) {
+    rest.split_at(rest.rfind('@').map_or(0, |at| at + 1))
 }
 
 fn cluster(nodes: &[ConnectionInfo], certificates: &Certificates) -> RedisResult<ClusterClient> {
@@ -218,8 +195,7 @@ pub async fn connect(server: &ConnectionInfo, certificates: &Certificates) -> Re
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(RESPONSE_TIMEOUT));
-    let connected = client(server, certificates)?.get_multiplexed_async_connection_with_config(&config).await;
-    connected.map_err(|error| explained(error, has_tls(server)))
+    client(server, certificates)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 fn client(server: &ConnectionInfo, certificates: &Certificates) -> RedisResult<Client> {
@@ -230,38 +206,26 @@ fn client(server: &ConnectionInfo, certificates: &Certificates) -> RedisResult<C
     }
 }
 
-/// A connection that did not come about, with what to do where one side speaks TLS and the other does not: neither
-/// understands enough of the other to say so.
-fn explained(error: RedisError, has_tls: bool) -> RedisError {
-    let said = wording(&error);
-    let advice = if tls::advice(Side::Redis, &said).is_some() {
-        return error;
-    } else if has_tls && error.is_timeout() {
-        "if this port does not speak TLS, give the server's tls-port, or write redis:// in the place of rediss://"
-    } else if has_tls && is_cut_off(&error) {
-        "the server may ask for a certificate of its clients: --redis-tls-cert and --redis-tls-key"
-    } else if !has_tls && (is_cut_off(&error) || error.kind() == ErrorKind::Parse) {
-        "if this port speaks TLS, write rediss:// in the place of redis://"
-    } else {
-        return error;
-    };
-    away(format!("{said}; {advice}"))
-}
-
-/// Whether the other side ended a connection that it had taken.
-fn is_cut_off(error: &RedisError) -> bool {
-    error.is_connection_dropped() && !error.is_connection_refusal()
-}
-
 /// The error of a server that is away, in our words.
 pub fn away(text: impl Into<String>) -> RedisError {
     RedisError::from(io::Error::other(text.into()))
 }
 
 impl Connection {
-    /// Whether this goes to a cluster.
-    pub const fn is_cluster(&self) -> bool {
-        matches!(self, Self::Cluster(_))
+    /// Sends one command, in a cluster to where its key is.
+    pub async fn call<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+        match self {
+            Self::Server(connection) => command.query_async(connection).await,
+            Self::Cluster(connection) => command.query_async(connection).await,
+        }
+    }
+
+    /// Sends several at once.
+    pub async fn pipeline<T: FromRedisValue>(&mut self, pipeline: &Pipeline) -> RedisResult<T> {
+        match self {
+            Self::Server(connection) => pipeline.query_async(connection).await,
+            Self::Cluster(connection) => pipeline.query_async(connection).await,
+        }
     }
 
     /// Asks one server, in a cluster any primary, for what it says of itself; the client would ask all.
@@ -311,43 +275,14 @@ async fn primaries(connection: &mut ClusterConnection) -> RedisResult<Vec<(Strin
     let slots: Vec<Vec<Value>> = cmd("CLUSTER").arg("SLOTS").query_async(connection).await?;
     let mut primaries = BTreeSet::new();
     for range in slots {
-        let primary = range.into_iter().nth(2).ok_or_else(|| unexpected("CLUSTER SLOTS names no primary"))?;
-        let mut parts: Vec<Value> = from_redis_value(primary)?;
-        parts.truncate(2);
-        let (Some(port), Some(host)) = (parts.pop(), parts.pop()) else {
-            return Err(unexpected("CLUSTER SLOTS names a primary without an address"));
+        let primary: Option<Vec<Value>> = range.into_iter().nth(2).map(from_redis_value).transpose()?;
+        let mut parts = primary.into_iter().flatten();
+        let (Some(host), Some(port)) = (parts.next(), parts.next()) else {
+            return Err(unexpected("CLUSTER SLOTS names no primary"));
         };
         primaries.insert((from_redis_value(host)?, from_redis_value(port)?));
     }
     Ok(primaries.into_iter().collect())
-}
-
-impl ConnectionLike for Connection {
-    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        match self {
-            Self::Server(connection) => connection.req_packed_command(cmd),
-            Self::Cluster(connection) => connection.req_packed_command(cmd),
-        }
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        match self {
-            Self::Server(connection) => connection.req_packed_commands(pipeline, offset, count),
-            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
-        }
-    }
-
-    fn get_db(&self) -> i64 {
-        match self {
-            Self::Server(connection) => connection.get_db(),
-            Self::Cluster(connection) => connection.get_db(),
-        }
-    }
 }
 
 /// The error of a connection that took too long.
@@ -359,29 +294,25 @@ pub fn timed_out() -> RedisError {
 mod tests {
     use super::*;
 
-    fn described(url: &str) -> Result<String, String> {
-        Address::parse(url, Certificates::default()).map(|address| address.describe()).map_err(|wrong| wrong.why)
+    fn place(url: &str) -> Result<(String, bool), String> {
+        Address::parse(url, Certificates::default())
+            .map(|address| (address.place(), address.has_tls()))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn the_scheme_says_which_way_to_go_and_whether_by_tls() {
-        let plain = "without TLS";
-        let tls = "by TLS, trusting the system's CAs";
-        for (url, place, how) in [
-            ("redis://127.0.0.1:6379", "127.0.0.1:6379", plain),
-            ("rediss://user:p%40ss@a", "a:6379", tls),
-            ("valkeys://a", "a:6379", tls),
-            ("redis-cluster://127.0.0.1:7000", "the cluster of 127.0.0.1:7000", plain),
-            ("redis-cluster://user:p%40ss@a:7000,b:7001", "the cluster of a:7000, b:7001", plain),
-            ("rediss-cluster://a:7000,b:7001,c", "the cluster of a:7000, b:7001, c:6379", tls),
-            (
-                "redis-sentinel://user:p@ss@a,b:7/main",
-                "the primary of main that the sentinels a:26379, b:7 name",
-                plain,
-            ),
-            ("rediss-sentinel://[::1]/x.y_z-0", "the primary of x.y_z-0 that the sentinels ::1:26379 name", tls),
+        for (url, at, has_tls) in [
+            ("redis://127.0.0.1:6379", "127.0.0.1:6379", false),
+            ("rediss://user:p%40ss@a", "a:6379", true),
+            ("valkeys://a", "a:6379", true),
+            ("redis-cluster://127.0.0.1:7000", "127.0.0.1:7000", false),
+            ("redis-cluster://user:p%40ss@a:7000,b:7001", "a:7000, b:7001", false),
+            ("rediss-cluster://a:7000,b:7001,c", "a:7000, b:7001, c:6379", true),
+            ("redis-sentinel://user:p@ss@a,b:7/main", "a:26379, b:7", false),
+            ("rediss-sentinel://[::1]/x.y_z-0", "::1:26379", true),
         ] {
-            assert_eq!(described(url), Ok(format!("{place}, {how}")), "{url}");
+            assert_eq!(place(url), Ok((at.to_owned(), has_tls)), "{url}");
         }
     }
 
@@ -404,14 +335,15 @@ mod tests {
             ("redis-sentinel:///main", "host"),
             ("redis-sentinel://a/main?sentinel-pasword=x", "sentinel-password"),
         ] {
-            assert!(described(url).is_err_and(|said| said.contains(why)), "{url}: {:?}", described(url));
+            assert!(place(url).is_err_and(|said| said.contains(why)), "{url}: {:?}", place(url));
         }
     }
 
     #[test]
     fn certificates_without_tls_are_refused() {
         let certificates = Certificates { ca: Some("/ca.pem".into()), ..Certificates::default() };
-        let refused = Address::parse("redis://a", certificates).err();
-        assert_eq!(refused.map(|wrong| wrong.setting), Some("redis-tls-ca"));
+        let refused = Address::parse("redis://a", certificates.clone()).err();
+        assert!(refused.is_some_and(|error| error.to_string().contains("--redis-tls-ca")));
+        assert!(Address::parse("rediss://a", certificates).is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! `status --watch`: looks again and again, until Ctrl-C.
 
 use super::{Line, View, ended, table};
-use crate::exit::{Exit, Failure};
+use crate::error::{Exit, Failure};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};

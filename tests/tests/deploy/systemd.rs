@@ -2,6 +2,7 @@
 
 use coupon_tests::artifact;
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use tempfile::TempDir;
@@ -84,30 +85,37 @@ fn the_unit_confines_the_service() {
 #[test]
 fn the_reconciler_understands_the_environment_of_the_unit() {
     let credentials = tempfile::tempdir().expect("temporary directory");
-    for credential in values("LoadCredential") {
-        let (name, _) = credential.split_once(':').expect("a name and a file");
+    let file = |name: &str| credentials.path().join(name);
+    let write = |name: &str| {
         let scheme = name.split('-').next().expect("a word").replace("database", "postgres");
-        fs::write(credentials.path().join(name), format!("{scheme}://user:hunter2@host\n")).expect("a credential");
-    }
+        fs::write(file(name), format!("{scheme}://user:hunter2@host\n")).expect("a credential");
+    };
+    let loaded = values("LoadCredential");
+    let names: Vec<&str> = loaded.iter().filter_map(|credential| Some(credential.split_once(':')?.0)).collect();
+    assert_eq!(names, ["database-url", "redis-url"]);
+    names.iter().for_each(|name| write(name));
     let directory = credentials.path().display().to_string();
     let environment = values("Environment").join(" ").replace("%d", &directory);
     let variables = environment.split(' ').filter_map(|variable| variable.split_once('='));
     let [start] = &values("ExecStart")[..] else { panic!("one command is started") };
     let arguments = start.strip_prefix(PROGRAM).expect("the reconciler").split_whitespace();
-    let output = Command::new(artifact::reconciler())
-        .args(arguments)
-        .arg("--print-config")
-        .env_clear()
-        .envs(variables)
-        .output()
-        .expect("coupon-reconciler starts");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    for name in ["database-url", "redis-url"] {
-        let file = credentials.path().join(name).display().to_string();
-        assert!(said.lines().any(|line| line.contains(name) && line.contains(&file)), "{name}: {said}");
+    // Where it gets as far as its port it ends: that is somebody else's.
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("an address").to_string();
+    let mut command = Command::new(artifact::reconciler());
+    command.args(arguments).env_clear().envs(variables).env("LISTEN", &taken);
+    let mut run = || {
+        let output = command.output().expect("coupon-reconciler starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = run();
+    assert!(code == Some(1) && said.contains(&taken) && !said.contains("hunter2"), "{said}");
+    for name in names {
+        fs::write(file(name), "").expect("a credential");
+        let (code, said) = run();
+        assert!(code == Some(2) && said.contains(&file(name).display().to_string()), "{name} is read: {said}");
+        write(name);
     }
-    assert!(!said.contains("hunter2"), "{said}");
 }
 
 #[test]

@@ -100,7 +100,7 @@ fn a_primary_that_is_killed_under_requests_is_followed_to_its_replica() {
     place.assert_persisted(&mut client, &users);
     assert!(place.reconciler.is_ready());
     let check = place.run(&["check"]);
-    assert!(check.contains(&format!("connected to 127.0.0.1:{second}, the primary of coupons")), "{check}");
+    assert!(check.contains(&format!("connected to 127.0.0.1:{second}, without TLS")), "{check}");
 
     // The old primary comes back with what it alone granted, and becomes a replica.
     place.primary.start_again();
@@ -195,8 +195,8 @@ fn sentinels_and_servers_have_their_own_passwords_and_none_is_logged() {
         assert!(!is_good && said.contains(why), "{url}: {said}");
         assert_eq!(said.contains("sentinel-user and sentinel-password"), is_of_sentinel, "{url}: {said}");
     }
-    let (_, printed) = run(&good, &postgres, &["run", "--print-config"]);
-    for text in [reconciler.log(), printed] {
+    let (_, refused) = run(&good.replace("redis-sentinel", "nonsense"), &postgres, &["check"]);
+    for text in [reconciler.log(), refused] {
         for secret in [SERVER, OF_SENTINEL] {
             assert!(!text.is_empty() && !text.contains(secret), "{secret} is shown: {text}");
         }
@@ -259,7 +259,7 @@ fn sentinels_and_the_primary_are_reached_by_tls() {
     request(&mut redis.client(), "a", "u", 0..10);
     await_coupon(&postgres, "a", "seq", "10");
     let (is_good, said) = run(&sentinels, &postgres, &["check", "--redis-tls-ca", ca]);
-    assert!(is_good && said.contains(&format!("by TLS, trusting {ca}")), "{said}");
+    assert!(is_good && said.contains(", by TLS"), "{said}");
     let (is_good, said) = run(&sentinels, &postgres, &["check"]);
-    assert!(!is_good && said.contains("--redis-tls-ca"), "{said}");
+    assert!(!is_good && said.contains("UnknownIssuer"), "{said}");
 }

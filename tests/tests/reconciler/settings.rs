@@ -1,4 +1,4 @@
-//! Settings: which of four places counts, what is said of a wrong one, and what is printed.
+//! Settings: which of three places counts, and what is said of a wrong one.
 
 use coupon_tests::artifact;
 use coupon_tests::container;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 const PASSWORD: &str = "hunter2-settings";
 
-/// A folder for settings files, and a reconciler that sees no other environment than is given to it.
+/// A folder for files with secrets, and a reconciler that sees no other environment than is given to it.
 struct Place {
     directory: TempDir,
 }
@@ -33,14 +33,6 @@ impl Place {
         command.env_clear().args(args).envs(env.iter().copied()).output().expect("coupon-reconciler starts")
     }
 
-    /// The settings in effect, as `name = value  # origin` without the padding.
-    fn settings(&self, args: &[&str], env: &[(&str, &str)]) -> Vec<String> {
-        let output = self.run(&[args, &["--print-config"]].concat(), env);
-        assert!(output.status.success(), "{args:?} {env:?}: {}", String::from_utf8_lossy(&output.stderr));
-        let page = String::from_utf8(output.stdout).expect("UTF-8");
-        page.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
-    }
-
     /// What is said of a wrong setting.
     fn refusal(&self, args: &[&str], env: &[(&str, &str)]) -> String {
         let output = self.run(args, env);
@@ -50,82 +42,55 @@ impl Place {
     }
 }
 
-#[track_caller]
-fn assert_has(lines: &[String], line: &str) {
-    assert!(lines.iter().any(|shown| shown == line), "{line} is missing in {lines:#?}");
-}
-
 #[test]
-fn a_flag_counts_more_than_the_environment_and_that_more_than_the_file() {
+fn a_flag_counts_more_than_the_environment_and_that_more_than_the_default() {
     let place = Place::new();
-    let file = place.file("coupon.toml", "issue-interval = '2s'\naudit-interval = '2s'\nbatch-max = 2\nlog = 'warn'\n");
-    let env = [("COUPON_CONFIG", &*file), ("AUDIT_INTERVAL", "3s"), ("BATCH_MAX", "3"), ("LOG_FORMAT", "json")];
-    let lines = place.settings(&["run", "--batch-max", "4"], &env);
-    for line in [
-        &*format!("# settings file: {file}, as the environment variable COUPON_CONFIG says"),
-        "batch-max = 4 # the command line",
-        "audit-interval = \"3s\" # the environment variable AUDIT_INTERVAL",
-        &format!("issue-interval = \"2s\" # the settings file {file}"),
-        &format!("log = \"warn\" # the settings file {file}"),
-        "log-format = \"json\" # the environment variable LOG_FORMAT",
-        "full-pass-interval = \"10s\" # the default",
-        "no-migrate = false # the default",
-        "# instance # not set",
-    ] {
-        assert_has(&lines, line);
+    let url = ["run", "--database-url", "postgres://127.0.0.1:1/shop"];
+    // Of two values only the one that counts is looked at, so a wrong one shows which it is.
+    for (flag, variable, is_flag) in [("0", "7", true), ("7", "0", false)] {
+        let args = [&url[..], &["--batch-max", flag, "--listen", "nowhere"]].concat();
+        let said = place.refusal(&args, &[("BATCH_MAX", variable)]);
+        assert_eq!(said.contains("--batch-max"), is_flag, "{said}");
     }
-    // A flag that stands for yes can be taken back from a lower place.
-    let lines = place.settings(&["run", "--no-migrate=false"], &[("NO_MIGRATE", "true")]);
-    assert_has(&lines, "no-migrate = false # the command line");
-    let lines = place.settings(&["run", "--no-migrate"], &[("NO_MIGRATE", "false")]);
-    assert_has(&lines, "no-migrate = true # the command line");
+    let said = place.refusal(&url, &[("BATCH_MAX", "0")]);
+    assert!(said.contains("--batch-max"), "{said}");
+    // The default is no wrong value, so the next mistake is the one that shows.
+    let said = place.refusal(&[&url[..], &["--listen", "nowhere"]].concat(), &[]);
+    assert!(said.contains("--listen") && !said.contains("--batch-max"), "{said}");
 }
 
 #[test]
-fn what_is_printed_is_a_settings_file() {
-    let place = Place::new();
-    let env =
-        [("INSTANCE", "one \"of\" two"), ("ISSUE_INTERVAL", "250ms"), ("NO_MIGRATE", "true"), ("BATCH_MAX", "77")];
-    let printed = place.run(&["--print-config"], &env).stdout;
-    let file = place.file("printed.toml", &String::from_utf8(printed.clone()).expect("UTF-8"));
-    let again = place.run(&["run", "--print-config", "--config", &file], &[]).stdout;
-    let values = |page: &[u8]| -> Vec<String> {
-        let page = String::from_utf8_lossy(page);
-        let settings = page.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-        settings.map(|line| line.split("  #").next().unwrap_or_default().trim_end().to_owned()).collect()
-    };
-    assert!(values(&printed).contains(&r#"instance = 'one "of" two'"#.to_owned()), "{:#?}", values(&printed));
-    assert_eq!(values(&again), values(&printed));
-}
-
-#[test]
-fn a_secret_is_read_from_its_file_and_never_printed() {
+fn a_secret_is_read_from_its_file_and_never_shown() {
     let place = Place::new();
     let url = format!("postgres://app:{PASSWORD}@127.0.0.1:1/shop");
     let secret = place.file("database-url", &format!("{url}\n"));
-    let file = place.file("coupon.toml", &format!("database-url-file = '{secret}'\n"));
     for (args, env) in [
-        (&["run", "--database-url-file", &*secret][..], &[][..]),
-        (&["run"], &[("DATABASE_URL_FILE", &*secret)]),
-        (&["run", "--config", &*file], &[]),
+        (&["migrate", "--database-url-file", &*secret][..], &[][..]),
+        (&["migrate"], &[("DATABASE_URL_FILE", &*secret)]),
+        (&["dead-letters", "list"], &[("DATABASE_URL_FILE", &*secret)]),
+        (&["dead-letters", "list", "--database-url-file", &*secret], &[]),
     ] {
-        let lines = place.settings(args, env);
-        let shown = format!(
-            "# database-url = \"postgres://app:***@127.0.0.1:1/shop\" # the file {secret}; the password is not shown"
-        );
-        assert_has(&lines, &shown);
-        assert!(!lines.concat().contains(PASSWORD), "{lines:#?}");
+        let output = place.run(args, env);
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(3), "the address was read, and nobody is there: {said}");
+        assert!(said.contains("PostgreSQL cannot be reached") && !said.contains(PASSWORD), "{said}");
     }
-    let redis = place.file("redis-url", &format!("redis://:{PASSWORD}@127.0.0.1:1\r\n"));
-    let lines = place.settings(&["run"], &[("REDIS_URL_FILE", &redis)]);
-    assert_has(
-        &lines,
-        &format!("# redis-url = \"redis://:***@127.0.0.1:1\" # the file {redis}; the password is not shown"),
-    );
+    // A file says what is wrong with it, and not what it holds.
+    let wrong = place.file("redis-url", &format!("nonsense://:{PASSWORD}@127.0.0.1:1\r\n"));
+    let said = place.refusal(&["check"], &[("REDIS_URL_FILE", &wrong), ("DATABASE_URL", &url)]);
+    assert!(said.contains("--redis-url") && said.contains("nonsense://:***@127.0.0.1:1'"), "{said}");
+    assert!(!said.contains(PASSWORD), "{said}");
     for (name, env) in [("database-url", ("DATABASE_URL", &*url)), ("redis-url", ("REDIS_URL", "redis://a"))] {
-        let variable = env.0;
-        let said = place.refusal(&["run", &format!("--{name}-file"), &secret], &[env]);
-        assert!(said.contains(variable) && said.contains(&format!("--{name}-file")), "both are named: {said}");
+        let variable = (&*format!("{}_FILE", env.0), &*secret);
+        let of_file = format!("--{name}-file");
+        for said in [
+            place.refusal(&["check", &of_file, &secret], &[env]),
+            place.refusal(&["check"], &[env, variable]),
+            place.refusal(&["check", &of_file, &secret, &format!("--{name}"), env.1], &[]),
+        ] {
+            assert!(said.contains(&format!("--{name} ")) && said.contains(&of_file), "both are named: {said}");
+            assert!(!said.contains(PASSWORD), "{said}");
+        }
     }
     for (text, why) in [(None, "cannot be read"), (Some(""), "empty"), (Some("\n"), "empty")] {
         let secret = text.map_or_else(|| "/no/such/file".to_owned(), |text| place.file("bad", text));
@@ -148,71 +113,40 @@ fn the_daemon_works_with_secrets_from_files() {
 }
 
 #[test]
-fn a_wrong_setting_names_itself_its_value_its_place_and_what_is_allowed() {
+fn a_wrong_setting_names_itself_its_value_and_what_is_allowed() {
     let place = Place::new();
-    let file = |text: &str| place.file("coupon.toml", text);
     for (name, value, allowed) in [
-        ("batch-max", "0", "from 1 to 50000"),
-        ("batch-max", "many", "from 1 to 50000"),
+        ("batch-max", "0", "1..=50000"),
+        ("batch-max", "many", "invalid digit"),
         ("issue-interval", "soon", "500ms"),
-        ("full-pass-interval", "0s", "24 hours"),
-        ("audit-interval", "1", "needs a unit"),
+        ("full-pass-interval", "0s", "24h"),
+        ("audit-interval", "1", "unit needed"),
         ("key", "coupon", "coupon:{ID}"),
         ("listen", "nowhere", "127.0.0.1:9187"),
-        ("log", "info,,=", "target=level"),
+        ("log", "info,sqlx=loud", "\"warn\", \"info\""),
         ("log-format", "xml", "auto, text, json"),
         ("no-migrate", "perhaps", "value was not a boolean"),
         ("redis-url", "nonsense://host", "redis://host:port"),
         ("database-url", "postgres://host:port", "postgres://user:password@host:port/database"),
     ] {
         let variable = if name == "key" { "COUPON_KEY".to_owned() } else { name.to_uppercase().replace('-', "_") };
-        let path = file(&format!("{name} = '{value}'\n"));
-        for (said, origin) in [
-            (place.refusal(&["run", &format!("--{name}={value}")], &[]), "the command line".to_owned()),
-            (place.refusal(&["run"], &[(&variable, value)]), format!("the environment variable {variable}")),
-            (place.refusal(&["run", "--config", &path], &[]), format!("the settings file {path}")),
-        ] {
-            for part in [&format!("--{name} "), value, &*origin, allowed] {
-                assert!(said.contains(part), "{part} is missing for {name} from {origin}: {said}");
+        let env = [("DATABASE_URL", "postgres://127.0.0.1:1/shop"), (&*variable, value)];
+        let of_environment = place.refusal(&["run"], &env);
+        assert!(of_environment.contains(allowed), "{allowed} is missing for {name}: {of_environment}");
+        let of_flag = place.refusal(&["run", &format!("--{name}={value}")], &env[..1]);
+        for said in [of_environment, of_flag] {
+            for part in [&format!("--{name}"), value] {
+                assert!(said.contains(part), "{part} is missing for {name}: {said}");
             }
         }
     }
-    for (name, value) in [("redis-url", "nonsense"), ("database-url", "nonsense")] {
-        let value = format!("{value}://app:{PASSWORD}@host:port/x");
-        let path = file(&format!("{name} = '{value}'\n"));
-        for said in [
-            place.refusal(&["run", &format!("--{name}={value}")], &[]),
-            place.refusal(&["run", "--config", &path], &[]),
-        ] {
+    for (name, variable) in [("redis-url", "REDIS_URL"), ("database-url", "DATABASE_URL")] {
+        let value = format!("nonsense://app:{PASSWORD}@host:port/x");
+        let env = [("DATABASE_URL", "postgres://127.0.0.1:1/shop"), (variable, &*value)];
+        for said in [place.refusal(&["run", &format!("--{name}={value}")], &env[..1]), place.refusal(&["run"], &env)] {
             assert!(said.contains(&format!("--{name}")) && !said.contains(PASSWORD), "{said}");
         }
     }
-}
-
-#[test]
-fn a_file_that_cannot_be_used_is_refused_by_name() {
-    let place = Place::new();
-    let url = format!("postgres://app:{PASSWORD}@host/shop");
-    for (text, why) in [
-        ("batch_max = 7", "'batch_max' is no setting; the nearest is 'batch-max'"),
-        ("isue-interval = '1s'", "'isue-interval' is no setting; the nearest is 'issue-interval'"),
-        ("config = 'other.toml'", "'config' is no setting"),
-        ("batch-max = [7]", "batch-max is a TOML array"),
-        (&*format!("\ndatabase-url = {url}\n"), "line 2 is not TOML"),
-    ] {
-        let path = place.file("coupon.toml", text);
-        let said = place.refusal(&["run", "--config", &path], &[]);
-        assert!(said.contains(why) && said.contains(&path), "{why}: {said}");
-        assert!(!said.contains(PASSWORD), "{said}");
-    }
-    let said = place.refusal(&["run"], &[("COUPON_CONFIG", "/no/such/file")]);
-    assert!(said.contains("COUPON_CONFIG") && said.contains("/no/such/file"), "{said}");
-    // What another command has settings for is no mistake in a file that serves all.
-    let path = place.file("coupon.toml", "batch-max = 7\nredis-url = 'redis://h'\n");
-    assert_has(
-        &place.settings(&["status"], &[("COUPON_CONFIG", &path)]),
-        &format!("redis-url = \"redis://h\" # the settings file {path}"),
-    );
 }
 
 #[test]

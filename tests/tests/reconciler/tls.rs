@@ -1,4 +1,4 @@
-//! TLS to both servers: what is verified, what is refused and with which advice.
+//! TLS to both servers: what is verified, what is refused, and that the library's own words arrive.
 
 use crate::sale::{await_level, await_open, insert, request};
 use coupon_tests::artifact;
@@ -107,10 +107,7 @@ fn grants_become_rows_by_tls_on_both_sides() {
     assert_says(
         place.check(&url, &place.verified(), &["--redis-tls-ca", place.ca()]),
         true,
-        &[
-            &format!("connected to localhost:{}, by TLS, trusting {}", place.redis.tls_port.unwrap_or(0), place.ca()),
-            "connected by TLSv1.3, the server has shown a certificate for its name",
-        ],
+        &[&format!("connected to localhost:{}, by TLS", place.redis.tls_port.unwrap_or(0)), "connected by TLSv1.3"],
     );
     // A connection that breaks comes back, and with TLS again.
     expect(
@@ -147,29 +144,29 @@ fn a_server_that_asks_for_a_certificate_gets_it() {
         .start()
         .await_ready();
     place.assert_works();
-    assert_says(place.check(&url, &database, &args), true, &["with a certificate of its own", "by TLSv1.3"]);
+    assert_says(place.check(&url, &database, &args), true, &["by TLS", "by TLSv1.3"]);
 
     let without = place.check(&url, &database, &["--redis-tls-ca", place.ca()]);
-    assert_says(without, false, &["FAIL  redis", "--redis-tls-cert and --redis-tls-key"]);
+    assert_says(without, false, &["FAIL  redis", "CertificateRequired"]);
     let other = Authority::new();
     let stranger = other.sign(&["by_certificate"]);
     let args = [&["--redis-tls-ca", place.ca()][..], &shown(&stranger)].concat();
-    assert_says(place.check(&url, &database, &args), false, &["FAIL  redis", "--redis-tls-cert"]);
+    assert_says(place.check(&url, &database, &args), false, &["FAIL  redis", "UnknownCA"]);
     let verified = format!("sslmode=verify-full&sslrootcert={}", place.ca());
     let without = place.check(&url, &place.database_url("by_certificate", HOST, &verified), &args);
-    assert_says(without, false, &["FAIL  postgresql", "sslcert and sslkey"]);
+    assert_says(without, false, &["FAIL  postgresql", "requires a valid client certificate"]);
 }
 
 #[test]
-fn a_certificate_that_proves_nothing_is_refused_with_advice() {
+fn a_certificate_that_proves_nothing_is_refused_with_the_reason() {
     let place = Place::start(&[]);
     let stranger = Authority::new();
     let (url, database) = (place.redis.tls_url(HOST), place.verified());
     let ca = ["--redis-tls-ca", place.ca()];
     // Another CA, or only the system's, has not signed it.
     let wrong_ca = place.check(&url, &database, &["--redis-tls-ca", text(&stranger.file)]);
-    assert_says(wrong_ca, false, &["FAIL  redis", "UnknownIssuer", "--redis-tls-ca"]);
-    assert_says(place.check(&url, &database, &[]), false, &["FAIL  redis", "UnknownIssuer", "--redis-tls-ca"]);
+    assert_says(wrong_ca, false, &["FAIL  redis", "UnknownIssuer"]);
+    assert_says(place.check(&url, &database, &[]), false, &["FAIL  redis", "UnknownIssuer"]);
     let system = Command::new(artifact::reconciler())
         .args([
             "check",
@@ -181,26 +178,24 @@ fn a_certificate_that_proves_nothing_is_refused_with_advice() {
         .env("SSL_CERT_FILE", place.ca())
         .output();
     let system = outcome(&system.expect("check can be started"));
-    assert_says(system, true, &["by TLS, trusting the system's CAs", "by TLSv1.3, the server has shown a certificate"]);
+    assert_says(system, true, &["by TLS", "by TLSv1.3"]);
     let (namesake, same_name) = (Authority::called("One CA"), Authority::called("One CA"));
     let signed = redis_server::Options::shipped().tls(&namesake, &namesake.sign(&[HOST])).start();
     let not_it = place.check(&signed.tls_url(HOST), &database, &["--redis-tls-ca", text(&same_name.file)]);
-    assert_says(not_it, false, &["FAIL  redis", "BadSignature", "of the same name", "--redis-tls-ca"]);
+    assert_says(not_it, false, &["FAIL  redis", "BadSignature"]);
     let wrong_ca = format!("sslmode=verify-full&sslrootcert={}", text(&stranger.file));
     let wrong_ca = place.check(&url, &place.database_url("by_tls", HOST, &wrong_ca), &ca);
-    assert_says(wrong_ca, false, &["ok    redis", "FAIL  postgresql", "UnknownIssuer", "sslrootcert"]);
+    assert_says(wrong_ca, false, &["ok    redis", "FAIL  postgresql", "UnknownIssuer"]);
     // It is for another name.
     let by_address = place.check(&place.redis.tls_url("127.0.0.1"), &database, &ca);
-    assert_says(by_address, false, &["FAIL  redis", "not valid for name \"127.0.0.1\"", "connect by a name"]);
+    assert_says(by_address, false, &["FAIL  redis", "not valid for name \"127.0.0.1\""]);
     let verified = |mode: &str| format!("sslmode={mode}&sslrootcert={}", place.ca());
     let by_address = place.check(&url, &place.database_url("by_tls", "127.0.0.1", &verified("verify-full")), &ca);
-    assert_says(by_address, false, &["FAIL  postgresql", "not valid for name \"127.0.0.1\"", "connect by a name"]);
-    // Less was asked for, and it is said how much less.
-    for (mode, what) in
-        [("verify-ca", "for whatever name"), ("require", "for whatever name"), ("prefer", "not verified")]
-    {
+    assert_says(by_address, false, &["FAIL  postgresql", "not valid for name \"127.0.0.1\""]);
+    // Less was asked for.
+    for mode in ["verify-ca", "require", "prefer"] {
         let said = place.check(&url, &place.database_url("by_tls", "127.0.0.1", &verified(mode)), &ca);
-        assert_says(said, true, &["by TLSv1.3", what]);
+        assert_says(said, true, &["by TLSv1.3"]);
     }
     // A CA that is asked for is asked, as libpq does.
     let required = place.database_url("by_tls", HOST, &format!("sslmode=require&sslrootcert={}", text(&stranger.file)));
@@ -213,15 +208,15 @@ fn a_side_that_does_not_speak_tls_is_told_from_one_that_does() {
     let ca = ["--redis-tls-ca", place.ca()];
     let (url, database) = (place.redis.tls_url(HOST), place.verified());
     let no_tls = place.check(&format!("rediss://{HOST}:{}", place.redis.port), &database, &ca);
-    assert_says(no_tls, false, &["FAIL  redis", "redis://"]);
+    assert_says(no_tls, false, &["FAIL  redis: cannot be reached"]);
     let tls = place.check(&format!("redis://{HOST}:{}", place.redis.tls_port.unwrap_or(0)), &database, &[]);
-    assert_says(tls, false, &["FAIL  redis", "rediss://"]);
+    assert_says(tls, false, &["FAIL  redis: cannot be reached"]);
     // by_tls is let in by TLS alone.
     let no_tls = place.check(&url, &place.database_url("by_tls", HOST, "sslmode=disable"), &ca);
-    assert_says(no_tls, false, &["FAIL  postgresql", "pg_hba.conf", "sslmode=verify-full"]);
+    assert_says(no_tls, false, &["FAIL  postgresql", "pg_hba.conf"]);
     let without = Postgres::start();
     let no_tls = place.check(&url, &format!("{}?sslmode=require", without.url()), &ca);
-    assert_says(no_tls, false, &["FAIL  postgresql", "does not support TLS", "ssl = on"]);
+    assert_says(no_tls, false, &["FAIL  postgresql", "does not support TLS"]);
     let plain = place.check(&place.redis.url(), &format!("{}?sslmode=disable", place.postgres.url()), &[]);
     assert_says(plain, true, &["redis: connected to 127.0.0.1", "without TLS", "postgresql: connected without TLS"]);
 }
@@ -230,42 +225,18 @@ fn a_side_that_does_not_speak_tls_is_told_from_one_that_does() {
 fn settings_that_cannot_be_are_refused_by_name_before_anything_is_connected() {
     let (redis, postgres) = (format!("rediss://{HOST}:1"), format!("postgres://{HOST}:1/shop"));
     let authority = Authority::new();
-    let (one, other) = (authority.sign(&["one"]), authority.sign(&["other"]));
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let empty = directory.path().join("empty.pem");
-    fs::write(&empty, "nothing").expect("a file");
-    let (ca, cert, key, other, empty) =
-        (text(&authority.file), text(&one.file), text(&one.key), text(&other.key), text(&empty));
+    let one = authority.sign(&["one"]);
+    let (ca, cert, key) = (text(&authority.file), text(&one.file), text(&one.key));
     let with = |parameters: &str| format!("{postgres}?{parameters}");
     for (redis, database, args, parts) in [
-        (
-            &*redis,
-            postgres.clone(),
-            &["--redis-tls-ca", "/no/such/file"][..],
-            &["--redis-tls-ca", "cannot be read"][..],
-        ),
-        (&redis, postgres.clone(), &["--redis-tls-ca", empty], &["--redis-tls-ca", "no certificate"]),
-        (&redis, postgres.clone(), &["--redis-tls-cert", cert], &["--redis-tls-cert", "--redis-tls-key"]),
+        (&*redis, postgres.clone(), &["--redis-tls-cert", cert][..], &["--redis-tls-cert", "--redis-tls-key"][..]),
         (&redis, postgres.clone(), &["--redis-tls-key", key], &["--redis-tls-key", "--redis-tls-cert"]),
-        (
-            &redis,
-            postgres.clone(),
-            &["--redis-tls-cert", cert, "--redis-tls-key", other],
-            &["--redis-tls-key", "not the key"],
-        ),
-        (
-            &redis,
-            postgres.clone(),
-            &["--redis-tls-cert", cert, "--redis-tls-key", cert],
-            &["--redis-tls-key", "no private key"],
-        ),
         (&format!("redis://{HOST}:1"), postgres.clone(), &["--redis-tls-ca", ca], &["--redis-tls-ca", "rediss://"]),
         (&format!("{redis}#insecure"), postgres.clone(), &[], &["--redis-url", "#insecure", "--redis-tls-ca"]),
-        (&redis, with("sslmode=verify_full"), &[], &["--database-url", "sslmode", "verify-full"]),
+        (&redis, with("sslmode=verify_full"), &[], &["--database-url", "sslmode", "verify_full"]),
         (&redis, with("sslmode=verify-full&sslcrl=x"), &[], &["--database-url", "sslcrl is not known"]),
-        (&redis, with("sslrootcert=/no/such/file"), &[], &["sslrootcert /no/such/file", "cannot be read"]),
-        (&redis, with(&format!("sslcert={cert}")), &[], &["sslcert needs sslkey"]),
-        (&redis, with(&format!("sslcert={cert}&sslkey={other}")), &[], &["sslkey", "not the key"]),
+        (&redis, with("sslrootcert=/no/such/file"), &[], &["sslrootcert /no/such/file", "No such file"]),
+        (&redis, with("sslcert=/no/such/file&sslkey=/no"), &[], &["sslcert /no/such/file", "No such file"]),
     ] {
         let output = command_by(redis, &database, &[&["check"], args].concat());
         let said = String::from_utf8_lossy(&output.stderr);
@@ -278,7 +249,38 @@ fn settings_that_cannot_be_are_refused_by_name_before_anything_is_connected() {
     let output = from_environment.args(["migrate", "--database-url", &postgres]).env("PGSSLMODE", "verify").output();
     let output = output.expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(2) && said.contains("PGSSLMODE cannot be 'verify'"), "{said}");
+    assert!(output.status.code() == Some(2) && said.contains("PGSSLMODE") && said.contains("\"verify\""), "{said}");
+}
+
+#[test]
+fn a_file_that_is_of_no_use_is_told_when_it_is_connected() {
+    let place = Place::start(&[]);
+    let (url, verified) = (place.redis.tls_url(HOST), place.verified());
+    let (one, other) = (place.authority.sign(&["one"]), place.authority.sign(&["other"]));
+    let (ca, cert, key, other) = (place.ca(), text(&one.file), text(&one.key), text(&other.key));
+    let garbage = place.redis.directory().join("garbage.pem");
+    fs::write(&garbage, "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n").expect("a file");
+    let garbage = text(&garbage);
+    for (args, parts) in [
+        (
+            &["--redis-tls-ca", "/no/such/file"][..],
+            &["FAIL  redis", "--redis-tls-ca /no/such/file", "No such file"][..],
+        ),
+        (&["--redis-tls-ca", garbage], &["FAIL  redis", "root certificate"]),
+        (&["--redis-tls-ca", ca, "--redis-tls-cert", garbage, "--redis-tls-key", key], &["client certificate"]),
+        (&["--redis-tls-ca", ca, "--redis-tls-cert", cert, "--redis-tls-key", cert], &["private key"]),
+        (&["--redis-tls-ca", ca, "--redis-tls-cert", cert, "--redis-tls-key", other], &["FAIL  redis", "KeyMismatch"]),
+    ] {
+        assert_says(place.check(&url, &verified, args), false, parts);
+    }
+    for (parameters, parts) in [
+        (format!("sslrootcert={garbage}"), &["FAIL  postgresql", garbage][..]),
+        (format!("sslrootcert={ca}&sslcert={cert}"), &["FAIL  postgresql", "key and certs must be given together"]),
+        (format!("sslrootcert={ca}&sslcert={cert}&sslkey={other}"), &["FAIL  postgresql", "KeyMismatch"]),
+    ] {
+        let database = place.database_url("by_tls", HOST, &format!("sslmode=verify-full&{parameters}"));
+        assert_says(place.check(&url, &database, &["--redis-tls-ca", ca]), false, parts);
+    }
 }
 
 #[test]
@@ -345,7 +347,7 @@ fn a_cluster_is_followed_by_tls() {
         .start()
         .await_ready();
     for (ca, is_expected, what) in
-        [(&authority, true, "the cluster of localhost"), (&Authority::new(), false, "--redis-tls-ca")]
+        [(&authority, true, "connected to localhost"), (&Authority::new(), false, "UnknownIssuer")]
     {
         let check = command_by(&url, &postgres.url(), &["check", "--redis-tls-ca", text(&ca.file)]);
         assert_says(outcome(&check), is_expected, &[what]);

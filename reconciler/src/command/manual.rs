@@ -2,7 +2,7 @@
 //! that is not.
 
 use crate::cli::Cli;
-use crate::exit::Exit;
+use crate::error::Exit;
 use crate::metrics;
 use clap::{Arg, CommandFactory};
 use std::fs;

@@ -1,28 +1,26 @@
 //! `run`: starts the daemon, serves health and metrics, and ends in order.
 
+use super::signal;
 use crate::daemon::{Daemon, Settings};
-use crate::exit::{Exit, Failure};
+use crate::error::{Exit, Failure};
 use crate::ledger::Ledger;
+use crate::redis::Redis;
 use crate::supervisor::Supervisor;
-use crate::{cli, http, lease, secret, signal};
+use crate::{cli, http, lease};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 /// After this time the process ends, whatever it is waiting for. Nothing is lost by it: the position in the ledger
 /// says where to go on.
 const STOP_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(args: cli::Run, ledger: Ledger) -> Result<Exit, Failure> {
+pub async fn run(args: cli::Run, redis: Redis, ledger: Ledger) -> Result<Exit, Failure> {
     #[cfg(feature = "pause-points")]
     crate::pause::check().map_err(|message| Failure::new(Exit::Usage, message))?;
     // Before anything is said or begun: whoever has read "started" may send SIGTERM, and is owed an end in order.
-    let stop = CancellationToken::new();
-    signal::listen(stop.clone())
-        .map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be heard: {error}")))?;
-    let redis = crate::open_redis(&args.redis)?;
+    let stop = signal::listen()?;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
         Failure::new(
             Exit::Failed,
@@ -31,8 +29,8 @@ pub async fn run(args: cli::Run, ledger: Ledger) -> Result<Exit, Failure> {
     })?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        redis = secret::redact(&args.redis.redis_url),
-        postgresql = secret::redact(args.database.database_url.as_deref().unwrap_or_default()),
+        redis = cli::redact(args.redis.url()),
+        postgresql = cli::redact(args.database.url()?),
         key = %args.redis.key,
         listen = %args.listen,
         "started"

@@ -1,7 +1,7 @@
 //! `verify`: the chain recomputed over the rows, as proof of who was granted in which order.
 
-use crate::error::Error;
-use crate::exit::{Exit, Failure};
+use super::{print, print_json};
+use crate::error::{Error, Exit, Failure};
 use crate::ledger::Ledger;
 use crate::model::coupon::Row;
 use coupon_core::number::Seq;
@@ -26,29 +26,21 @@ struct Finding {
 
 /// Verifies one coupon, or all.
 pub async fn verify(ledger: &Ledger, id: Option<&str>, json: bool) -> Result<Exit, Failure> {
-    ledger.ping().await.map_err(crate::unreachable)?;
-    let failed = |error: &dyn std::error::Error| {
-        Failure::new(Exit::Failed, format!("{error}; `coupon-reconciler check` says what is missing"))
-    };
+    ledger.ping().await?;
     let mut findings = Vec::new();
     if let Some(id) = id {
-        let row = ledger.row(id).await.map_err(|error| failed(&error))?;
+        let row = ledger.row(id).await?;
         let row = row.ok_or_else(|| Failure::new(Exit::Failed, format!("there is no coupon {id} in the ledger")))?;
-        findings.push(walk(ledger, &row).await.map_err(|error| failed(&error))?);
+        findings.push(walk(ledger, &row).await?);
     } else {
         let mut pages = ledger.pages();
-        while let Some(page) = pages.next().await.map_err(|error| failed(&error))? {
+        while let Some(page) = pages.next().await? {
             for row in &page {
-                findings.push(walk(ledger, row).await.map_err(|error| failed(&error))?);
+                findings.push(walk(ledger, row).await?);
             }
         }
     }
-    let written = if json { write_json(&findings) } else { write_lines(&findings) };
-    if let Err(error) = written
-        && error.kind() != io::ErrorKind::BrokenPipe
-    {
-        return Err(Failure::new(Exit::Failed, format!("the findings cannot be written: {error}")));
-    }
+    if json { print_json(&findings) } else { print(|out| write_lines(out, &findings)) }?;
     Ok(if findings.iter().all(|finding| finding.broken.is_none()) { Exit::Ok } else { Exit::Failed })
 }
 
@@ -67,10 +59,7 @@ async fn walk(ledger: &Ledger, row: &Row) -> Result<Finding, Error> {
         for link in &links {
             match link.follow(at) {
                 Ok(next) => at = next,
-                Err(broken) => {
-                    finding.broken = Some(broken);
-                    return Ok(finding);
-                }
+                Err(broken) => return Ok(Finding { broken: Some(broken), ..finding }),
             }
             if link.is_dead {
                 finding.dead_letters += 1;
@@ -103,14 +92,7 @@ fn at_the_end(row: &Row, at: Position, rows: u64) -> Option<String> {
     (*granted > units).then(|| format!("{granted} rows of {units} units"))
 }
 
-fn write_json(findings: &[Finding]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, findings)?;
-    writeln!(out)
-}
-
-fn write_lines(findings: &[Finding]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+fn write_lines(out: &mut dyn Write, findings: &[Finding]) -> io::Result<()> {
     for Finding { id, rows, dead_letters, broken } in findings {
         match broken {
             None => writeln!(out, "{id}  ok  {rows} rows, {dead_letters} dead letters")?,

@@ -1,25 +1,29 @@
 //! SIGTERM and SIGINT: the first ends in order, the second at once.
 
-use crate::exit::Exit;
+use crate::error::{Exit, Failure};
+use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Begins to hear signals.
-pub fn listen(stop: CancellationToken) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+/// Begins to hear signals; the token is cancelled by the first.
+pub fn listen() -> Result<CancellationToken, Failure> {
+    let failed = |error: io::Error| Failure::new(Exit::Failed, format!("signals cannot be heard: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
     tokio::spawn(async move {
         loop {
             let (name, at_once) = tokio::select! {
                 _ = terminate.recv() => ("SIGTERM", Exit::Terminated),
                 _ = interrupt.recv() => ("SIGINT", Exit::Interrupted),
             };
-            if stop.is_cancelled() {
+            if stopping.is_cancelled() {
                 std::process::exit(at_once as i32);
             }
             tracing::info!("{name}: ending the batches at hand; a second signal ends at once");
-            stop.cancel();
+            stopping.cancel();
         }
     });
-    Ok(())
+    Ok(stop)
 }

@@ -1,42 +1,39 @@
 //! `dead-letters`: grants that PostgreSQL refused, listed, shown, tried again or given up.
 
-use crate::cli::DeadLetters;
-use crate::error::Error;
-use crate::exit::{Exit, Failure};
+use super::{print, print_json};
+use crate::cli::LetterAction;
+use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, Letter};
 use coupon_core::number::Seq;
 use std::io::{self, Write};
 
 /// Does what was asked.
-pub async fn obey(command: DeadLetters, ledger: &Ledger) -> Result<Exit, Failure> {
-    ledger.ping().await.map_err(crate::unreachable)?;
-    match command {
-        DeadLetters::List { coupon, all, json, .. } => {
-            let letters = read(ledger, coupon.as_deref(), None, all).await?;
-            say(|out| if json { write_json(out, &letters) } else { write_table(out, &letters) })
+pub async fn obey(action: LetterAction, ledger: &Ledger) -> Result<Exit, Failure> {
+    ledger.ping().await?;
+    match action {
+        LetterAction::List { coupon, all, json } => {
+            let letters = ledger.letters(coupon.as_deref(), None, all).await?;
+            if json { print_json(&letters) } else { print(|out| write_table(out, &letters)) }?;
         }
-        DeadLetters::Show { coupon, seq, json, .. } => {
-            let letters = read(ledger, Some(&coupon), Some(Seq(seq)), true).await?;
-            let Some(letter) = letters.first() else { return Err(missing(&coupon, seq)) };
-            say(|out| if json { write_json(out, &letters) } else { write_letter(out, letter) })
+        LetterAction::Show { coupon, seq, json } => {
+            let letters = ledger.letters(Some(&coupon), Some(Seq(seq)), true).await?;
+            let letter = letters.first().ok_or_else(|| missing(&coupon, seq))?;
+            if json { print_json(&letters) } else { print(|out| write_letter(out, letter)) }?;
         }
-        DeadLetters::Retry { coupon, seq, all, .. } => retry(ledger, &coupon, seq, all).await,
-        DeadLetters::Discard { coupon, seq, .. } => {
-            let given_up = ledger.discard_letter(&coupon, number(seq)).await.map_err(|error| failed(&error))?;
-            if !given_up {
+        LetterAction::Retry { coupon, seq, .. } => return retry(ledger, &coupon, seq).await,
+        LetterAction::Discard { coupon, seq } => {
+            if !ledger.discard_letter(&coupon, i64::try_from(seq).unwrap_or(i64::MAX)).await? {
                 return Err(missing(&coupon, seq));
             }
             println!("given up: seq {seq} of coupon {coupon}; the row stays in coupon_dead_letter");
-            Ok(Exit::Ok)
         }
     }
+    Ok(Exit::Ok)
 }
 
-async fn retry(ledger: &Ledger, coupon: &str, seq: Option<u64>, all: bool) -> Result<Exit, Failure> {
-    if seq.is_none() && !all {
-        return Err(Failure::new(Exit::Usage, "which one? give SEQ, or --all for all of this coupon"));
-    }
-    let letters = read(ledger, Some(coupon), seq.map(Seq), seq.is_some()).await?;
+/// One of them, or all that were not given up.
+async fn retry(ledger: &Ledger, coupon: &str, seq: Option<u64>) -> Result<Exit, Failure> {
+    let letters = ledger.letters(Some(coupon), seq.map(Seq), seq.is_some()).await?;
     if let (Some(seq), true) = (seq, letters.is_empty()) {
         return Err(missing(coupon, seq));
     }
@@ -49,24 +46,11 @@ async fn retry(ledger: &Ledger, coupon: &str, seq: Option<u64>, all: bool) -> Re
                 refused += 1;
                 println!("seq {}: refused again: {}", letter.seq, error.message());
             }
-            Err(error) => return Err(failed(&error)),
+            Err(error) => return Err(error.into()),
         }
     }
     println!("{} tried, {refused} refused", letters.len());
     Ok(if refused == 0 { Exit::Ok } else { Exit::Failed })
-}
-
-async fn read(
-    ledger: &Ledger,
-    coupon: Option<&str>,
-    seq: Option<Seq>,
-    with_discarded: bool,
-) -> Result<Vec<Letter>, Failure> {
-    ledger.letters(coupon, seq, with_discarded).await.map_err(|error| failed(&error))
-}
-
-fn number(seq: u64) -> i64 {
-    i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
 fn missing(coupon: &str, seq: u64) -> Failure {
@@ -74,25 +58,6 @@ fn missing(coupon: &str, seq: u64) -> Failure {
         Exit::Failed,
         format!("coupon {coupon} has no dead letter with seq {seq}; `coupon-reconciler dead-letters list` shows all"),
     )
-}
-
-fn failed(error: &Error) -> Failure {
-    Failure::new(Exit::Failed, format!("{error}; `coupon-reconciler check` says what is missing"))
-}
-
-fn say(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Exit, Failure> {
-    match write(&mut io::stdout().lock()) {
-        // Whoever reads has read enough, as with `| head`.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Failed, format!("the list cannot be written: {error}")))
-        }
-        _ => Ok(Exit::Ok),
-    }
-}
-
-fn write_json(out: &mut dyn Write, letters: &[Letter]) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, letters)?;
-    writeln!(out)
 }
 
 fn write_table(out: &mut dyn Write, letters: &[Letter]) -> io::Result<()> {
