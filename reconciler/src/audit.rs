@@ -23,7 +23,6 @@ mod tail;
 mod tally;
 mod trace;
 
-pub use kind::Kind;
 pub use tally::Tally;
 
 use crate::cli;

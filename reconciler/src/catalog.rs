@@ -3,10 +3,11 @@
 //! A coupon is visited by one worker at a time. Whatever happens to it meanwhile is noted, and it is visited again.
 
 use crate::ledger::Row;
+use crate::model::standing::Known;
 use crate::plan::is_on_offer;
 use crate::redis::Info;
 use crate::relay::Line;
-use coupon_core::number::Epoch;
+use coupon_core::number::{Epoch, Seq};
 use coupon_core::words::Status;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,15 +65,6 @@ pub enum Next {
     Later(Duration),
     /// There is nothing on either side.
     Forget,
-}
-
-/// A coupon with grants that may not be rows.
-#[derive(Debug, Clone)]
-pub struct Lagging {
-    /// The coupon.
-    pub id: Id,
-    /// Where the ledger stands, if known.
-    pub line: Option<Line>,
 }
 
 /// How many coupons there are.
@@ -322,17 +314,23 @@ impl Catalog {
         inner.coupons.iter().find(|(_, entry)| entry.memory.line.is_some()).map(|(id, _)| Arc::clone(id))
     }
 
-    /// Coupons with grants that may not be rows, at most so many.
-    pub fn lagging(&self, max: usize) -> Vec<Lagging> {
+    /// What is remembered of coupons with work at hand, at most so many; those that wait for an operator come first.
+    pub fn at_work(&self, max: usize) -> HashMap<String, Known> {
         let inner = self.lock();
-        let lagging = inner.coupons.iter().filter(|(_, entry)| !entry.level);
-        lagging.take(max).map(|(id, entry)| Lagging { id: Arc::clone(id), line: entry.memory.line }).collect()
-    }
-
-    /// What is remembered of these coupons, in their order.
-    pub fn remembered<'i>(&self, ids: impl Iterator<Item = &'i str>) -> Vec<Memory> {
-        let inner = self.lock();
-        ids.map(|id| inner.coupons.get(id).map(|entry| entry.memory.clone()).unwrap_or_default()).collect()
+        let at_work = inner.coupons.iter().filter(|(_, entry)| !entry.level);
+        let (stopped, others): (Vec<_>, Vec<_>) = at_work.partition(|(_, entry)| entry.memory.stopped);
+        let known = |(id, Entry { memory, .. }): (&Id, &Entry)| {
+            let progress = memory.line.map(|line| line.progress);
+            let known = Known {
+                relayed: progress.map_or(Seq(0), |progress| progress.position.seq),
+                entry: progress.map(|progress| progress.entry).unwrap_or_default(),
+                stopped: memory.stopped,
+                problem: memory.problem.clone(),
+                drift: 0,
+            };
+            (id.to_string(), known)
+        };
+        stopped.into_iter().chain(others).take(max).map(known).collect()
     }
 
     /// How many coupons there are.

@@ -52,7 +52,6 @@ impl Comparison<'_> {
         for _ in 0..STEPS_MAX {
             let row = self.ledger.row(self.id).await?;
             let info = self.info().await?;
-            self.count_requests(row.as_ref(), info.as_ref());
             match (plan(row.as_ref(), info.as_ref()), row, info) {
                 (Plan::Rest, Some(row), Some(info)) => {
                     let line = self.line(row.epoch, row.position, &info).await?;
@@ -83,20 +82,6 @@ impl Comparison<'_> {
             }
         }
         Err(Error::Moved)
-    }
-
-    /// Before the gate opens too, so that the first who come in are counted. What Redis lacks of the ledger's grants is
-    /// brought back meanwhile, and is nobody's request.
-    fn count_requests(&self, row: Option<&Row>, info: Option<&Info>) {
-        let metrics = self.relay.metrics;
-        match (row, info) {
-            (_, Some(info)) if !info.fenced => metrics.count_requests(self.id, info),
-            (Some(row), info) => {
-                let held = info.map_or(0, |info| info.requested);
-                metrics.rates.expect(self.id, row.epoch, held.max(row.position.seq.0));
-            }
-            (None, _) => {}
-        }
     }
 
     async fn info(&self) -> Result<Option<Info>, Error> {
@@ -241,7 +226,7 @@ impl Comparison<'_> {
 
     const fn restoration(&self, epoch: Epoch, ledger_at: Position) -> Restoration<'_> {
         let Self { redis, ledger, id, key, stop, .. } = *self;
-        Restoration { redis, ledger, metrics: self.relay.metrics, stop, id, key, epoch, ledger_at }
+        Restoration { redis, ledger, counters: self.relay.counters, stop, id, key, epoch, ledger_at }
     }
 
     const fn rebuild(&self) -> Rebuild<'_> {

@@ -12,21 +12,23 @@
 //!
 //! Beside it the audit compares both sides grant by grant, and owes nobody anything.
 
+mod clock;
+mod standing;
+
+use crate::audit::Tally;
 use crate::catalog::{Catalog, Reason};
-use crate::clock::Clock;
 use crate::error::Error;
 use crate::ledger::Ledger;
-use crate::metrics::Metrics;
-use crate::overview::Sight;
+use crate::model::counters::Counters;
 use crate::pass::PassRequest;
 use crate::policy::{self, Remedy, Side};
 use crate::redis::Redis;
 use crate::shards::Shards;
 use crate::side::{Away, Sides};
+use clock::Clock;
 use coupon_core::key::KeyPattern;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -60,15 +62,17 @@ pub struct Settings {
 /// What all its tasks share.
 pub struct Daemon {
     /// Where grants are made.
-    pub redis: Redis,
+    pub redis: Arc<Redis>,
     /// Where they are kept.
-    pub ledger: Ledger,
+    pub ledger: Arc<Ledger>,
     /// Whether both are there.
     pub sides: Sides,
     /// The coupons that need work.
     pub catalog: Arc<Catalog>,
     /// What is counted.
-    pub metrics: Metrics,
+    pub counters: Arc<Counters>,
+    /// What the audit found.
+    pub drift: Tally,
     /// How a coupon's key is made of its id.
     pub keys: KeyPattern,
     /// Who wants a full pass.
@@ -80,11 +84,9 @@ pub struct Daemon {
     /// Cancelled when it has to end.
     pub stop: CancellationToken,
     /// Redis's clock.
-    pub clock: Arc<Clock>,
+    pub clock: Clock,
     /// Since when it is there.
     pub since: Instant,
-    /// What was seen last of both sides, for who asks.
-    pub sight: Mutex<Option<Sight>>,
     /// Whether the schema is migrated when PostgreSQL is met.
     pub migrates: bool,
     /// Rows in one batch.
@@ -94,21 +96,20 @@ pub struct Daemon {
 impl Daemon {
     /// A daemon that does not run yet.
     pub fn new(redis: Redis, ledger: Ledger, settings: &Settings, stop: CancellationToken) -> Arc<Self> {
-        let clock = Arc::<Clock>::default();
         Arc::new(Self {
-            redis,
-            ledger,
+            redis: Arc::new(redis),
+            ledger: Arc::new(ledger),
             sides: Sides::unknown(),
             catalog: Arc::default(),
-            metrics: Metrics::new(Arc::clone(&clock)),
+            counters: Arc::default(),
+            drift: Tally::default(),
             keys: settings.keys.clone(),
             pass: PassRequest::default(),
             shards: Shards::default(),
             instance: settings.instance.clone(),
             stop,
-            clock,
+            clock: Clock::default(),
             since: Instant::now(),
-            sight: Mutex::default(),
             migrates: settings.migrates,
             batch_max: settings.batch_max,
         })
@@ -170,7 +171,7 @@ impl Daemon {
         let remedy = policy::remedy(error);
         match remedy {
             Remedy::Reconnect(side) => {
-                self.metrics.retries.add(1);
+                self.counters.retries.inc();
                 if side == Side::Redis {
                     self.redis.disconnect().await;
                 }
@@ -178,7 +179,7 @@ impl Daemon {
                 None
             }
             Remedy::Compare | Remedy::Retry => {
-                self.metrics.retries.add(1);
+                self.counters.retries.inc();
                 None
             }
             Remedy::Stop(_) | Remedy::Isolate | Remedy::RaiseQuantity => Some(remedy.worded(error)),

@@ -12,7 +12,7 @@ pub enum Exit {
     Failed = 1,
     /// A flag, a setting or a subcommand is wrong.
     Usage = 2,
-    /// Redis or PostgreSQL could not be reached.
+    /// Redis, PostgreSQL or the daemon could not be reached.
     Unreachable = 3,
     /// Ended at once by a second SIGINT.
     Interrupted = 130,

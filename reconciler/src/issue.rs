@@ -83,7 +83,7 @@ impl Daemon {
             if granted == 0 || self.stop.is_cancelled() {
                 return Ok(());
             }
-            self.metrics.issued.add(granted);
+            self.counters.issued.inc_by(granted);
             self.catalog.mark(&due.id, Reason::Grants);
         }
     }

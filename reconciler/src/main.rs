@@ -8,33 +8,26 @@ mod backoff;
 mod catalog;
 mod check;
 mod cli;
-mod clock;
+mod command;
 mod compare;
 mod daemon;
 mod dead_letters;
 mod error;
 mod exit;
-mod fetch;
-mod health;
 mod hear;
-mod http;
 mod interval;
 mod issue;
 mod keep;
-mod lag;
 mod lease;
 mod ledger;
 mod logging;
 #[cfg(test)]
 mod manual;
-mod metrics;
-mod overview;
-mod page;
+mod model;
 mod pass;
 mod pause;
 mod plan;
 mod policy;
-mod rates;
 mod redis;
 mod relay;
 mod reopen;
@@ -43,10 +36,9 @@ mod run;
 mod secret;
 mod settings;
 mod shards;
+mod show;
 mod side;
 mod signal;
-mod status;
-mod supervisor;
 mod tls;
 mod verify;
 mod visit;
@@ -121,11 +113,8 @@ async fn obey(command: Command) -> Result<Exit, Failure> {
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
             Ok(check::check(&open_redis(&args.redis)?, &ledger, &args.redis.key).await)
         }
-        Command::Health(args) => health::health(&args).await,
-        Command::Status(args) => {
-            let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
-            status::obey(&args, &open_redis(&args.redis)?, &ledger).await
-        }
+        Command::Health(args) => command::health::health(&args).await,
+        Command::Status(args) => command::status::status(&args).await,
         Command::Verify(args) => {
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
             verify::verify(&ledger, args.coupon.as_deref(), args.json).await

@@ -97,7 +97,7 @@ impl Daemon {
         let mut fenced = Vec::new();
         for (id, info) in ids.iter().zip(infos) {
             match info.map_err(Error::Redis) {
-                Ok(info) => match (rows.get(id), info.inspect(|info| self.metrics.count_requests(id, info))) {
+                Ok(info) => match (rows.get(id), info) {
                     (Some(row), Some(info)) if plan(Some(row), Some(&info)) == Plan::Resume(Publication::Nothing) => {
                         fenced.push((row.clone(), info));
                     }

@@ -11,7 +11,7 @@
 
 use crate::error::Error;
 use crate::ledger::{Batch, Ledger, Progress};
-use crate::metrics::Metrics;
+use crate::model::counters::Counters;
 use crate::pause::{self, Point};
 use crate::policy::{self, Remedy};
 use crate::redis::Redis;
@@ -30,7 +30,7 @@ pub struct Relay<'a> {
     /// Where they go.
     pub ledger: &'a Ledger,
     /// What is counted.
-    pub metrics: &'a Metrics,
+    pub counters: &'a Counters,
     /// Rows in one batch.
     pub batch_max: u32,
 }
@@ -129,7 +129,7 @@ impl Relay<'_> {
                 _ => return Err(error),
             },
         };
-        self.metrics.count_batch(id, &batch.grants, dead);
+        self.counters.count_batch(batch.grants.len() as u64, dead);
         Ok(())
     }
 

@@ -60,7 +60,7 @@ impl Daemon {
     async fn reopen_one(&self, coupon: &Fenced, progress: Option<&Progress>) -> Option<Line> {
         let (id, key) = (&*coupon.row.id, self.keys.key(&coupon.row.id));
         let (redis, ledger, stop) = (&self.redis, &self.ledger, &self.stop);
-        let relay = Relay { redis, ledger, metrics: &self.metrics, batch_max: self.batch_max };
+        let relay = Relay { redis, ledger, counters: &self.counters, batch_max: self.batch_max };
         let comparison = Comparison { redis, ledger, relay: &relay, stop, id, key: &key };
         comparison.reopen(*progress?, &coupon.info).await.ok()
     }

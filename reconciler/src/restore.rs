@@ -20,7 +20,7 @@ pub use rebuild::Rebuild;
 
 use crate::error::Error;
 use crate::ledger::{Ledger, Link};
-use crate::metrics::Metrics;
+use crate::model::counters::Counters;
 use crate::pause::{self, Point};
 use crate::redis::{self, Redis};
 use crate::verify;
@@ -44,7 +44,7 @@ pub struct Restoration<'a> {
     /// PostgreSQL.
     pub ledger: &'a Ledger,
     /// What is counted.
-    pub metrics: &'a Metrics,
+    pub counters: &'a Counters,
     /// Cancelled when it has to end.
     pub stop: &'a CancellationToken,
     /// The coupon.
@@ -148,7 +148,7 @@ impl Restoration<'_> {
                 sent => sent?,
             }
             *after = to;
-            self.metrics.restored.add(batch.len() as u64);
+            self.counters.restored.inc_by(batch.len() as u64);
             pause::reach(Point::AfterRestoreBatch).await;
         }
         Ok(())

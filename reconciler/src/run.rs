@@ -1,10 +1,12 @@
 //! `run`: starts the daemon, serves health and metrics, and ends in order.
 
+use crate::command::supervisor;
 use crate::daemon::{Daemon, Settings};
 use crate::exit::{Exit, Failure};
 use crate::ledger::Ledger;
-use crate::supervisor::Supervisor;
-use crate::{cli, http, lease, secret, signal};
+use crate::show::http;
+use crate::show::view::Viewer;
+use crate::{cli, lease, secret, signal};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -47,12 +49,12 @@ pub async fn run(args: cli::Run, ledger: Ledger) -> Result<Exit, Failure> {
         instance: args.instance.unwrap_or_else(lease::instance_name),
     };
     let daemon = Daemon::new(redis, ledger, &settings, stop.clone());
-    tokio::spawn(http::serve(listener, Arc::clone(&daemon)));
+    let (redis, ledger) = (Arc::clone(&daemon.redis), Arc::clone(&daemon.ledger));
+    let counters = Arc::clone(&daemon.counters);
+    let viewer = Viewer::new(redis, ledger, daemon.keys.clone(), counters, Arc::<Daemon>::clone(&daemon));
+    tokio::spawn(http::serve(listener, viewer, stop.clone()));
     let running = tokio::spawn(Arc::clone(&daemon).run(settings));
-    match Supervisor::of_environment() {
-        Some(supervisor) => supervisor.attend(&daemon).await,
-        None => stop.cancelled().await,
-    }
+    supervisor::attend(&*daemon, &stop).await;
     match tokio::time::timeout(STOP_TIMEOUT, running).await {
         Ok(_) => tracing::info!("stopped"),
         Err(_) => tracing::warn!("stopped while a server had not answered; the next start goes on from the ledger"),

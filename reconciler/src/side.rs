@@ -66,11 +66,6 @@ impl Presence {
         self.away.borrow().is_none()
     }
 
-    /// Its name for people.
-    pub const fn name(&self) -> &'static str {
-        self.side.name()
-    }
-
     /// Why it is not there.
     pub fn why(&self) -> Option<String> {
         self.away.borrow().as_ref().map(|away| away.text().to_owned())

@@ -45,7 +45,7 @@ impl Daemon {
         }
         let (id, key) = (&*ticket.id, self.keys.key(&ticket.id));
         let relay =
-            Relay { redis: &self.redis, ledger: &self.ledger, metrics: &self.metrics, batch_max: self.batch_max };
+            Relay { redis: &self.redis, ledger: &self.ledger, counters: &self.counters, batch_max: self.batch_max };
         if ticket.compare || ticket.memory.line.is_none() {
             let (redis, ledger, stop) = (&self.redis, &self.ledger, &self.stop);
             let comparison = Comparison { redis, ledger, relay: &relay, stop, id, key: &key };
@@ -71,7 +71,7 @@ impl Daemon {
         // Whatever was remembered may be wrong now; the next visit asks both sides.
         memory.line = None;
         memory.stopped = false;
-        self.metrics.retries.add(1);
+        self.counters.retries.inc();
         let remedy = policy::remedy(error);
         match remedy {
             Remedy::Reconnect(side) => {

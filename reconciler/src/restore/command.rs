@@ -5,7 +5,7 @@ use crate::cli;
 use crate::error::Error;
 use crate::exit::{Exit, Failure};
 use crate::ledger::{Ledger, Progress, Row};
-use crate::metrics::Metrics;
+use crate::model::counters::Counters;
 use crate::policy::{self, Remedy};
 use crate::redis::{Info, Redis, Resumed};
 use crate::relay::Relay;
@@ -24,7 +24,7 @@ const BATCH_MAX: u32 = 5000;
 struct Order<'a> {
     redis: &'a Redis,
     ledger: &'a Ledger,
-    metrics: Metrics,
+    counters: Counters,
     stop: CancellationToken,
     id: &'a str,
     key: String,
@@ -38,7 +38,7 @@ pub async fn obey(args: &cli::Restore, redis: &Redis, ledger: &Ledger) -> Result
     signal::listen(stop.clone())
         .map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be heard: {error}")))?;
     let id = &*args.coupon;
-    let order = Order { redis, ledger, metrics: Metrics::default(), stop, id, key: args.redis.key.key(id) };
+    let order = Order { redis, ledger, counters: Counters::default(), stop, id, key: args.redis.key.key(id) };
     if !args.yes && redis.has_lost_its_line(&order.key).await.map_err(|error| failed(id, &error.into()))? {
         return Err(Failure::new(
             Exit::Usage,
@@ -57,8 +57,8 @@ pub async fn obey(args: &cli::Restore, redis: &Redis, ledger: &Ledger) -> Result
 
 /// Puts all of the ledger's grants in the place of what Redis has, for the audit, which has seen that they differ.
 pub async fn from_start(redis: &Redis, ledger: &Ledger, id: &str, key: &str) -> Result<(), Error> {
-    let (metrics, stop, key) = (Metrics::default(), CancellationToken::new(), key.to_owned());
-    Order { redis, ledger, metrics, stop, id, key }.persist(true).await.map(drop)
+    let (counters, stop, key) = (Counters::default(), CancellationToken::new(), key.to_owned());
+    Order { redis, ledger, counters, stop, id, key }.persist(true).await.map(drop)
 }
 
 impl Order<'_> {
@@ -117,8 +117,8 @@ impl Order<'_> {
         }
         Ok(format!(
             "restored: {} grants sent, {} in coupon_orphan; coupon {id} is open at epoch {epoch} with the ledger's {position}",
-            self.metrics.restored.get(),
-            self.metrics.orphans.get()
+            self.counters.restored.get(),
+            self.counters.orphans.get()
         ))
     }
 
@@ -132,14 +132,14 @@ impl Order<'_> {
         let taken = self.ledger.take_epoch(self.id, row.epoch, next).await?;
         let entry = self.ledger.entry(self.id, taken.position.seq).await?;
         let progress = Progress { epoch: taken.epoch, position: taken.position, entry };
-        let relay = Relay { redis: self.redis, ledger: self.ledger, metrics: &self.metrics, batch_max: BATCH_MAX };
+        let relay = Relay { redis: self.redis, ledger: self.ledger, counters: &self.counters, batch_max: BATCH_MAX };
         let saved = Rebuild { relay: &relay, id: self.id, key: &self.key }.salvage(progress).await?;
         Ok((saved.epoch, saved.position))
     }
 
     fn restoration(&self, epoch: Epoch, ledger_at: Position) -> Restoration<'_> {
-        let Self { redis, ledger, metrics, stop, id, key } = self;
-        Restoration { redis, ledger, metrics, stop, id, key, epoch, ledger_at }
+        let Self { redis, ledger, counters, stop, id, key } = self;
+        Restoration { redis, ledger, counters, stop, id, key, epoch, ledger_at }
     }
 }
 

@@ -70,7 +70,7 @@ impl Restoration<'_> {
         );
         let named = self.ledger.name_orphans(self.id, grants, &reason).await?;
         if !named.is_empty() {
-            self.metrics.orphans.add(named.len() as u64);
+            self.counters.orphans.inc_by(named.len() as u64);
             tracing::warn!(
                 coupon = self.id,
                 count = named.len(),

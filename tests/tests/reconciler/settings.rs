@@ -210,7 +210,7 @@ fn a_file_that_cannot_be_used_is_refused_by_name() {
     // What another command has settings for is no mistake in a file that serves all.
     let path = place.file("coupon.toml", "batch-max = 7\nredis-url = 'redis://h'\n");
     assert_has(
-        &place.settings(&["status"], &[("COUPON_CONFIG", &path)]),
+        &place.settings(&["check"], &[("COUPON_CONFIG", &path)]),
         &format!("redis-url = \"redis://h\" # the settings file {path}"),
     );
 }

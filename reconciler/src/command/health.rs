@@ -3,7 +3,7 @@
 
 use crate::cli;
 use crate::exit::{Exit, Failure};
-use crate::fetch;
+use crate::show::fetch;
 
 /// The daemon's own words, and its verdict as the exit code.
 pub async fn health(args: &cli::Health) -> Result<Exit, Failure> {
@@ -11,7 +11,7 @@ pub async fn health(args: &cli::Health) -> Result<Exit, Failure> {
         let message = format!("no daemon answers on {}: {error}; --listen or LISTEN says where it is", args.listen);
         Failure::new(Exit::Failed, message)
     })?;
-    let verdict = if answer.status == 200 { Exit::Ok } else { Exit::Failed };
+    let verdict = if answer.is_ok { Exit::Ok } else { Exit::Failed };
     match crate::print(&String::from_utf8_lossy(&answer.body)) {
         Exit::Ok => Ok(verdict),
         unwritten => Ok(unwritten),

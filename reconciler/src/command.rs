@@ -1,0 +1,5 @@
+//! What operators type.
+
+pub mod health;
+pub mod status;
+pub mod supervisor;
