@@ -23,7 +23,6 @@ mod tail;
 mod tally;
 mod trace;
 
-pub use kind::Kind;
 pub use tally::Tally;
 
 use crate::cli;
@@ -32,7 +31,7 @@ use crate::error::Error;
 use crate::exit::{Exit, Failure};
 use crate::ledger::Ledger;
 use crate::model::coupon::Row;
-use crate::pause::{self, Point};
+use crate::model::pause::{self, Point};
 use crate::policy::{self, Remedy};
 use crate::redis::Redis;
 use coupon_core::key::KeyPattern;

@@ -32,7 +32,7 @@ Examples:
   coupon-reconciler migrate --database-url postgres://app@localhost/shop
   coupon-reconciler check   --database-url postgres://app@localhost/shop
   coupon-reconciler run     --database-url postgres://app@localhost/shop --issue-interval 500ms
-  coupon-reconciler status  --database-url postgres://app@localhost/shop --watch
+  coupon-reconciler status  --watch
   coupon-reconciler restore --database-url postgres://app@localhost/shop 42
   coupon-reconciler completions bash > /etc/bash_completion.d/coupon-reconciler
 
@@ -61,7 +61,7 @@ Exit codes:
   0    done, or stopped in order by SIGTERM or SIGINT
   1    a check failed, or the work could not be done
   2    a flag or a setting is wrong
-  3    Redis or PostgreSQL could not be reached
+  3    Redis, PostgreSQL or the daemon could not be reached
   130  ended at once by a second SIGINT
   143  ended at once by a second SIGTERM";
 
@@ -110,7 +110,7 @@ pub enum Command {
     Check(Check),
     /// Ask the daemon that runs here whether it is ready; exit code 1 if not, for a container's health check
     Health(Health),
-    /// Show every coupon, as both sides see it
+    /// Show every coupon, as the daemon that runs here sees both sides
     Status(Status),
     /// Recompute the chain over the rows, and name the first that breaks it; exit code 1 if one does
     Verify(Verify),
@@ -321,19 +321,11 @@ pub struct Health {
 /// `status`.
 #[derive(Debug, Args)]
 pub struct Status {
-    #[command(flatten)]
-    pub redis: Redis,
-
-    #[command(flatten)]
-    pub database: Database,
-
-    /// Where a running daemon is asked for what it alone knows: drift, and what has stopped
-    ///
-    /// Without an answer these are shown as unknown; all else is read from Redis and PostgreSQL.
+    /// Where the daemon serves /status; one that listens on 0.0.0.0 or [::] is asked on loopback
     #[arg(long, env = "LISTEN", default_value = DEFAULT_LISTEN, value_name = "ADDRESS", value_parser = listen_address)]
     pub listen: SocketAddr,
 
-    /// One JSON array instead of a table; with --watch one on each line
+    /// What /status answers, instead of a table; with --watch one object on each line
     #[arg(long)]
     pub json: bool,
 

@@ -2,17 +2,21 @@
 
 mod check;
 mod dead_letters;
+mod health;
 #[cfg(test)]
 mod manual;
+mod restore;
 mod run;
-pub mod signal;
+mod signal;
+mod status;
+mod supervisor;
 mod verify;
 
 use crate::cli::{self, Cli, Command, redact};
 use crate::error::{Exit, Failure};
 use crate::ledger::Ledger;
 use crate::redis::{Certificates, Redis};
-use crate::{audit, daemon, health, restore, status};
+use crate::{audit, daemon};
 use clap::CommandFactory;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -33,10 +37,7 @@ pub async fn obey(command: Command) -> Result<Exit, Failure> {
             Ok(check::check(&open_redis(&args.redis)?, &ledger, &args.redis.key).await)
         }
         Command::Health(args) => health::health(&args).await,
-        Command::Status(args) => {
-            let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
-            status::obey(&args, &open_redis(&args.redis)?, &ledger).await
-        }
+        Command::Status(args) => status::status(&args).await,
         Command::Verify(args) => {
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
             verify::verify(&ledger, args.coupon.as_deref(), args.json).await
@@ -44,7 +45,7 @@ pub async fn obey(command: Command) -> Result<Exit, Failure> {
         Command::Restore(args) => {
             // The next page is read while one is being sent.
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX + 1)?;
-            restore::obey(&args, &open_redis(&args.redis)?, &ledger).await
+            restore::restore(&args, open_redis(&args.redis)?, ledger).await
         }
         Command::Audit(args) => {
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;

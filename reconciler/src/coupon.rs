@@ -19,7 +19,7 @@ pub use plan::{Plan, Publication, plan};
 pub use relay::{Pass, follow};
 
 use crate::ledger::Ledger;
-use crate::metrics::Metrics;
+use crate::model::counters::Counters;
 use crate::redis::Redis;
 use coupon_core::key::KeyPattern;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub struct Tools {
     /// Where they are kept.
     pub ledger: Arc<Ledger>,
     /// What is counted.
-    pub metrics: Arc<Metrics>,
+    pub counters: Arc<Counters>,
     /// How a coupon's key is made of its id.
     pub keys: KeyPattern,
     /// Rows in one batch.

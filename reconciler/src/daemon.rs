@@ -1,198 +1,156 @@
 //! The daemon: who does what. Sources say which coupons need a visit, a few workers visit them.
 //!
 //! ```text
-//! PostgreSQL LISTEN ─┐
-//! Redis SUBSCRIBE ───┤                     ┌ compare: publish, adopt, mirror, resume
-//! full pass ─────────┼─> catalog ─> visit ─┤
-//! issue ─────────────┤                     └ relay: stream to ledger
-//! keepers ───────────┘
+//! PostgreSQL LISTEN ─┐ subscribe
+//! Redis SUBSCRIBE ───┤                     ┌ compare: publish, adopt, mirror, open
+//! scan ──────────────┼─> catalog ─> worker ┤
+//! schedule ──────────┤                     └ relay: stream to ledger
+//! health ────────────┘
 //! ```
 //!
-//! Where several run, leases say which coupons each works on ([`crate::lease`]).
-//!
-//! Beside it the audit compares both sides grant by grant, and owes nobody anything.
+//! Where several run, leases say which coupons each works on ([`lease`]). Beside it the audit compares both sides ([`audit`]), and
+//! owes nobody anything.
 
-pub mod backoff;
+mod audit;
+mod backoff;
+mod catalog;
+mod clock;
+mod health;
+mod lease;
+mod presence;
+mod scan;
+mod schedule;
+mod shards;
+mod subscribe;
+mod worker;
 
-use crate::catalog::{Catalog, Reason};
-use crate::clock::Clock;
+use crate::audit::{Audit, Tally};
 use crate::coupon::Tools;
-use crate::error::{Error, Remedy, Side};
-use crate::ledger::Ledger;
-use crate::metrics::Metrics;
-use crate::overview::Sight;
-use crate::pass::PassRequest;
-use crate::redis::Redis;
-use crate::shards::Shards;
-use crate::side::{Away, Sides};
-use coupon_core::key::KeyPattern;
+use crate::model::standing::{Source, Standing};
+use catalog::Catalog;
+use clock::Clock;
+use presence::Servers;
+use scan::ScanRequest;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 /// Workers: as many coupons are moved at the same time. Mostly they wait for a commit, which PostgreSQL shares among
 /// those who wait together.
-pub const WORKERS: u32 = 8;
+const WORKERS: u32 = 8;
 
-/// Connections to PostgreSQL: one per worker, and some for the full pass, the keeper, the leases, a page that is read
-/// ahead, the audit and a look from outside.
+/// Connections to PostgreSQL: one per worker, and some for the scan, health, the leases, a page that is read ahead, the audit and
+/// a look from outside.
 pub const CONNECTIONS_MAX: u32 = WORKERS + 6;
+
+/// Coupons with work at hand that it tells of: those that wait for an operator first.
+const COUPONS_TOLD_MAX: usize = 2000;
 
 /// What the daemon is told.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How a coupon's key is made of its id.
-    pub keys: KeyPattern,
     /// Between two issues.
     pub issue_interval: Duration,
     /// Between two full passes.
     pub full_pass_interval: Duration,
     /// Between two rounds of the audit; zero for none.
     pub audit_interval: Duration,
-    /// Rows in one batch.
-    pub batch_max: u32,
     /// Whether the schema is migrated at the start.
     pub migrates: bool,
-    /// The name of this process among several.
-    pub instance: String,
+    /// The name of this process among several, if it has one.
+    pub instance: Option<String>,
 }
 
-/// What all its tasks share.
+/// The daemon.
 pub struct Daemon {
-    /// What coupons are worked on with.
-    pub tools: Tools,
-    /// Where grants are made.
-    pub redis: Arc<Redis>,
-    /// Where they are kept.
-    pub ledger: Arc<Ledger>,
-    /// Whether both are there.
-    pub sides: Sides,
-    /// The coupons that need work.
-    pub catalog: Arc<Catalog>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// How a coupon's key is made of its id.
-    pub keys: KeyPattern,
-    /// Who wants a full pass.
-    pub pass: PassRequest,
-    /// The coupons that are this process's to work on.
-    pub shards: Shards,
-    /// The name of this process among several.
-    pub instance: String,
-    /// Cancelled when it has to end.
-    pub stop: CancellationToken,
-    /// Redis's clock.
-    pub clock: Arc<Clock>,
-    /// Since when it is there.
-    pub since: Instant,
-    /// What was seen last of both sides, for who asks.
-    pub sight: Mutex<Option<Sight>>,
-    /// Whether the schema is migrated when PostgreSQL is met.
-    pub migrates: bool,
+    settings: Settings,
+    instance: String,
+    since: Instant,
+    servers: Servers,
+    catalog: Arc<Catalog>,
+    clock: Clock,
+    scans: ScanRequest,
+    drift: Tally,
 }
 
 impl Daemon {
     /// A daemon that does not run yet.
-    pub fn new(redis: Redis, ledger: Ledger, settings: &Settings, stop: CancellationToken) -> Arc<Self> {
-        let clock = Arc::<Clock>::default();
-        let (redis, ledger) = (Arc::new(redis), Arc::new(ledger));
-        let metrics = Arc::new(Metrics::new(Arc::clone(&clock)));
+    pub fn new(tools: Tools, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
-            tools: Tools {
-                redis: Arc::clone(&redis),
-                ledger: Arc::clone(&ledger),
-                metrics: Arc::clone(&metrics),
-                keys: settings.keys.clone(),
-                batch_max: settings.batch_max,
-                stop: stop.clone(),
-            },
-            redis,
-            ledger,
-            sides: Sides::unknown(),
-            catalog: Arc::default(),
-            metrics,
-            keys: settings.keys.clone(),
-            pass: PassRequest::default(),
-            shards: Shards::default(),
-            instance: settings.instance.clone(),
-            stop,
-            clock,
+            instance: settings.instance.clone().unwrap_or_else(lease::instance_name),
+            settings,
             since: Instant::now(),
-            sight: Mutex::default(),
-            migrates: settings.migrates,
+            servers: Servers::unknown(tools),
+            catalog: Arc::default(),
+            clock: Clock::default(),
+            scans: ScanRequest::default(),
+            drift: Tally::default(),
         })
     }
 
     /// Runs until it is told to stop; then every worker ends the batch it is at.
-    pub async fn run(self: Arc<Self>, settings: Settings) {
+    pub async fn run(self: Arc<Self>) {
         let mut workers = JoinSet::new();
         for _ in 0..WORKERS {
             let daemon = Arc::clone(&self);
-            workers.spawn(async move { daemon.work().await });
+            workers.spawn(async move { worker::run(&daemon.servers, &daemon.catalog).await });
         }
-        if !settings.audit_interval.is_zero() {
+        if !self.settings.audit_interval.is_zero() {
             // Like a worker it ends what it is at: a repair is a transaction.
             let daemon = Arc::clone(&self);
-            workers.spawn(async move { daemon.audit_at(settings.audit_interval).await });
+            workers.spawn(async move { daemon.audit().await });
         }
+        let Self { settings, instance, servers, catalog, clock, scans, .. } = &*self;
         let sources = async {
             tokio::join!(
-                self.keep_redis(),
-                self.keep_postgresql(),
-                self.share_coupons(),
-                self.hear_redis(),
-                self.hear_postgresql(),
-                self.pass_at(settings.full_pass_interval),
-                self.issue_at(settings.issue_interval),
+                health::redis(servers, catalog, scans, clock),
+                health::postgresql(servers, catalog, scans, settings.migrates),
+                lease::share(servers, catalog, scans, instance),
+                subscribe::redis(servers, catalog, scans),
+                subscribe::postgresql(servers, catalog, scans),
+                scan::run(servers, catalog, scans, settings.full_pass_interval),
+                schedule::run(servers, catalog, clock, settings.issue_interval),
             )
         };
         tokio::select! {
             _ = sources => {}
-            () = self.stop.cancelled() => {}
+            () = servers.tools.stop.cancelled() => {}
         }
         while workers.join_next().await.is_some() {}
-        self.leave().await;
+        lease::leave(servers, instance).await;
     }
 
-    /// Notes that a coupon needs a visit, if it is one of this process's.
-    pub fn mark(&self, id: &str, reason: Reason) {
-        if self.shards.hold(id) {
-            self.catalog.mark(id, reason);
+    async fn audit(&self) {
+        let Self { settings, servers, catalog, drift, .. } = self;
+        let holds = |id: &str| catalog.holds(id);
+        let rounds = audit::Rounds { audit: Audit::new(&servers.tools), servers, tally: drift, holds: &holds };
+        rounds.run(settings.audit_interval).await;
+    }
+}
+
+impl Source for Daemon {
+    fn standing(&self) -> Standing {
+        let totals = self.catalog.totals();
+        let mut coupons = self.catalog.at_work(COUPONS_TOLD_MAX);
+        for (id, drift) in self.drift.left_by_coupon() {
+            coupons.entry(id).or_default().drift = drift;
+        }
+        Standing {
+            instance: self.instance.clone(),
+            uptime: self.since.elapsed(),
+            now_ms: self.clock.now_ms(),
+            redis_away: self.servers.redis.why(),
+            postgresql_away: self.servers.postgresql.why(),
+            shards_held: totals.shards,
+            shards: shards::COUNT,
+            known: totals.known,
+            stopped: totals.stopped,
+            coupons,
+            drift: self.drift.left().map(|(kind, left)| (kind.name(), left)).collect(),
         }
     }
 
-    /// The coupon of a key, if the key can be one.
-    pub fn id_of<'k>(&self, key: &'k [u8]) -> Option<&'k str> {
-        // PostgreSQL cannot hold a NUL.
-        self.keys.id(str::from_utf8(key).ok()?).filter(|id| !id.contains('\0'))
-    }
-
-    /// As [`Daemon::react`], and tells of what a person has to mend.
-    pub async fn doubt(&self, error: &Error) {
-        if let Some(problem) = self.react(error).await {
-            tracing::error!("{problem}");
-        }
-    }
-
-    /// Notes it where an error says that a side is away. Returns what a person has to mend, with advice.
-    pub async fn react(&self, error: &Error) -> Option<String> {
-        let remedy = error.remedy();
-        match remedy {
-            Remedy::Reconnect(side) => {
-                self.metrics.retries.add(1);
-                if side == Side::Redis {
-                    self.redis.disconnect().await;
-                }
-                self.sides.of(side).left(Away::because(error.cause()));
-                None
-            }
-            Remedy::Compare | Remedy::Retry => {
-                self.metrics.retries.add(1);
-                None
-            }
-            Remedy::Stop(_) | Remedy::Isolate | Remedy::RaiseQuantity => Some(remedy.worded(error)),
-        }
+    fn holds(&self, id: &str) -> bool {
+        self.catalog.holds(id)
     }
 }

@@ -4,35 +4,15 @@
 //! Redis commands are in [`redis`].
 
 mod audit;
-mod catalog;
 mod cli;
-mod clock;
 mod command;
 mod coupon;
 mod daemon;
 mod error;
-mod fetch;
-mod health;
-mod hear;
-mod http;
-mod issue;
-mod keep;
-mod lag;
-mod lease;
 mod ledger;
-mod metrics;
 mod model;
-mod overview;
-mod page;
-mod pass;
-mod pause;
-mod rates;
 mod redis;
-mod shards;
-mod side;
-mod status;
-mod supervisor;
-mod visit;
+mod show;
 
 use clap::Parser;
 use cli::{Cli, LogFormat};

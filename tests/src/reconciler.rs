@@ -158,6 +158,19 @@ impl Reconciler {
         (!values.is_empty()).then(|| values.iter().sum())
     }
 
+    /// What `status` shows of it, run to its end.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn status(&self, args: &[&str]) -> Output {
+        Command::new(artifact::reconciler())
+            .args(["status", "--listen", &format!("127.0.0.1:{}", self.listen_port)])
+            .args(args)
+            .output()
+            .expect("coupon-reconciler starts")
+    }
+
     /// Waits until it is held at its pause point.
     ///
     /// # Panics

@@ -16,9 +16,9 @@ impl Daemon {
         while pause(&self.stop, every).await {
             match self.audit_all().await {
                 Ok(true) => {
-                    self.metrics.drift.rounds.add(1);
+                    self.counters.audit_rounds.inc();
                     // What another reconciler works on now, it shows.
-                    self.metrics.drift.retain(|id| self.shards.hold(id));
+                    self.drift.retain(|id| self.shards.hold(id));
                 }
                 Ok(false) => return,
                 // The next round begins anew.
@@ -60,7 +60,7 @@ impl Daemon {
     }
 
     fn note(&self, report: &Report) {
-        if report.skipped.is_some() || !self.metrics.drift.note(report) {
+        if report.skipped.is_some() || !self.drift.note(report, &self.counters) {
             return;
         }
         for Finding { kind, seq, field, is_repaired, .. } in report.findings.iter().take(LOGGED_MAX) {

@@ -2,7 +2,7 @@
 
 use super::finding::Report;
 use super::kind::Kind;
-use crate::metrics::Counter;
+use crate::model::counters::Counters;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,9 +20,6 @@ struct Drift {
 #[derive(Debug, Default)]
 pub struct Tally {
     coupons: Mutex<HashMap<String, Drift>>,
-    repaired: [Counter; Kind::ALL.len()],
-    /// Rounds over all coupons.
-    pub rounds: Counter,
 }
 
 impl Tally {
@@ -31,13 +28,13 @@ impl Tally {
         self.coupons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what was found of a coupon; whether that is news.
-    pub fn note(&self, report: &Report) -> bool {
+    /// Notes what was found of a coupon, and counts what was put right; whether that is news.
+    pub fn note(&self, report: &Report, counters: &Counters) -> bool {
         let mut drift = Drift::default();
         let mut hasher = DefaultHasher::new();
         for finding in &report.findings {
             if finding.is_repaired {
-                self.repaired[finding.kind as usize].add(1);
+                counters.repaired(finding.kind.name()).inc();
             } else {
                 drift.left[finding.kind as usize] += 1;
                 (finding.kind, finding.seq, &finding.user, finding.field).hash(&mut hasher);
@@ -46,7 +43,7 @@ impl Tally {
         // What is too much to keep is of some kind too; the last one is the most likely.
         if let Some(last) = report.findings.last() {
             drift.left[last.kind as usize] += report.more;
-            self.repaired[last.kind as usize].add(report.more_repaired);
+            counters.repaired(last.kind.name()).inc_by(report.more_repaired);
         }
         drift.fingerprint = hasher.finish();
         let mut coupons = self.lock();
@@ -77,11 +74,6 @@ impl Tally {
     pub fn left_by_coupon(&self) -> HashMap<String, u64> {
         self.lock().iter().map(|(id, drift)| (id.clone(), drift.left.iter().sum())).collect()
     }
-
-    /// Findings that were put right, by kind.
-    pub fn repaired(&self) -> impl Iterator<Item = (Kind, u64)> {
-        Kind::ALL.into_iter().map(|kind| (kind, self.repaired[kind as usize].get()))
-    }
 }
 
 #[cfg(test)]
@@ -105,14 +97,15 @@ mod tests {
 
     #[test]
     fn drift_is_news_once_and_gone_when_it_is_mended() {
-        let tally = Tally::default();
-        assert!(!tally.note(&report(&[], false)));
-        assert!(tally.note(&report(&[1, 2], false)));
-        assert!(!tally.note(&report(&[1, 2], false)));
-        assert!(tally.note(&report(&[1], false)));
-        assert_eq!((of(tally.left()), of(tally.repaired())), (1, 0));
+        let (tally, counters) = (Tally::default(), Counters::default());
+        let repaired = || counters.repaired(Kind::RowMissing.name()).get();
+        assert!(!tally.note(&report(&[], false), &counters));
+        assert!(tally.note(&report(&[1, 2], false), &counters));
+        assert!(!tally.note(&report(&[1, 2], false), &counters));
+        assert!(tally.note(&report(&[1], false), &counters));
+        assert_eq!((of(tally.left()), repaired()), (1, 0));
         assert_eq!(tally.left_by_coupon(), HashMap::from([("a".to_owned(), 1)]));
-        assert!(tally.note(&report(&[1], true)));
-        assert_eq!((of(tally.left()), of(tally.repaired())), (0, 1));
+        assert!(tally.note(&report(&[1], true), &counters));
+        assert_eq!((of(tally.left()), repaired()), (0, 1));
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::cli::Cli;
 use crate::error::Exit;
-use crate::metrics;
+use crate::show::metrics;
 use clap::{Arg, CommandFactory};
 use std::fs;
 use std::path::Path;
@@ -53,12 +53,12 @@ fn every_metric_and_exit_code_is_explained() {
     let page = read("docs/operations.md");
     let named = first_cells(&page, "Metrics");
     let named: Vec<&str> = named.iter().filter_map(|name| name.split('{').next()).collect();
-    let known: Vec<&str> = metrics::ALL.iter().map(|metric| metric.name).collect();
+    let known = metrics::tests::names();
     for name in &known {
-        assert!(named.contains(name), "{name} is not explained");
+        assert!(named.contains(&&**name), "{name} is not explained");
     }
     for name in named {
-        assert!(known.contains(&name), "{name} is no metric");
+        assert!(known.iter().any(|known| known == name), "{name} is no metric");
     }
     let codes = first_cells(&page, "Exit codes").join(", ");
     for exit in Exit::ALL {

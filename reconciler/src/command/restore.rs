@@ -1,27 +1,22 @@
 //! `restore`: what the daemon does by itself where that is safe, for one coupon and on an operator's word.
 
+use super::signal;
 use crate::cli;
 use crate::coupon::Tools;
-use crate::error::Error;
-use crate::exit::{Exit, Failure};
+use crate::error::{Error, Exit, Failure, Remedy};
 use crate::ledger::Ledger;
-use crate::metrics::Metrics;
-use crate::policy::{self, Remedy};
+use crate::model::counters::Counters;
 use crate::redis::Redis;
-use crate::signal;
 use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
 
 /// Rows in one batch, where the stream still holds some.
 const BATCH_MAX: u32 = 5000;
 
 /// Restores one coupon.
-pub async fn obey(args: &cli::Restore, redis: Redis, ledger: Ledger) -> Result<Exit, Failure> {
-    redis.now_ms().await.map_err(crate::unreachable)?;
-    ledger.ping().await.map_err(crate::unreachable)?;
-    let stop = CancellationToken::new();
-    signal::listen(stop.clone())
-        .map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be heard: {error}")))?;
+pub async fn restore(args: &cli::Restore, redis: Redis, ledger: Ledger) -> Result<Exit, Failure> {
+    redis.now_ms().await?;
+    ledger.ping().await?;
+    let stop = signal::listen()?;
     let (id, keys) = (&*args.coupon, args.redis.key.clone());
     let key = keys.key(id);
     if !args.yes && redis.has_lost_its_line(&key).await.map_err(|error| failed(id, &error.into()))? {
@@ -34,11 +29,11 @@ pub async fn obey(args: &cli::Restore, redis: Redis, ledger: Ledger) -> Result<E
             ),
         ));
     }
-    let (redis, ledger, metrics) = (Arc::new(redis), Arc::new(ledger), Arc::<Metrics>::default());
-    let tools = Tools { redis, ledger, metrics: Arc::clone(&metrics), keys, batch_max: BATCH_MAX, stop };
+    let (redis, ledger, counters) = (Arc::new(redis), Arc::new(ledger), Arc::<Counters>::default());
+    let tools = Tools { redis, ledger, counters: Arc::clone(&counters), keys, batch_max: BATCH_MAX, stop };
     let done = tools.coupon(id).restore(args.from_start).await.map_err(|error| failed(id, &error))?;
     let place = done.row.map_or_else(String::new, |row| format!("epoch {}, {}", row.epoch, row.position));
-    let (restored, orphans) = (metrics.restored.get(), metrics.orphans.get());
+    let (restored, orphans) = (counters.restored.get(), counters.orphans.get());
     if restored + orphans == 0 {
         println!("nothing was to be restored: Redis holds what the ledger holds ({place}); --from-start restores all");
     } else {
@@ -48,7 +43,7 @@ pub async fn obey(args: &cli::Restore, redis: Redis, ledger: Ledger) -> Result<E
 }
 
 fn failed(id: &str, error: &Error) -> Failure {
-    let advice = match policy::remedy(error) {
+    let advice = match error.remedy() {
         _ if matches!(error, Error::Stopping) => {
             "the coupon stays shut until this is run again, or a running reconciler goes on"
         }

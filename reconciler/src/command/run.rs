@@ -1,12 +1,15 @@
 //! `run`: starts the daemon, serves health and metrics, and ends in order.
 
-use super::signal;
+use super::{signal, supervisor};
+use crate::cli;
+use crate::coupon::Tools;
 use crate::daemon::{Daemon, Settings};
 use crate::error::{Exit, Failure};
 use crate::ledger::Ledger;
+use crate::model::counters::Counters;
 use crate::redis::Redis;
-use crate::supervisor::Supervisor;
-use crate::{cli, http, lease};
+use crate::show::http;
+use crate::show::view::Viewer;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -18,7 +21,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(9);
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(args: cli::Run, redis: Redis, ledger: Ledger) -> Result<Exit, Failure> {
     #[cfg(feature = "pause-points")]
-    crate::pause::check().map_err(|message| Failure::new(Exit::Usage, message))?;
+    crate::model::pause::check().map_err(|message| Failure::new(Exit::Usage, message))?;
     // Before anything is said or begun: whoever has read "started" may send SIGTERM, and is owed an end in order.
     let stop = signal::listen()?;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
@@ -35,22 +38,27 @@ pub async fn run(args: cli::Run, redis: Redis, ledger: Ledger) -> Result<Exit, F
         listen = %args.listen,
         "started"
     );
-    let settings = Settings {
+    let tools = Tools {
+        redis: Arc::new(redis),
+        ledger: Arc::new(ledger),
+        counters: Arc::<Counters>::default(),
         keys: args.redis.key,
+        batch_max: args.batch_max,
+        stop: stop.clone(),
+    };
+    let settings = Settings {
         issue_interval: args.issue_interval,
         full_pass_interval: args.full_pass_interval,
         audit_interval: args.audit_interval,
-        batch_max: args.batch_max,
         migrates: !args.no_migrate,
-        instance: args.instance.unwrap_or_else(lease::instance_name),
+        instance: args.instance,
     };
-    let daemon = Daemon::new(redis, ledger, &settings, stop.clone());
-    tokio::spawn(http::serve(listener, Arc::clone(&daemon)));
-    let running = tokio::spawn(Arc::clone(&daemon).run(settings));
-    match Supervisor::of_environment() {
-        Some(supervisor) => supervisor.attend(&daemon).await,
-        None => stop.cancelled().await,
-    }
+    let daemon = Daemon::new(tools.clone(), settings);
+    let Tools { redis, ledger, counters, keys, .. } = tools;
+    let viewer = Viewer::new(redis, ledger, keys, counters, Arc::<Daemon>::clone(&daemon));
+    tokio::spawn(http::serve(listener, viewer, stop.clone()));
+    let running = tokio::spawn(Arc::clone(&daemon).run());
+    supervisor::attend(&*daemon, &stop).await;
     match tokio::time::timeout(STOP_TIMEOUT, running).await {
         Ok(_) => tracing::info!("stopped"),
         Err(_) => tracing::warn!("stopped while a server had not answered; the next start goes on from the ledger"),

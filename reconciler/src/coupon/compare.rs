@@ -6,7 +6,7 @@ use crate::error::{Error, Remedy};
 use crate::ledger::Bid;
 use crate::model::coupon::{Info, Row};
 use crate::model::grant::{Checkpoint, Progress};
-use crate::pause::{self, Point};
+use crate::model::pause::{self, Point};
 
 use crate::redis::Resumed;
 use coupon_core::grant::Grant;

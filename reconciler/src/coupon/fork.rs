@@ -70,7 +70,7 @@ impl Restoration<'_> {
         );
         let named = self.coupon.ledger().name_orphans(self.coupon.id, grants, &reason).await?;
         if !named.is_empty() {
-            self.coupon.tools.metrics.orphans.add(named.len() as u64);
+            self.coupon.tools.counters.orphans.inc_by(named.len() as u64);
             tracing::warn!(
                 coupon = self.coupon.id,
                 count = named.len(),

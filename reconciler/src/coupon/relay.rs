@@ -12,7 +12,7 @@
 use super::Coupon;
 use crate::error::{Error, Remedy};
 use crate::model::grant::{Batch, Checkpoint, Progress};
-use crate::pause::{self, Point};
+use crate::model::pause::{self, Point};
 use coupon_core::grant::Grant;
 use coupon_core::position::Position;
 use coupon_core::user::UserId;
@@ -111,7 +111,7 @@ impl Coupon<'_> {
                 _ => return Err(error),
             },
         };
-        self.tools.metrics.count_batch(self.id, &batch.grants, dead);
+        self.tools.counters.count_batch(batch.len() as u64, dead);
         Ok(())
     }
 }

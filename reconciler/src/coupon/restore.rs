@@ -14,7 +14,7 @@
 use super::Coupon;
 use crate::error::{self, Error};
 use crate::model::grant::Link;
-use crate::pause::{self, Point};
+use crate::model::pause::{self, Point};
 use crate::redis;
 use ::redis::RedisError;
 use coupon_core::limit::RESTORE_MAX;
@@ -138,7 +138,7 @@ impl Restoration<'_> {
                 sent => sent?,
             }
             *after = to;
-            self.coupon.tools.metrics.restored.add(batch.len() as u64);
+            self.coupon.tools.counters.restored.inc_by(batch.len() as u64);
             pause::reach(Point::AfterRestoreBatch).await;
         }
         Ok(())

@@ -105,7 +105,7 @@ fn the_dashboard_is_answered_and_the_alerts_follow_what_happens() {
         }
         await_coupon(&postgres, id, "granted", &users.to_string());
     }
-    for (metric, value) in [("coupon_rows_total", 8.0), ("coupon_issued_total", 3.0), ("coupon_requests_total", 8.0)] {
+    for (metric, value) in [("coupon_rows_total", 8.0), ("coupon_issued_total", 3.0), ("coupon_requested", 8.0)] {
         eventually_true(&format!("{metric} is {value}"), || prometheus.ask(metric) == [value]);
     }
     for expression in expressions() {

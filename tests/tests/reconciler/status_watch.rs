@@ -20,13 +20,13 @@ struct Watch {
 }
 
 impl Watch {
-    fn start(redis: &Redis, postgres: &Postgres, file: PathBuf, args: Vec<OsString>) -> Self {
+    fn start(file: PathBuf, args: Vec<OsString>) -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
         let program = Program {
             name: "status --watch",
             file,
             args,
-            env: vec![("REDIS_URL".into(), redis.url()), ("DATABASE_URL".into(), postgres.url())],
+            env: Vec::new(),
             directory: directory.path().to_owned(),
             log: directory.path().join("log"),
             account: None,
@@ -34,9 +34,10 @@ impl Watch {
         Self { process: program.start(), _directory: directory }
     }
 
-    fn piped(redis: &Redis, postgres: &Postgres, args: &[&str]) -> Self {
-        let args = [&["status", "--watch=0.1"], args].concat().into_iter().map(Into::into).collect();
-        Self::start(redis, postgres, artifact::reconciler(), args)
+    fn piped(reconciler: &Reconciler, args: &[&str]) -> Self {
+        let listen = listen(reconciler);
+        let args = [&["status", "--watch=0.1", &listen], args].concat();
+        Self::start(artifact::reconciler(), args.into_iter().map(Into::into).collect())
     }
 }
 
@@ -59,25 +60,25 @@ fn a_pipe_gets_one_table_after_the_other_until_ctrl_c() {
     let reconciler = Options::between(&redis, &postgres).args(&["--audit-interval", "200ms"]).start().await_ready();
     let mut client = redis.client();
     await_open(&mut client, "a");
-    let mut watch = Watch::piped(&redis, &postgres, &[&listen(&reconciler)]);
+    let mut watch = Watch::piped(&reconciler, &[]);
     let line = eventually("a second table, which has rates", || {
-        newest(&watch.process.log(), "a").filter(|line| line.len() == 16 && line[12] != "-")
+        newest(&watch.process.log(), "a").filter(|line| line.len() == 14 && line[10] != "-")
     });
-    assert_eq!(line[..12].join(" "), "a AVAILABLE 20 0 0 0 0 20 0 0 0 0");
-    assert_eq!(line[12..].join(" "), "0.0 0.0 0.0 open");
+    assert_eq!(line[..10].join(" "), "a AVAILABLE 20 0 0 0 20 0 0 0");
+    assert_eq!(line[10..].join(" "), "0.0 0.0 0.0 open");
     request(&mut client, "a", "u", 0..7);
     eventually("what was granted is shown", || {
-        newest(&watch.process.log(), "a").filter(|line| line[3..10] == ["7", "7", "7", "0", "13", "7", "0"])
+        newest(&watch.process.log(), "a").filter(|line| line[3..8] == ["0", "7", "7", "13", "0"])
     });
     let rate = |line: &str, column| line.split_whitespace().nth(column)?.parse().ok();
-    for (column, name) in [(12, "requests"), (13, "grants"), (14, "rows")] {
+    for (column, name) in [(10, "requests"), (11, "grants"), (12, "rows")] {
         let is_rated = |line: &str| line.starts_with("a ") && rate(line, column).is_some_and(|rate: f64| rate > 0.0);
         eventually_true(&format!("a rate of {name}"), || watch.process.log().lines().any(is_rated));
     }
     // What only the daemon knows.
     expect(&mut client, &[("ZREM coupon:{a}:issued u3", ":1")]);
     eventually("drift and what has stopped", || {
-        newest(&watch.process.log(), "a").filter(|line| line[11] == "1" && line.contains(&"stopped:".to_owned()))
+        newest(&watch.process.log(), "a").filter(|line| line[9] == "1" && line.contains(&"stopped:".to_owned()))
     });
     let log = watch.process.log();
     assert!(!log.contains('\x1b'), "a pipe is no screen: {log}");
@@ -92,22 +93,28 @@ fn a_server_that_goes_is_waited_for() {
     await_open(&mut redis.client(), "a");
     request(&mut redis.client(), "a", "u", 0..2);
     await_level(&redis, &postgres, "a", 2);
-    reconciler.end("TERM");
-    let mut watch = Watch::piped(&redis, &postgres, &["--json", &listen(&reconciler)]);
+    let mut watch = Watch::piped(&reconciler, &["--json"]);
     let seen = |watch: &Watch| -> Option<Value> {
         let log = watch.process.log();
-        let line = log.lines().rev().find(|line| line.starts_with('['))?;
-        Some(serde_json::from_str::<Value>(line).ok()?[0].take())
+        let line = log.lines().rev().find(|line| line.starts_with('{'))?;
+        serde_json::from_str::<Value>(line).ok()
     };
-    let line = eventually("a look", || seen(&watch));
-    assert_eq!((&line["id"], &line["seq"], &line["redis"]["lag"]), (&"a".into(), &2.into(), &0.into()));
-    assert_eq!(line["daemon"], Value::Null, "nobody answers");
+    let line = eventually("a look at the rows", || seen(&watch).filter(|view| view["coupons"][0]["persisted"] == 2));
+    let coupon = &line["coupons"][0];
+    assert_eq!((&coupon["id"], &coupon["lag"], &coupon["here"]), (&"a".into(), &0.into(), &true.into()));
     postgres.stop();
-    eventually_true("it says so", || watch.process.log().contains("PostgreSQL cannot be reached"));
-    assert!(watch.process.ended().is_none());
+    eventually_true("it says so", || {
+        seen(&watch).is_some_and(|view| view["postgresql"]["up"] == false && view["coupons"][0]["granted"] == 2)
+    });
     postgres.start_again();
     postgres.run("update coupon set quantity = 33 where id = 'a'");
-    eventually_true("it sees what changed", || seen(&watch).is_some_and(|line| line["quantity"] == 33));
+    eventually_true("it sees what changed", || seen(&watch).is_some_and(|view| view["coupons"][0]["quantity"] == 33));
+    let rates = |watch: &Watch| seen(watch).is_some_and(|view| view["coupons"][0]["rates"]["rows_per_second"] == 0.0);
+    eventually_true("there are rates", || rates(&watch));
+    // The daemon itself.
+    reconciler.end("TERM");
+    eventually_true("it says whom it waits for", || watch.process.log().contains("no daemon answers on 127.0.0.1:"));
+    assert!(watch.process.ended().is_none());
     assert_eq!(watch.process.end("INT").code(), Some(0));
 }
 
@@ -115,10 +122,12 @@ fn a_server_that_goes_is_waited_for() {
 fn an_end_of_the_pipe_ends_it() {
     let (redis, postgres) = servers();
     insert(&postgres, "a", 20, &[]);
-    let script = format!("{} status --watch=0.1 | head -n 4 > /dev/null", artifact::reconciler().display());
+    let reconciler = Reconciler::start(&redis, &postgres);
+    let (program, listen) = (artifact::reconciler(), listen(&reconciler));
+    let script = format!("{} status --watch=0.1 {listen} | head -n 4 > /dev/null", program.display());
     let args = ["-o", "pipefail", "-c", &script].map(Into::into).to_vec();
     let bash = artifact::on_path("bash").expect("bash is missing: run `apt-get install bash`");
-    let mut watch = Watch::start(&redis, &postgres, bash, args);
+    let mut watch = Watch::start(bash, args);
     assert_eq!(watch.process.wait().code(), Some(0), "{}", watch.process.log());
 }
 
@@ -131,9 +140,14 @@ fn a_terminal_is_drawn_over_and_obeys_no_id() {
         insert(&postgres, &format!("c-{n}"), 20, &[]);
     }
     let script = artifact::on_path("script").expect("script(1) is missing: run `apt-get install bsdutils`");
-    let run = format!("stty rows 10 cols 60; exec {} status --watch=0.1", artifact::reconciler().display());
+    let reconciler = Reconciler::start(&redis, &postgres);
+    eventually_true("all coupons are seen", || {
+        String::from_utf8_lossy(&reconciler.status(&[]).stdout).lines().count() == 32
+    });
+    let (program, listen) = (artifact::reconciler(), listen(&reconciler));
+    let run = format!("stty rows 10 cols 60; exec {} status --watch=0.1 {listen}", program.display());
     let args = ["--quiet", "--flush", "--return", "--command", &run, "/dev/null"].map(Into::into).to_vec();
-    let watch = Watch::start(&redis, &postgres, script, args);
+    let watch = Watch::start(script, args);
     let screen = || watch.process.log();
     eventually_true("it is drawn again", || screen().matches("\x1b[H").count() >= 3);
     let drawn = screen().split("\x1b[H").nth(1).unwrap_or_default().to_owned();

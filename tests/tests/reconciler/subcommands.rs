@@ -62,7 +62,12 @@ fn a_server_that_cannot_be_reached_is_a_failure_with_a_name() {
     assert!(text.to_lowercase().contains("postgres"), "{text}");
     let (code, text) = shown(&command(&redis, &postgres, &["migrate"]));
     assert_eq!(code, Some(3), "{text}");
-    let (code, text) = shown(&command(&redis, &postgres, &["status"]));
+    let (code, text) = shown(&command(&redis, &postgres, &["status", "--listen", "127.0.0.1:1"]));
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("no daemon answers on 127.0.0.1:1") && text.contains("coupon-reconciler run"), "{text}");
+    // Another program.
+    let listen = format!("127.0.0.1:{}", redis.port);
+    let (code, text) = shown(&command(&redis, &postgres, &["status", "--listen", &listen]));
     assert_eq!(code, Some(3), "{text}");
 }
 
@@ -71,18 +76,18 @@ fn status_shows_each_coupon_of_both_sides() {
     let (redis, postgres) = servers();
     insert(&postgres, "a", 20, &[("mode", "'INSTANT'")]);
     insert(&postgres, "b", 5, &[]);
-    let _reconciler = Reconciler::start(&redis, &postgres);
+    let reconciler = Reconciler::start(&redis, &postgres);
     let mut client = redis.client();
     await_open(&mut client, "a");
     await_open(&mut client, "b");
     request(&mut client, "a", "u", 0..7);
     await_level(&redis, &postgres, "a", 7);
-    let (code, text) = shown(&command(&redis, &postgres, &["status"]));
+    let (code, text) = shown(&reconciler.status(&[]));
     assert_eq!(code, Some(0), "{text}");
     let line =
         text.lines().find(|line| line.split_whitespace().next() == Some("a")).unwrap_or_else(|| panic!("{text}"));
     assert!(line.contains("AVAILABLE") && line.contains("20") && line.contains('7'), "{text}");
-    let output = command(&redis, &postgres, &["status", "--json"]);
+    let output = reconciler.status(&["--json"]);
     assert!(output.status.success());
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert!(json.to_string().contains(r#""id":"a""#), "{json}");

@@ -1,6 +1,7 @@
 //! Whether Redis and PostgreSQL are there: one place that knows, says so once per change, and wakes who waits.
 
-use crate::error::Side;
+use crate::coupon::Tools;
+use crate::error::{Error, Remedy, Side};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use tokio::sync::{Notify, watch};
@@ -56,11 +57,6 @@ impl Presence {
         self.away.borrow().is_none()
     }
 
-    /// Its name for people.
-    pub const fn name(&self) -> &'static str {
-        self.side.name()
-    }
-
     /// Why it is not there.
     pub fn why(&self) -> Option<String> {
         self.away.borrow().as_ref().map(|away| away.text().to_owned())
@@ -104,26 +100,20 @@ impl Presence {
     }
 }
 
-/// Both sides.
-pub struct Sides {
+/// Both servers, what is done there, and whether they are there.
+pub struct Servers {
+    /// What coupons are worked on with.
+    pub tools: Tools,
     /// Where grants are made.
     pub redis: Presence,
     /// Where they are kept.
     pub postgresql: Presence,
 }
 
-impl Sides {
-    /// Two sides that nobody has looked at yet.
-    pub fn unknown() -> Self {
-        Self { redis: Presence::unknown(Side::Redis), postgresql: Presence::unknown(Side::PostgreSql) }
-    }
-
-    /// One of them.
-    pub const fn of(&self, side: Side) -> &Presence {
-        match side {
-            Side::Redis => &self.redis,
-            Side::PostgreSql => &self.postgresql,
-        }
+impl Servers {
+    /// Two servers that nobody has looked at yet.
+    pub fn unknown(tools: Tools) -> Self {
+        Self { tools, redis: Presence::unknown(Side::Redis), postgresql: Presence::unknown(Side::PostgreSql) }
     }
 
     /// Waits until both are there.
@@ -132,6 +122,37 @@ impl Sides {
             self.redis.present().await;
             self.postgresql.present().await;
         }
+    }
+
+    /// As [`Servers::react`], and tells of what a person has to mend.
+    pub async fn doubt(&self, error: &Error) {
+        if let Some(problem) = self.react(error).await {
+            tracing::error!("{problem}");
+        }
+    }
+
+    /// Notes it where an error says that a side is away. Returns what a person has to mend, with advice.
+    pub async fn react(&self, error: &Error) -> Option<String> {
+        let remedy = error.remedy();
+        match remedy {
+            Remedy::Stop(_) | Remedy::Isolate | Remedy::RaiseQuantity => return Some(remedy.worded(error)),
+            Remedy::Reconnect(side) => self.lost(side, error).await,
+            Remedy::Compare | Remedy::Retry => {}
+        }
+        self.tools.counters.retries.inc();
+        None
+    }
+
+    /// A side did not answer, or not well.
+    pub async fn lost(&self, side: Side, error: &Error) {
+        let presence = match side {
+            Side::Redis => {
+                self.tools.redis.disconnect().await;
+                &self.redis
+            }
+            Side::PostgreSql => &self.postgresql,
+        };
+        presence.left(Away::because(error.cause()));
     }
 }
 
@@ -151,13 +172,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_are_waited_for() {
-        let sides = Sides::unknown();
-        assert!(!sides.redis.is_up());
-        assert!(sides.redis.came());
-        assert!(!sides.redis.came(), "it was there");
-        tokio::join!(sides.both(), async { sides.postgresql.came() });
-        sides.postgresql.left(Away::because("gone"));
-        assert_eq!(sides.postgresql.why().as_deref(), Some("gone"));
+    async fn who_comes_and_goes_is_known_and_waited_for() {
+        let redis = Presence::unknown(Side::Redis);
+        assert!(!redis.is_up());
+        tokio::join!(redis.present(), async { assert!(redis.came()) });
+        assert!(!redis.came(), "it was there");
+        redis.left(Away::because("gone"));
+        assert_eq!(redis.why().as_deref(), Some("gone"));
     }
 }

@@ -1,32 +1,28 @@
 //! What is served over HTTP, to read only: the page, /status, /metrics, /readyz, /livez.
 
-use crate::daemon::Daemon;
-use crate::{page, shards};
+use super::view::Viewer;
+use super::{metrics, page};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
-/// The media type of Prometheus's text format.
-const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// Serves until the daemon stops.
-pub async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
-    let stop = daemon.stop.clone();
+/// Serves until it is told to stop.
+pub async fn serve(listener: TcpListener, viewer: Viewer, stop: CancellationToken) {
     // Each answers GET and HEAD; other methods are refused with 405.
     let routes = Router::new()
         .route("/", get(live_page))
         .route("/status", get(status))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(measure))
         .route("/readyz", get(readyz))
         .route("/livez", get(livez))
         .layer(map_response(guard))
-        .with_state(daemon);
+        .with_state(Arc::new(viewer));
     if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await {
         tracing::error!(%error, "the page, health and metrics are no longer served");
     }
@@ -51,28 +47,27 @@ async fn live_page() -> Html<&'static str> {
     Html(page::HTML)
 }
 
-async fn status(State(daemon): State<Arc<Daemon>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], daemon.overview().await)
+async fn status(State(viewer): State<Arc<Viewer>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], viewer.look().await.json.clone())
 }
 
-async fn metrics(State(daemon): State<Arc<Daemon>>) -> impl IntoResponse {
-    let gauges = daemon.gauges().await;
-    ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], daemon.metrics.render(&gauges))
+async fn measure(State(viewer): State<Arc<Viewer>>) -> impl IntoResponse {
+    let seen = viewer.look().await;
+    let text = metrics::render(&viewer.counters, &viewer.source.standing(), &seen.view);
+    ([(header::CONTENT_TYPE, metrics::OPENMETRICS_TEXT)], text)
 }
 
-async fn readyz(State(daemon): State<Arc<Daemon>>) -> impl IntoResponse {
-    let mut text = String::new();
-    let mut status = StatusCode::OK;
-    for (side, presence) in [("redis", &daemon.sides.redis), ("postgresql", &daemon.sides.postgresql)] {
-        let why = presence.why();
-        if why.is_some() {
-            status = StatusCode::SERVICE_UNAVAILABLE;
-        }
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{side}: {}", why.as_deref().unwrap_or("ok"));
-    }
-    let _ = writeln!(text, "shards: {} of {}", daemon.shards.len(), shards::COUNT);
-    (status, text)
+async fn readyz(State(viewer): State<Arc<Viewer>>) -> impl IntoResponse {
+    let standing = viewer.source.standing();
+    let is_ready = standing.redis_away.is_none() && standing.postgresql_away.is_none();
+    let text = format!(
+        "redis: {}\npostgresql: {}\nshards: {} of {}\n",
+        standing.redis_away.as_deref().unwrap_or("ok"),
+        standing.postgresql_away.as_deref().unwrap_or("ok"),
+        standing.shards_held,
+        standing.shards
+    );
+    (if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
 }
 
 /// The process runs. Whether it can work is not asked here: restarting it would not bring back a server.

@@ -1,7 +1,8 @@
 //! The scheduler: grants to waiting users, and ends coupons whose window has ended.
 
-use crate::catalog::{Due, Id, Reason};
-use crate::daemon::Daemon;
+use super::catalog::{Catalog, Due, Id, Reason};
+use super::clock::Clock;
+use super::presence::Servers;
 use crate::error::Error;
 use futures_util::{StreamExt, stream};
 use std::collections::HashMap;
@@ -21,17 +22,26 @@ enum Outcome {
     Problem(String),
 }
 
-impl Daemon {
-    /// Issues at every beat.
-    pub async fn issue_at(&self, every: Duration) {
+/// Issues at every beat.
+pub async fn run(servers: &Servers, catalog: &Catalog, clock: &Clock, every: Duration) {
+    Schedule { servers, catalog }.run(clock, every).await;
+}
+
+struct Schedule<'a> {
+    servers: &'a Servers,
+    catalog: &'a Catalog,
+}
+
+impl Schedule<'_> {
+    async fn run(&self, clock: &Clock, every: Duration) {
         let mut beat = interval(every);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Tried again at each beat, but told of once.
         let mut problems = HashMap::new();
         loop {
             beat.tick().await;
-            self.sides.redis.present().await;
-            let due = self.catalog.take_due(self.clock.now_ms());
+            self.servers.redis.present().await;
+            let due = self.catalog.take_due(clock.now_ms());
             let mut issued = stream::iter(due).map(|due| self.issue(due)).buffer_unordered(COUPONS_AT_ONCE);
             // Nothing is awaited in here: the others stand still meanwhile, perhaps with the connection's lock.
             while let Some((id, outcome)) = issued.next().await {
@@ -54,10 +64,10 @@ impl Daemon {
     }
 
     async fn issue(&self, due: Due) -> (Id, Outcome) {
-        if !self.shards.hold(&due.id) {
+        if !self.catalog.holds(&due.id) {
             return (due.id, Outcome::Passed);
         }
-        let key = self.keys.key(&due.id);
+        let key = self.servers.tools.keys.key(&due.id);
         let outcome = match self.issue_all(&due, &key).await {
             Ok(()) => {
                 if due.edge {
@@ -68,7 +78,7 @@ impl Daemon {
             Err(error) => {
                 // Not lost: noted again for the next beat.
                 self.catalog.expect_waiting(&due.id);
-                let problem = self.react(&error).await;
+                let problem = self.servers.react(&error).await;
                 self.catalog.mark(&due.id, Reason::Doubt);
                 problem.map_or(Outcome::Passed, Outcome::Problem)
             }
@@ -79,11 +89,11 @@ impl Daemon {
     /// Every call is bounded by the server's `coupon.issue-max`; zero says that there is nothing left to grant.
     async fn issue_all(&self, due: &Due, key: &str) -> Result<(), Error> {
         loop {
-            let granted = self.redis.issue(key).await?;
-            if granted == 0 || self.stop.is_cancelled() {
+            let granted = self.servers.tools.redis.issue(key).await?;
+            if granted == 0 || self.servers.tools.stop.is_cancelled() {
                 return Ok(());
             }
-            self.metrics.issued.add(granted);
+            self.servers.tools.counters.issued.inc_by(granted);
             self.catalog.mark(&due.id, Reason::Grants);
         }
     }

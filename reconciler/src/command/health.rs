@@ -2,9 +2,9 @@
 //! other program to ask with.
 
 use crate::cli;
-use crate::command::print;
+use super::print;
 use crate::error::{Exit, Failure};
-use crate::fetch;
+use crate::show::fetch;
 
 /// The daemon's own words, and its verdict as the exit code.
 pub async fn health(args: &cli::Health) -> Result<Exit, Failure> {
@@ -12,7 +12,6 @@ pub async fn health(args: &cli::Health) -> Result<Exit, Failure> {
         let message = format!("no daemon answers on {}: {error}; --listen or LISTEN says where it is", args.listen);
         Failure::new(Exit::Failed, message)
     })?;
-    let verdict = if answer.status == 200 { Exit::Ok } else { Exit::Failed };
     print(|out| out.write_all(&answer.body))?;
-    Ok(verdict)
+    Ok(if answer.is_ok { Exit::Ok } else { Exit::Failed })
 }

@@ -1,16 +1,18 @@
 //! The full pass: compares all coupons of both sides, slowly, and finds what no message told of.
 
-use crate::catalog::{Next, Reason, Ticket};
+use super::catalog::{Catalog, Next, Reason, Ticket};
+use super::presence::Servers;
 use crate::coupon::{Plan, Publication, plan};
-use crate::daemon::Daemon;
 use crate::error::{Error, Remedy};
 use crate::ledger::Bid;
 use crate::model::coupon::{Info, Row};
 use crate::model::grant::{Checkpoint, Progress};
-use crate::pause::{self, Point};
+use crate::model::pause::{self, Point};
 use crate::redis::ScanCursor;
+use coupon_core::key::KeyPattern;
 use futures_util::future::join_all;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -30,12 +32,12 @@ struct Fenced {
 
 /// Who wants a full pass before its time.
 #[derive(Default)]
-pub struct PassRequest {
+pub struct ScanRequest {
     wanted: Notify,
     whole: AtomicBool,
 }
 
-impl PassRequest {
+impl ScanRequest {
     /// A side came back, or messages may be lost: look at everything, now.
     pub fn make(&self) {
         self.whole.store(true, Ordering::Release);
@@ -43,55 +45,68 @@ impl PassRequest {
     }
 }
 
-impl Daemon {
-    /// Passes at every beat, and whenever it is asked for.
-    pub async fn pass_at(&self, every: Duration) {
-        let mut cursor = ScanCursor::default();
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(every) => {}
-                () = self.pass.wanted.notified() => {}
+/// The coupon of a key, if the key can be one.
+pub fn id_of<'k>(keys: &KeyPattern, key: &'k [u8]) -> Option<&'k str> {
+    // PostgreSQL cannot hold a NUL.
+    keys.id(str::from_utf8(key).ok()?).filter(|id| !id.contains('\0'))
+}
+
+/// Passes at every beat, and whenever it is asked for.
+pub async fn run(servers: &Servers, catalog: &Arc<Catalog>, request: &ScanRequest, every: Duration) {
+    let mut scan = Scan { servers, catalog, cursor: ScanCursor::default() };
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = request.wanted.notified() => {}
+        }
+        servers.both().await;
+        let whole = request.whole.swap(false, Ordering::AcqRel);
+        if let Err(error) = scan.pass(whole).await {
+            if whole {
+                request.whole.store(true, Ordering::Release);
             }
-            self.sides.both().await;
-            let whole = self.pass.whole.swap(false, Ordering::AcqRel);
-            if let Err(error) = self.full_pass(&mut cursor, whole).await {
-                if whole {
-                    self.pass.whole.store(true, Ordering::Release);
-                }
-                self.doubt(&error).await;
-            }
+            servers.doubt(&error).await;
         }
     }
+}
 
-    /// One bounded pass. `cursor` is where the next one goes on among Redis's keys.
-    async fn full_pass(&self, cursor: &mut ScanCursor, whole: bool) -> Result<(), Error> {
+struct Scan<'a> {
+    servers: &'a Servers,
+    catalog: &'a Arc<Catalog>,
+    /// Where the next pass goes on among Redis's keys.
+    cursor: ScanCursor,
+}
+
+impl Scan<'_> {
+    /// One bounded pass.
+    async fn pass(&mut self, whole: bool) -> Result<(), Error> {
         // What is on offer comes first: after a restart of Redis these coupons are shut.
         let mut seen = HashSet::new();
         let mut after = String::new();
         loop {
-            let rows = self.ledger.on_offer(&after, PAGE).await?;
+            let rows = self.servers.tools.ledger.on_offer(&after, PAGE).await?;
             let Some(last) = rows.last() else { break };
             after.clone_from(&last.id);
-            let rows: Vec<Row> = rows.into_iter().filter(|row| self.shards.hold(&row.id)).collect();
+            let rows: Vec<Row> = rows.into_iter().filter(|row| self.catalog.holds(&row.id)).collect();
             let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
             self.compare_page(&ids, rows).await?;
             seen.extend(ids);
         }
         if whole {
-            *cursor = ScanCursor::default();
+            self.cursor = ScanCursor::default();
         }
-        let glob = self.keys.glob();
+        let glob = self.servers.tools.keys.glob();
         for scans in 0.. {
-            let (next, keys) = self.redis.scan(cursor.clone(), &glob).await?;
-            let ids = keys.iter().filter_map(|key| self.id_of(key));
-            let ids = ids.filter(|id| self.shards.hold(id) && !seen.contains(*id));
+            let (next, keys) = self.servers.tools.redis.scan(self.cursor.clone(), &glob).await?;
+            let ids = keys.iter().filter_map(|key| id_of(&self.servers.tools.keys, key));
+            let ids = ids.filter(|id| self.catalog.holds(id) && !seen.contains(*id));
             let ids: Vec<String> = ids.map(str::to_owned).collect();
             for ids in ids.chunks(PAGE as usize) {
-                let rows = self.ledger.rows(ids).await?;
+                let rows = self.servers.tools.ledger.rows(ids).await?;
                 self.compare_page(ids, rows).await?;
             }
             let is_over = next.is_none();
-            *cursor = next.unwrap_or_default();
+            self.cursor = next.unwrap_or_default();
             if is_over || (!whole && scans >= SCANS_MAX) {
                 break;
             }
@@ -100,12 +115,12 @@ impl Daemon {
     }
 
     async fn compare_page(&self, ids: &[String], rows: Vec<Row>) -> Result<(), Error> {
-        let infos = join_all(ids.iter().map(|id| async { self.redis.info(&self.keys.key(id)).await })).await;
+        let infos = join_all(ids.iter().map(|id| async { self.servers.tools.redis.info(&self.servers.tools.keys.key(id)).await })).await;
         let rows: HashMap<String, Row> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
         let mut fenced = Vec::new();
         for (id, info) in ids.iter().zip(infos) {
             match info.map_err(Error::Redis) {
-                Ok(info) => match (rows.get(id), info.inspect(|info| self.metrics.count_requests(id, info))) {
+                Ok(info) => match (rows.get(id), info) {
                     (Some(row), Some(info)) if plan(Some(row), Some(&info)) == Plan::Resume(Publication::Nothing) => {
                         fenced.push((row.clone(), info));
                     }
@@ -143,7 +158,7 @@ impl Daemon {
             return Ok(());
         }
         let bids: Vec<Bid> = fenced.iter().map(|coupon| Bid::after(&coupon.row, coupon.info.epoch)).collect();
-        let (taken, failure) = match self.ledger.take_epochs(&bids).await {
+        let (taken, failure) = match self.servers.tools.ledger.take_epochs(&bids).await {
             Ok(taken) => (taken, None),
             Err(error) => (HashMap::new(), Some(error)),
         };
@@ -170,6 +185,6 @@ impl Daemon {
 
     /// None where it takes a visit to find out what is the matter, and to say so.
     async fn reopen_one(&self, coupon: &Fenced, taken: Option<&Progress>) -> Option<Checkpoint> {
-        self.tools.coupon(&coupon.row.id).reopen(*taken?, &coupon.row, &coupon.info).await.ok()
+        self.servers.tools.coupon(&coupon.row.id).reopen(*taken?, &coupon.row, &coupon.info).await.ok()
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! A coupon is visited by one worker at a time. Whatever happens to it meanwhile is noted, and it is visited again.
 
+use super::shards::{Change, Shards};
 use crate::model::coupon::{Info, Row, is_on_offer};
 use crate::model::grant::Checkpoint;
-use coupon_core::number::Epoch;
+use crate::model::standing::Known;
+use coupon_core::number::{Epoch, Seq};
 use coupon_core::words::Status;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,18 +66,11 @@ pub enum Next {
     Forget,
 }
 
-/// A coupon with grants that may not be rows.
-#[derive(Debug, Clone)]
-pub struct Lagging {
-    /// The coupon.
-    pub id: Id,
-    /// Where the ledger stands, if known.
-    pub checkpoint: Option<Checkpoint>,
-}
-
 /// How many coupons there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
+    /// Shards that this process holds.
+    pub shards: u32,
     /// Coupons that are remembered.
     pub known: usize,
     /// Coupons that wait for an operator.
@@ -113,9 +108,10 @@ struct Inner {
     sleepers: u64,
 }
 
-/// All coupons that are remembered.
+/// All coupons that are remembered, and which are this process's to work on.
 #[derive(Default)]
 pub struct Catalog {
+    shards: Shards,
     inner: Mutex<Inner>,
     queued: Notify,
 }
@@ -152,8 +148,25 @@ impl Catalog {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a coupon needs a visit.
+    /// Whether a coupon is this process's to work on.
+    pub fn holds(&self, id: &str) -> bool {
+        self.shards.hold(id)
+    }
+
+    /// Takes over what the leases say, and forgets the coupons of others; a visit that is under way ends.
+    pub fn hold(&self, shards: impl Iterator<Item = u8>) -> Change {
+        let change = self.shards.set(shards);
+        if change.lost > 0 {
+            self.lock().coupons.retain(|id, entry| entry.stage == Stage::Running || self.shards.hold(id));
+        }
+        change
+    }
+
+    /// Notes that a coupon needs a visit, if it is one of this process's.
     pub fn mark(&self, id: &str, reason: Reason) {
+        if !self.holds(id) {
+            return;
+        }
         let mut inner = self.lock();
         let (id, entry) = inner.entry(id);
         entry.level = false;
@@ -207,11 +220,6 @@ impl Catalog {
         entry.level = false;
         let compare = std::mem::take(&mut entry.compare);
         Some(Ticket { id, compare, memory: entry.memory.clone() })
-    }
-
-    /// Forgets all but these; a visit that is under way ends.
-    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
-        self.lock().coupons.retain(|id, entry| entry.stage == Stage::Running || keep(id));
     }
 
     /// Ends a visit.
@@ -272,8 +280,11 @@ impl Catalog {
         self.queued.notify_one();
     }
 
-    /// Notes that users wait.
+    /// Notes that users wait, if the coupon is one of this process's.
     pub fn expect_waiting(&self, id: &str) {
+        if !self.holds(id) {
+            return;
+        }
         self.lock().entry(id).1.waiting = true;
     }
 
@@ -322,27 +333,30 @@ impl Catalog {
         inner.coupons.iter().find(|(_, entry)| entry.memory.checkpoint.is_some()).map(|(id, _)| Arc::clone(id))
     }
 
-    /// Coupons with grants that may not be rows, at most so many.
-    pub fn lagging(&self, max: usize) -> Vec<Lagging> {
+    /// What is remembered of coupons with work at hand, at most so many; those that wait for an operator come first.
+    pub fn at_work(&self, max: usize) -> HashMap<String, Known> {
         let inner = self.lock();
-        let lagging = inner.coupons.iter().filter(|(_, entry)| !entry.level);
-        lagging
-            .take(max)
-            .map(|(id, entry)| Lagging { id: Arc::clone(id), checkpoint: entry.memory.checkpoint })
-            .collect()
-    }
-
-    /// What is remembered of these coupons, in their order.
-    pub fn remembered<'i>(&self, ids: impl Iterator<Item = &'i str>) -> Vec<Memory> {
-        let inner = self.lock();
-        ids.map(|id| inner.coupons.get(id).map(|entry| entry.memory.clone()).unwrap_or_default()).collect()
+        let at_work = inner.coupons.iter().filter(|(_, entry)| !entry.level);
+        let (stopped, others): (Vec<_>, Vec<_>) = at_work.partition(|(_, entry)| entry.memory.stopped);
+        let known = |(id, Entry { memory, .. }): (&Id, &Entry)| {
+            let progress = memory.checkpoint.map(|checkpoint| checkpoint.progress);
+            let known = Known {
+                relayed: progress.map_or(Seq(0), |progress| progress.position.seq),
+                entry: progress.map(|progress| progress.entry).unwrap_or_default(),
+                stopped: memory.stopped,
+                problem: memory.problem.clone(),
+                drift: 0,
+            };
+            (id.to_string(), known)
+        };
+        stopped.into_iter().chain(others).take(max).map(known).collect()
     }
 
     /// How many coupons there are.
     pub fn totals(&self) -> Totals {
         let inner = self.lock();
         let stopped = inner.coupons.values().filter(|entry| entry.memory.stopped).count();
-        Totals { known: inner.coupons.len(), stopped }
+        Totals { shards: self.shards.len(), known: inner.coupons.len(), stopped }
     }
 }
 
@@ -371,7 +385,9 @@ mod tests {
     use super::*;
 
     fn catalog() -> Arc<Catalog> {
-        Arc::new(Catalog::default())
+        let catalog = Catalog::default();
+        catalog.hold(0..64);
+        Arc::new(catalog)
     }
 
     #[test]

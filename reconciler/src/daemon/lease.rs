@@ -1,0 +1,100 @@
+//! Holding leases: several reconcilers share the coupons, and one that is killed is replaced within two seconds.
+//!
+//! Leases only keep two from doing the same work. That nothing is written twice is the compare-and-set of the position,
+//! whoever thinks to hold what.
+
+use super::catalog::Catalog;
+use super::presence::Servers;
+use super::scan::ScanRequest;
+use super::shards;
+use crate::error::{Error, Remedy};
+use crate::model::pause;
+use std::time::Duration;
+
+/// How long a lease holds without being renewed.
+const TERM: Duration = Duration::from_secs(2);
+
+/// Between two renewals: three may fail before a lease is lost.
+const RENEW_INTERVAL: Duration = Duration::from_millis(500);
+
+/// After the end of another's lease, so that it has ended by PostgreSQL's clock too.
+const GRACE: Duration = Duration::from_millis(5);
+
+/// For giving all back at the end; otherwise the others wait out the term.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Renews, claims and gives back, over and over.
+pub async fn share(servers: &Servers, catalog: &Catalog, scans: &ScanRequest, instance: &str) {
+    let mut said = None;
+    loop {
+        servers.postgresql.present().await;
+        // A test that holds this process at a point wants all of it to stand still.
+        if pause::is_held() {
+            tokio::time::sleep(RENEW_INTERVAL).await;
+            continue;
+        }
+        let wait = match take_turn(servers, catalog, scans, instance).await {
+            Ok(wait) => {
+                said = None;
+                wait
+            }
+            Err(error) => {
+                let problem = error.to_string();
+                if said.as_ref() != Some(&problem) {
+                    servers.doubt(&error).await;
+                    said = Some(problem);
+                }
+                RENEW_INTERVAL
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// One turn; how long until the next.
+async fn take_turn(
+    servers: &Servers,
+    catalog: &Catalog,
+    scans: &ScanRequest,
+    instance: &str,
+) -> Result<Duration, Error> {
+    let ledger = &servers.tools.ledger;
+    ledger.renew_leases(instance, TERM).await?;
+    let seen = ledger.leases(instance).await?;
+    let turn = shards::turn(instance, seen.instances, &seen.leases);
+    let claimed = ledger.claim_leases(instance, &turn.claim).await?;
+    let kept = seen.leases.iter().filter(|lease| lease.holder.as_deref() == Some(instance));
+    let kept = kept.map(|lease| lease.shard).filter(|shard| !turn.give_back.contains(shard));
+    // No more work is begun on what is given back, before another may begin with it.
+    let change = catalog.hold(kept.chain(claimed));
+    ledger.give_back_leases(instance, &turn.give_back).await?;
+    if change.gained > 0 {
+        scans.make();
+    }
+    if change.gained + change.lost > 0 {
+        let (shards, instances) = (catalog.totals().shards, seen.instances);
+        tracing::info!(shards, of = shards::COUNT, instances, "shares the coupons");
+    }
+    // One that is killed is missed when its time is over, not at the next beat.
+    Ok(seen.next_end.map_or(RENEW_INTERVAL, |end| RENEW_INTERVAL.min(end + GRACE)))
+}
+
+/// Gives all shards back, so that another need not wait.
+pub async fn leave(servers: &Servers, instance: &str) {
+    if !servers.postgresql.is_up() {
+        return;
+    }
+    let left = tokio::time::timeout(LEAVE_TIMEOUT, servers.tools.ledger.leave_leases(instance)).await;
+    if let Ok(Err(error)) = left
+        && !matches!(error.remedy(), Remedy::Reconnect(_))
+    {
+        tracing::warn!(%error, "the leases are not given back; another reconciler takes them in two seconds");
+    }
+}
+
+/// A name that no other process has: this machine's, the process's number, and chance.
+pub fn instance_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
+    let host = host.unwrap_or_else(|_| "host".to_owned());
+    format!("{}-{}-{:08x}", host.trim(), std::process::id(), fastrand::u32(..))
+}

@@ -1,0 +1,97 @@
+//! A visit: one bounded pass over one coupon.
+
+use super::backoff::{COUPON_RETRY, COUPON_STOP};
+use super::catalog::{Catalog, Next, Ticket};
+use super::presence::Servers;
+use crate::coupon::Pass;
+use crate::error::{Error, Remedy};
+use std::sync::Arc;
+
+/// Visits one coupon after the other until the daemon stops.
+pub async fn run(servers: &Servers, catalog: &Arc<Catalog>) {
+    loop {
+        let mut ticket = tokio::select! {
+            biased;
+            () = servers.tools.stop.cancelled() => return,
+            ticket = async {
+                let ticket = catalog.next().await;
+                // Without one of the sides nothing can be done for any coupon. Asked last, as it may be long until
+                // there is something to do.
+                servers.both().await;
+                ticket
+            } => ticket,
+        };
+        let next = match visit(servers, catalog, &mut ticket).await {
+            Ok(next) => {
+                if ticket.memory.problem.take().is_some() {
+                    tracing::info!(coupon = &*ticket.id, "well again");
+                }
+                ticket.memory.failures = 0;
+                ticket.memory.stopped = false;
+                next
+            }
+            Err(error) => after(servers, &mut ticket, &error).await,
+        };
+        catalog.finish(ticket, next);
+    }
+}
+
+/// One bounded pass over one coupon.
+async fn visit(servers: &Servers, catalog: &Catalog, ticket: &mut Ticket) -> Result<Next, Error> {
+    let (id, memory) = (&*ticket.id, &mut ticket.memory);
+    if !catalog.holds(id) {
+        return Ok(Next::Forget);
+    }
+    let coupon = servers.tools.coupon(id);
+    if ticket.compare || memory.checkpoint.is_none() {
+        // Until it succeeds there is no place to go on from.
+        memory.checkpoint = None;
+        let compared = coupon.compare(&mut memory.held).await?;
+        memory.checkpoint = compared.checkpoint;
+        if let (Some(row), Some(info)) = (&compared.row, &compared.info) {
+            catalog.observe(id, row, info);
+        }
+    }
+    let Some(checkpoint) = &mut memory.checkpoint else { return Ok(Next::Forget) };
+    Ok(match coupon.relay(checkpoint).await? {
+        Pass::Level => Next::Rest,
+        Pass::More => Next::Again,
+        // The row is to say that all units are granted.
+        Pass::SoldOut => {
+            memory.checkpoint = None;
+            Next::Again
+        }
+    })
+}
+
+/// What becomes of a coupon after an error: its remedy says.
+async fn after(servers: &Servers, ticket: &mut Ticket, error: &Error) -> Next {
+    let memory = &mut ticket.memory;
+    memory.failures = memory.failures.saturating_add(1);
+    // Whatever was remembered may be wrong now; the next visit asks both sides.
+    memory.checkpoint = None;
+    memory.stopped = false;
+    servers.tools.counters.retries.inc();
+    let remedy = error.remedy();
+    match remedy {
+        Remedy::Reconnect(side) => {
+            servers.lost(side, error).await;
+            Next::Again
+        }
+        // Moved by somebody else, or fenced: usually the next comparison settles it.
+        Remedy::Compare | Remedy::Retry | Remedy::RaiseQuantity if memory.failures == 1 => Next::Again,
+        Remedy::Compare | Remedy::Retry | Remedy::RaiseQuantity => {
+            tracing::debug!(coupon = &*ticket.id, failures = memory.failures, %error, "retrying");
+            Next::Later(COUPON_RETRY.delay(memory.failures))
+        }
+        Remedy::Stop(_) | Remedy::Isolate => {
+            let problem = remedy.worded(error);
+            if memory.problem.as_ref() != Some(&problem) {
+                tracing::error!(coupon = &*ticket.id, "{problem}");
+                memory.problem = Some(problem);
+            }
+            memory.stopped = true;
+            Next::Later(COUPON_STOP.delay(memory.failures))
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What the daemon says of itself, to who shows it.
+
+use coupon_core::grant::EntryId;
+use coupon_core::number::Seq;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// How things stand at a moment.
+#[derive(Debug, Clone, Default)]
+pub struct Standing {
+    /// The name of this process among several.
+    pub instance: String,
+    /// For how long it has been there.
+    pub uptime: Duration,
+    /// The time by Redis's clock.
+    pub now_ms: u64,
+    /// Why Redis is away, if it is.
+    pub redis_away: Option<String>,
+    /// Why PostgreSQL is away, if it is.
+    pub postgresql_away: Option<String>,
+    /// Shards that this process holds.
+    pub shards_held: u32,
+    /// Shards in all.
+    pub shards: usize,
+    /// Coupons that are remembered.
+    pub known: usize,
+    /// Those of them that wait for an operator.
+    pub stopped: usize,
+    /// What is remembered of those with work at hand, or with drift.
+    pub coupons: HashMap<String, Known>,
+    /// Findings of the audit that are left, by kind; all kinds are here.
+    pub drift: Vec<(&'static str, u64)>,
+}
+
+/// What is remembered of a coupon.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// How far the relay has come, if that is known.
+    pub relayed: Seq,
+    /// The stream's entry of that grant.
+    pub entry: EntryId,
+    /// Whether the coupon waits for an operator.
+    pub stopped: bool,
+    /// What went wrong last, if it has not been put right.
+    pub problem: Option<String>,
+    /// Findings of the audit that are left.
+    pub drift: u64,
+}
+
+/// Who knows how things stand: the daemon.
+pub trait Source: Send + Sync {
+    /// How they stand now.
+    fn standing(&self) -> Standing;
+
+    /// Whether a coupon is this process's to work on.
+    fn holds(&self, id: &str) -> bool;
+}

@@ -1,0 +1,92 @@
+//! One request to a daemon that runs: what it serves over HTTP, asked for by the commands beside it.
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::Request;
+use axum::http::header::HOST;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// A daemon that takes longer is taken for one that does not answer. It may be at a look that waits for both sides.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// More is no answer of a daemon.
+const ANSWER_MAX: usize = 64 << 20;
+
+/// What it answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// Whether it is HTTP's 200.
+    pub is_ok: bool,
+    /// What follows the headers.
+    pub body: Bytes,
+}
+
+/// Asks the daemon that listens there.
+///
+/// # Errors
+/// As the network says; or if it does not answer in time, or not in HTTP.
+pub async fn get(listen: SocketAddr, path: &str) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+    timeout(ANSWER_TIMEOUT, ask(reachable(listen), path)).await?
+}
+
+async fn ask(at: SocketAddr, path: &str) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(TcpStream::connect(at).await?)).await?;
+    tokio::spawn(connection);
+    let request = Request::get(path).header(HOST, at.to_string()).body(Body::empty())?;
+    let answer = sender.send_request(request).await?;
+    let is_ok = answer.status().is_success();
+    Ok(Answer { is_ok, body: to_bytes(Body::new(answer.into_body()), ANSWER_MAX).await? })
+}
+
+/// An address that listens everywhere is reached on loopback.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// What is made of an answer in these words.
+    async fn read(words: &'static [u8]) -> Option<(bool, Bytes)> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.ok()?;
+        let at = listener.local_addr().ok()?;
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await?;
+            let _ = stream.read(&mut [0; 1024]).await?;
+            stream.write_all(words).await
+        });
+        get(at, "/readyz").await.ok().map(|answer| (answer.is_ok, answer.body))
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_its_status_and_what_follows_the_headers() {
+        let answer = read(b"HTTP/1.0 503 Service Unavailable\r\nA: b\r\n\r\nredis: away\r\n\r\n.").await;
+        assert_eq!(answer, Some((false, Bytes::from_static(b"redis: away\r\n\r\n."))));
+        for other in [&b""[..], b"+PONG\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.0 OK\r\n\r\n", b"SSH-2.0 200 OK\r\n\r\n"]
+        {
+            assert_eq!(read(other).await, None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn who_listens_everywhere_is_asked_on_loopback() {
+        for (listen, at) in
+            [("0.0.0.0:9187", "127.0.0.1:9187"), ("[::]:9187", "[::1]:9187"), ("10.1.2.3:80", "10.1.2.3:80")]
+        {
+            assert_eq!(listen.parse().map(reachable), at.parse(), "{listen}");
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! All there is to see at a glance: one look at both sides, which everything that is shown is taken from.
+//!
+//! Nothing is read while nobody asks. Who asks often, or together with others, is answered from what was seen last: looking
+//! takes a bounded share of the time, however many look.
+
+use crate::error::Error;
+use crate::ledger::{Ledger, Row};
+use crate::model::counters::Counters;
+use crate::model::standing::{Known, Source, Standing};
+use crate::error::{self, Remedy};
+use crate::redis::{Info, Redis, wording};
+use axum::body::Bytes;
+use coupon_core::key::KeyPattern;
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Coupons of the ledger that are shown; a bound on what one who asks can cost. Those on offer come first.
+const COUPONS_MAX: u32 = 2000;
+
+/// Calls sent to Redis at once: the relay shares the connection.
+const CALLS_AT_ONCE: usize = 250;
+
+/// Between two looks at least.
+const LOOK_EVERY_MIN: Duration = Duration::from_secs(1);
+
+/// And at most, if the last one took long.
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(10);
+
+/// It rests so many times as long as the last look took.
+const REST_PER_LOOK: u32 = 9;
+
+/// A side that takes longer to answer is left out of this look: whoever watches an outage wants to see it.
+const SIDE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Everything.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct View {
+    /// The program's.
+    pub version: String,
+    /// The name of the process.
+    pub instance: String,
+    /// For how long it has been there.
+    pub uptime_seconds: u64,
+    /// When this was seen, by Redis's clock.
+    pub now_ms: u64,
+    /// What it works on.
+    pub shards: Shards,
+    /// Whether Redis is there.
+    pub redis: Side,
+    /// Whether PostgreSQL is there.
+    pub postgresql: Side,
+    /// When the ledger was read; absent if it never was.
+    pub ledger_read_at_ms: Option<u64>,
+    /// Rounds of its audit.
+    pub audit_rounds: u64,
+    /// How many coupons there are; `coupons` holds no more than a page can show.
+    pub coupons_total: u64,
+    /// Those that are shown.
+    pub coupons: Vec<Coupon>,
+}
+
+/// What a process works on.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Shards {
+    /// Its own.
+    pub held: u32,
+    /// All.
+    pub of: usize,
+}
+
+/// Whether a server is there.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Side {
+    /// It is.
+    pub up: bool,
+    /// Why it is not.
+    pub why: Option<String>,
+}
+
+/// One coupon. Numbers that only Redis knows are absent where it cannot be asked.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Coupon {
+    /// Its id.
+    pub id: String,
+    /// Where it is in its life.
+    pub status: String,
+    /// When it grants.
+    pub mode: String,
+    /// Units in all.
+    pub quantity: u64,
+    /// Users accepted.
+    pub requested: Option<u64>,
+    /// Users accepted and not granted.
+    pub waiting: Option<u64>,
+    /// Grants in Redis, or those of the ledger where Redis does not say.
+    pub granted: u64,
+    /// Grants in the ledger, dead letters included.
+    pub persisted: u64,
+    /// Units left.
+    pub remaining: u64,
+    /// Grants in Redis that are not in the ledger.
+    pub lag: u64,
+    /// The age of the oldest of them.
+    pub lag_seconds: f64,
+    /// Grants that PostgreSQL refused as rows.
+    pub dead_letters: u64,
+    /// Findings of the audit that are left.
+    pub drift: u64,
+    /// Whether Redis grants.
+    pub fence: Fence,
+    /// Its life under one history of Redis.
+    pub epoch: u64,
+    /// Whether this process works on it; drift and problems are known of such coupons only.
+    pub here: bool,
+    /// Whether it waits for an operator.
+    pub stopped: bool,
+    /// What went wrong last, if it has not been put right.
+    pub problem: Option<String>,
+    /// Since an earlier look, where somebody compares two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rates: Option<Rates>,
+}
+
+/// Whether Redis grants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fence {
+    /// It does.
+    Open,
+    /// Not before the coupon was compared with the ledger.
+    Fenced,
+    /// Redis has no such coupon.
+    Absent,
+    /// Redis cannot be asked.
+    #[default]
+    Unknown,
+}
+
+/// How much there was in a second, between two looks.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Rates {
+    /// Requests that Redis accepted.
+    pub requests_per_second: f64,
+    /// Grants in Redis.
+    pub grants_per_second: f64,
+    /// Rows in PostgreSQL, dead letters included.
+    pub rows_per_second: f64,
+}
+
+impl View {
+    /// Fills in the rates since an earlier look. What is restored after Redis had lost it is nobody's request.
+    pub fn rate_since(&mut self, before: &Self) {
+        let seconds = self.now_ms.saturating_sub(before.now_ms) as f64 / 1000.0;
+        let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+        let before: HashMap<&str, &Coupon> = before.coupons.iter().map(|coupon| (&*coupon.id, coupon)).collect();
+        for now in &mut self.coupons {
+            let then = before.get(&*now.id).filter(|then| seconds > 0.0 && then.epoch == now.epoch);
+            now.rates = then.filter(|then| [then.fence, now.fence] == [Fence::Open; 2]).map(|then| Rates {
+                requests_per_second: rate(now.requested.unwrap_or(0), then.requested.unwrap_or(0)),
+                grants_per_second: rate(now.granted, then.granted),
+                rows_per_second: rate(now.persisted, then.persisted),
+            });
+        }
+    }
+}
+
+impl Coupon {
+    /// What the ledger says of it.
+    fn of_ledger(row: Row, dead_letters: u64) -> Self {
+        let persisted = row.position.seq.0;
+        Self {
+            status: row.status.to_string(),
+            mode: row.definition.mode.to_string(),
+            quantity: row.definition.quantity,
+            granted: persisted,
+            persisted,
+            remaining: row.definition.quantity.saturating_sub(persisted),
+            dead_letters,
+            epoch: row.epoch.0,
+            id: row.id,
+            ..Self::default()
+        }
+    }
+
+    /// What the daemon says of it.
+    fn add_known(&mut self, known: &Known) {
+        self.persisted = self.persisted.max(known.relayed.0);
+        self.drift = known.drift;
+        self.stopped = known.stopped;
+        self.problem.clone_from(&known.problem);
+    }
+
+    /// What Redis says of it.
+    fn add_info(&mut self, info: &Info) {
+        let is_read = !self.mode.is_empty();
+        if !is_read {
+            self.mode = info.definition.mode.to_string();
+            self.quantity = info.definition.quantity;
+            self.persisted = self.persisted.max(info.persisted.0);
+            self.epoch = info.epoch.0;
+        }
+        self.status = info.status.to_string();
+        self.requested = Some(info.requested);
+        self.waiting = Some(info.waiting);
+        self.granted = info.granted.0;
+        self.remaining = self.quantity.saturating_sub(self.granted);
+        // The ledger may have been read a while ago.
+        self.lag = self.granted.saturating_sub(self.persisted.max(info.persisted.0));
+        self.fence = if info.fenced { Fence::Fenced } else { Fence::Open };
+    }
+}
+
+/// What was seen last.
+pub struct Seen {
+    /// Both sides.
+    pub view: View,
+    /// The same as JSON.
+    pub json: Bytes,
+    at: Instant,
+    cost: Duration,
+    /// The ledger's part, which is shown on while PostgreSQL is away.
+    ledger: Arc<LedgerSeen>,
+}
+
+/// What was seen of the ledger.
+#[derive(Default)]
+struct LedgerSeen {
+    coupons: Vec<Coupon>,
+    total: u64,
+    /// When that was, by Redis's clock.
+    at_ms: Option<u64>,
+}
+
+/// Looks, for all who ask.
+pub struct Viewer {
+    /// What is counted.
+    pub counters: Arc<Counters>,
+    /// The daemon.
+    pub source: Arc<dyn Source>,
+    redis: Arc<Redis>,
+    ledger: Arc<Ledger>,
+    keys: KeyPattern,
+    seen: Mutex<Option<Arc<Seen>>>,
+}
+
+impl Viewer {
+    /// One that has not looked yet.
+    pub fn new(
+        redis: Arc<Redis>,
+        ledger: Arc<Ledger>,
+        keys: KeyPattern,
+        counters: Arc<Counters>,
+        source: Arc<dyn Source>,
+    ) -> Self {
+        Self { counters, source, redis, ledger, keys, seen: Mutex::default() }
+    }
+
+    /// What there is to see.
+    pub async fn look(&self) -> Arc<Seen> {
+        // Who comes meanwhile waits, and is given the same.
+        let mut last = self.seen.lock().await;
+        if let Some(seen) = &*last
+            && seen.at.elapsed() < (seen.cost * REST_PER_LOOK).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX)
+        {
+            return Arc::clone(seen);
+        }
+        let begun = Instant::now();
+        let standing = self.source.standing();
+        let mut ledger = last.as_ref().map(|seen| Arc::clone(&seen.ledger)).unwrap_or_default();
+        let mut postgresql_away = standing.postgresql_away.clone();
+        if postgresql_away.is_none() {
+            match self.look_at_ledger(standing.now_ms).await {
+                Ok(read) => ledger = Arc::new(read),
+                Err(why) => postgresql_away = Some(why),
+            }
+        }
+        let coupons = self.look_at_coupons(&ledger.coupons, &standing).await;
+        let view = View {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: standing.uptime.as_secs(),
+            now_ms: standing.now_ms,
+            shards: Shards { held: standing.shards_held, of: standing.shards },
+            redis: side(standing.redis_away),
+            postgresql: side(postgresql_away),
+            ledger_read_at_ms: ledger.at_ms,
+            audit_rounds: self.counters.audit_rounds.get(),
+            coupons_total: ledger.total.max(coupons.len() as u64),
+            coupons,
+            instance: standing.instance,
+        };
+        // Numbers and text: this cannot fail.
+        let json = Bytes::from(serde_json::to_vec(&view).unwrap_or_default());
+        let seen = Arc::new(Seen { view, json, at: Instant::now(), cost: begun.elapsed(), ledger });
+        Arc::clone(last.insert(seen))
+    }
+
+    /// Or why it cannot be seen.
+    async fn look_at_ledger(&self, now_ms: u64) -> Result<LedgerSeen, String> {
+        let ledger = Arc::clone(&self.ledger);
+        // A task of its own: a statement that is given up half-way would leave its answer to the next one.
+        let look = tokio::spawn(async move {
+            let (rows, total) = ledger.first(COUPONS_MAX).await?;
+            let ids: Vec<&str> = rows.iter().map(|row| &*row.id).collect();
+            let mut letters = ledger.count_letters(&ids).await?;
+            let coupons = rows.into_iter().map(|row| {
+                let dead_letters = letters.remove(&row.id).unwrap_or_default();
+                Coupon::of_ledger(row, dead_letters)
+            });
+            Ok(LedgerSeen { coupons: coupons.collect(), total, at_ms: Some(now_ms) })
+        });
+        match timeout(SIDE_TIMEOUT, look).await {
+            Ok(Ok(read)) => read.map_err(|error: Error| error.cause()),
+            Ok(Err(_)) | Err(_) => Err(format!("the coupons were not read within {SIDE_TIMEOUT:?}")),
+        }
+    }
+
+    /// The ledger's coupons, and others that the daemon has to do with, as all say together.
+    async fn look_at_coupons(&self, of_ledger: &[Coupon], standing: &Standing) -> Vec<Coupon> {
+        let read: HashSet<&str> = of_ledger.iter().map(|coupon| &*coupon.id).collect();
+        let others = standing.coupons.keys().filter(|id| !read.contains(&***id));
+        let others = others.map(|id| Coupon { id: id.clone(), ..Coupon::default() });
+        let mut coupons: Vec<Coupon> = of_ledger.iter().cloned().chain(others).collect();
+        for coupon in &mut coupons {
+            coupon.here = self.source.holds(&coupon.id);
+            if let Some(known) = standing.coupons.get(&coupon.id) {
+                coupon.add_known(known);
+            }
+        }
+        if standing.redis_away.is_some() {
+            return coupons;
+        }
+        let deadline = Instant::now() + SIDE_TIMEOUT;
+        for some in coupons.chunks_mut(CALLS_AT_ONCE) {
+            let look = join_all(some.iter_mut().map(|coupon| self.look_at_redis(coupon, standing)));
+            if timeout_at(deadline, look).await.is_err() {
+                break;
+            }
+        }
+        coupons
+    }
+
+    async fn look_at_redis(&self, coupon: &mut Coupon, standing: &Standing) {
+        let key = self.keys.key(&coupon.id);
+        match self.redis.info(&key).await {
+            Ok(Some(info)) => coupon.add_info(&info),
+            Ok(None) => coupon.fence = Fence::Absent,
+            // That the server is away is said once, not of every coupon.
+            Err(error) if matches!(error::redis_remedy(&error), Remedy::Reconnect(_)) => {}
+            Err(error) => coupon.problem = coupon.problem.take().or_else(|| Some(wording(&error))),
+        }
+        if coupon.lag > 0 {
+            // Entries are trimmed up to what is persisted, which itself stays: two are enough to see the next.
+            let after = standing.coupons.get(&coupon.id).map(|known| known.entry).unwrap_or_default();
+            let grants = self.redis.read(&key, after, 2).await.unwrap_or_default();
+            let oldest = grants.iter().find(|grant| grant.id.seq.0 > coupon.granted - coupon.lag);
+            let age_ms = oldest.map_or(0, |grant| standing.now_ms.saturating_sub(grant.granted_at_ms));
+            coupon.lag_seconds = age_ms as f64 / 1000.0;
+        }
+    }
+}
+
+fn side(why: Option<String>) -> Side {
+    Side { up: why.is_none(), why }
+}
