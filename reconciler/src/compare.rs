@@ -9,7 +9,7 @@ use crate::relay::{Line, Relay, follow};
 use crate::restore::{Rebuild, Restoration};
 use coupon_core::grant::Grant;
 use coupon_core::key::{GRANTS, ISSUED};
-use coupon_core::number::Epoch;
+use coupon_core::number::{Epoch, Seq};
 use coupon_core::position::Position;
 use tokio_util::sync::CancellationToken;
 
@@ -281,13 +281,12 @@ impl Comparison<'_> {
         held: &mut Option<Epoch>,
     ) -> Result<(), Error> {
         let Progress { epoch, position, .. } = progress;
-        let (first, last) = (position.seq.next(), entry.id.seq);
+        let (first, last) = (position.seq.next(), Seq(entry.id.seq.0.saturating_sub(1)));
         tracing::warn!(
             coupon = self.id,
             "the ledger lacks seq {first} to {last}, which Redis was told are rows: was PostgreSQL restored from a backup?"
         );
-        if let Some(proof) = self.rebuild().prove(position, entry).await? {
-            self.rebuild().write(progress, &proof).await?;
+        if self.rebuild().fill(progress, &entry).await? {
             tracing::warn!(
                 coupon = self.id,
                 "seq {first} to {last} are rows again, from the users in Redis, as their chain proves; granted_at is when they asked"

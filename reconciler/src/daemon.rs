@@ -12,6 +12,9 @@
 //!
 //! Beside it the audit compares both sides grant by grant, and owes nobody anything.
 
+mod audit;
+
+use crate::audit::{Audit, Rounds};
 use crate::catalog::{Catalog, Reason};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -124,7 +127,14 @@ impl Daemon {
         if !settings.audit_interval.is_zero() {
             // Like a worker it ends what it is at: a repair is a transaction.
             let daemon = Arc::clone(&self);
-            workers.spawn(async move { daemon.audit_at(settings.audit_interval).await });
+            workers.spawn(async move {
+                let Self { redis, ledger, keys, metrics, shards, sides, stop, .. } = &*daemon;
+                let holds = |id: &str| shards.hold(id);
+                let audit = Audit::new(redis, ledger, keys, None);
+                let rounds = Rounds { audit, tally: &metrics.drift, holds: &holds };
+                let doubt = async |error| daemon.doubt(&error).await;
+                audit::audit_at(&rounds, settings.audit_interval, sides, stop, doubt).await;
+            });
         }
         let sources = async {
             tokio::join!(

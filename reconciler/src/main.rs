@@ -9,7 +9,9 @@ mod catalog;
 mod check;
 mod cli;
 mod clock;
+mod command;
 mod compare;
+mod coupon;
 mod daemon;
 mod dead_letters;
 mod error;
@@ -137,7 +139,7 @@ async fn obey(command: Command) -> Result<Exit, Failure> {
         }
         Command::Audit(args) => {
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
-            audit::audit(&open_redis(&args.redis)?, &ledger, &args).await
+            command::audit::audit(&open_redis(&args.redis)?, &ledger, &args).await
         }
         Command::DeadLetters(command) => {
             let ledger = open_ledger(command.database(), LOOKING_CONNECTIONS_MAX)?;

@@ -1,7 +1,4 @@
-//! What the audit asks of the ledger, and the two things that it may put right there.
-//!
-//! Both repairs hold the lock of the coupon's row, as the relay does with every batch: what is counted or missing then
-//! is so for good, and no grant is on its way meanwhile.
+//! What the audit asks of the ledger, and the one thing that it may put right there.
 
 use super::coupon::unsigned;
 use super::history::{Link, read};
@@ -10,13 +7,18 @@ use super::{Ledger, count};
 use crate::error::Error;
 use coupon_core::grant::Grant;
 use coupon_core::number::{Epoch, Seq};
+use sqlx::postgres::PgRow;
 use sqlx::{Postgres, Row as _, Transaction};
+use std::collections::HashMap;
 
-/// One statement sees one moment: the three numbers belong together.
-const TALLY: &str = "
-    select seq, granted,
-           (select count(*) from coupon_dead_letter where coupon_id = coupon.id and seq <= coupon.seq) as dead
-    from coupon where id = $1";
+/// One statement sees one moment. The chain of no grant is 0.
+const WHOLE_ENDS: &str = "
+    select id, seq from coupon c
+    where id = any($1)
+      and chain = coalesce(
+          (select chain from user_coupon where coupon_id = c.id and seq = c.seq),
+          (select chain from coupon_dead_letter where coupon_id = c.id and seq = c.seq), 0)
+      and not exists (select from user_coupon where coupon_id = c.id and seq > c.seq)";
 
 const BEYOND: &str = "
     select seq, user_id, (extract(epoch from requested_at) * 1000000)::bigint as requested_us,
@@ -26,32 +28,12 @@ const BEYOND: &str = "
     order by seq limit $2";
 
 const WITHOUT_GRANT: &str = "
-    select place from unnest($2::text[]) with ordinality as asked (user_id, place)
+    select user_id from unnest($2::text[]) as asked (user_id)
     where not exists (select from user_coupon where coupon_id = $1 and user_id = asked.user_id)
-      and not exists (select from coupon_dead_letter where coupon_id = $1 and user_id = asked.user_id)
-    order by place";
+      and not exists (select from coupon_dead_letter where coupon_id = $1 and user_id = asked.user_id)";
 
+/// As the relay does with every batch: what is missing then is so for good, and no grant is on its way meanwhile.
 const LOCK: &str = "select 1 from coupon where id = $1 and epoch = $2 and seq >= $3 for update";
-
-/// Counts only rows that are whole: with the dead letters they make up every grant there was.
-const RECOUNT: &str = "
-    update coupon set granted = counted.rows, updated_at = now()
-    from (select (select count(*) from user_coupon u join coupon c on c.id = u.coupon_id
-                  where u.coupon_id = $1 and u.seq <= c.seq) as rows,
-                 (select count(*) from coupon_dead_letter d join coupon c on c.id = d.coupon_id
-                  where d.coupon_id = $1 and d.seq <= c.seq) as dead) as counted
-    where id = $1 and counted.rows + counted.dead = seq";
-
-/// How many grants a coupon counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
-    /// The newest grant.
-    pub seq: Seq,
-    /// What the coupon says of its rows.
-    pub granted: u64,
-    /// Dead letters up to there.
-    pub dead_letters: u64,
-}
 
 /// A repair under the lock of a coupon's row. Dropped without [`Mending::commit`] it has done nothing.
 pub struct Mending {
@@ -60,15 +42,11 @@ pub struct Mending {
 }
 
 impl Ledger {
-    /// Counts.
-    pub async fn tally(&self, id: &str) -> Result<Option<Tally>, Error> {
-        let rows = self.fetch(sqlx::query(TALLY).bind(id)).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        Ok(Some(Tally {
-            seq: Seq(unsigned(row.try_get("seq")?)),
-            granted: unsigned(row.try_get("granted")?),
-            dead_letters: unsigned(row.try_get("dead")?),
-        }))
+    /// Of these coupons the newest grants, where the position is that of the newest row or dead letter.
+    pub async fn whole_ends(&self, ids: &[&str]) -> Result<HashMap<String, Seq>, Error> {
+        let rows = self.fetch(sqlx::query(WHOLE_ENDS).bind(ids)).await?;
+        let end = |row: &PgRow| Ok((row.try_get("id")?, Seq(unsigned(row.try_get("seq")?))));
+        Ok(rows.iter().map(end).collect::<Result<_, sqlx::Error>>()?)
     }
 
     /// Rows beyond the coupon's position, at most so many: the relay writes none such.
@@ -77,12 +55,10 @@ impl Ledger {
         Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
     }
 
-    /// Which of these users have neither a row nor a dead letter, by their places in the list.
-    pub async fn without_grant(&self, id: &str, users: &[&str]) -> Result<Vec<usize>, Error> {
+    /// Those of these users who have neither a row nor a dead letter.
+    pub async fn without_grant(&self, id: &str, users: &[String]) -> Result<Vec<String>, Error> {
         let rows = self.fetch(sqlx::query(WITHOUT_GRANT).bind(id).bind(users)).await?;
-        // Counted from 1.
-        let place = |n: i64| usize::try_from(n).unwrap_or(usize::MAX).wrapping_sub(1);
-        Ok(rows.iter().map(|row| row.try_get("place").map(place)).collect::<Result<_, _>>()?)
+        Ok(rows.iter().map(|row| row.try_get("user_id")).collect::<Result<_, _>>()?)
     }
 
     /// Begins a repair of grants up to a number.
@@ -91,13 +67,8 @@ impl Ledger {
     /// [`Error::Moved`] if the coupon is at another epoch meanwhile.
     pub async fn mend(&self, id: &str, epoch: Epoch, to: Seq) -> Result<Mending, Error> {
         let mut transaction = self.pool.begin().await?;
-        sqlx::query(LOCK)
-            .bind(id)
-            .bind(count(epoch.0))
-            .bind(count(to.0))
-            .fetch_optional(&mut *transaction)
-            .await?
-            .ok_or(Error::Moved)?;
+        let lock = sqlx::query(LOCK).bind(id).bind(count(epoch.0)).bind(count(to.0));
+        lock.fetch_optional(&mut *transaction).await?.ok_or(Error::Moved)?;
         Ok(Mending { transaction, id: id.to_owned() })
     }
 }
@@ -106,12 +77,6 @@ impl Mending {
     /// Inserts rows.
     pub async fn insert(&mut self, grants: &[Grant]) -> Result<(), Error> {
         insert(&mut self.transaction, &self.id, grants).await
-    }
-
-    /// Sets `granted` to the number of rows, if they are whole; whether they are.
-    pub async fn recount(&mut self) -> Result<bool, Error> {
-        let done = sqlx::query(RECOUNT).bind(&self.id).execute(&mut *self.transaction).await?;
-        Ok(done.rows_affected() > 0)
     }
 
     /// Makes it last.

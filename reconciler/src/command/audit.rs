@@ -1,0 +1,172 @@
+//! `audit`: one coupon, or all; one line per finding, or JSON.
+
+use crate::audit::{Audit, Finding, Pace, Report, Scope};
+use crate::cli;
+use crate::error::Error;
+use crate::exit::{Exit, Failure};
+use crate::ledger::{Ledger, Row};
+use crate::redis::Redis;
+use coupon_core::number::Seq;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+/// How often a coupon that cannot be compared is tried again: usually it is just being opened.
+const SKIPPED_TRIES: u32 = 10;
+const SKIPPED_EVERY: Duration = Duration::from_millis(300);
+
+/// What was found in all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Sum {
+    coupons: u64,
+    left: u64,
+    repaired: u64,
+    skipped: u64,
+}
+
+/// Audits one coupon, or all.
+pub async fn audit(redis: &Redis, ledger: &Ledger, args: &cli::Audit) -> Result<Exit, Failure> {
+    redis.now_ms().await.map_err(crate::unreachable)?;
+    ledger.ping().await.map_err(crate::unreachable)?;
+    let failed =
+        |error: Error| Failure::new(Exit::Failed, format!("{error}; `coupon-reconciler check` says what is missing"));
+    let progress = io::stderr().is_terminal().then_some(show_progress as fn(&Row, Seq));
+    let audit = Audit::new(redis, ledger, &args.redis.key, progress);
+    let scope = if args.repair { Scope::Both } else { Scope::Nothing };
+    let (mut sum, mut reports) = (Sum::default(), Vec::new());
+    let mut pages = ledger.pages();
+    loop {
+        let page = match &args.coupon {
+            Some(id) if sum.coupons == 0 => match ledger.row(id).await.map_err(failed)? {
+                None => return Err(Failure::new(Exit::Failed, format!("there is no coupon {id} in the ledger"))),
+                row => row.into_iter().collect(),
+            },
+            Some(_) => break,
+            None => match pages.next().await.map_err(failed)? {
+                None => break,
+                Some(page) => page,
+            },
+        };
+        for row in page {
+            let report = coupon(&audit, &row.id, scope).await.map_err(failed)?;
+            if progress.is_some() {
+                eprint!("\r\x1b[K");
+            }
+            sum.add(&report);
+            if args.json {
+                reports.push(report);
+            } else {
+                written(write_lines(&mut io::stdout().lock(), &report))?;
+            }
+        }
+    }
+    let mut out = io::stdout().lock();
+    written(if args.json {
+        serde_json::to_writer_pretty(&mut out, &reports).map_err(io::Error::from).and_then(|()| writeln!(out))
+    } else {
+        let Sum { coupons, left, repaired, skipped } = sum;
+        writeln!(out, "{coupons} coupon(s): {left} finding(s) left, {repaired} repaired, {skipped} not compared")
+    })?;
+    Ok(if sum.left == 0 && sum.skipped == 0 { Exit::Ok } else { Exit::Failed })
+}
+
+fn show_progress(row: &Row, at: Seq) {
+    eprint!("\r\x1b[K{}: {at} of {} grants", row.id.escape_debug(), row.position.seq);
+}
+
+/// Audits one coupon for people, who can wait until it can be compared.
+async fn coupon(audit: &Audit<'_>, id: &str, scope: Scope) -> Result<Report, Error> {
+    let mut tries = 1..=SKIPPED_TRIES;
+    loop {
+        let is_last = tries.next_back().is_none();
+        match audit.coupon(id, scope, &mut Pace::full()).await {
+            Ok(Report { skipped: Some(_), .. }) | Err(Error::Moved) if !is_last => {
+                tokio::time::sleep(SKIPPED_EVERY).await;
+            }
+            Err(error @ Error::Moved) => return Ok(Report::skipped(id, error.to_string())),
+            report => return report,
+        }
+    }
+}
+
+fn written(done: io::Result<()>) -> Result<(), Failure> {
+    match done {
+        // Whoever reads has read enough, as with `| head`; the exit code still says what was found.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Failed, format!("the findings cannot be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What there is to say of one coupon; nothing if all is well.
+fn write_lines(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    let id = report.id.escape_debug();
+    if let Some(why) = &report.skipped {
+        writeln!(out, "{id}  NOT COMPARED  {why}")?;
+    }
+    for Finding { kind, seq, user, field, reason, advice, .. } in &report.findings {
+        write!(out, "{id}  {}", kind.name())?;
+        if let Some(seq) = seq {
+            write!(out, "  seq {seq}")?;
+        }
+        if let Some(user) = user {
+            // A user id may hold line feeds and worse.
+            write!(out, "  user {}", user.escape_debug())?;
+        }
+        if let Some(field) = field {
+            write!(out, "  {field}")?;
+        }
+        write!(out, "  {}", reason.escape_debug())?;
+        match advice {
+            None => writeln!(out, "  REPAIRED")?,
+            Some(advice) => writeln!(out, "  ->  {advice}")?,
+        }
+    }
+    let Report { more, more_repaired, dead_letters, earlier, .. } = report;
+    for (count, what) in [
+        (more, "findings more"),
+        (more_repaired, "findings more REPAIRED"),
+        (dead_letters, "dead letter(s), no drift; `coupon-reconciler dead-letters list` shows them"),
+        (earlier, "user(s) who stand earlier than they requested, as a restore put them, no drift"),
+    ] {
+        if *count > 0 {
+            writeln!(out, "{id}  and {count} {what}")?;
+        }
+    }
+    Ok(())
+}
+
+impl Sum {
+    fn add(&mut self, report: &Report) {
+        let left = report.left().count() as u64;
+        let repaired = (report.findings.len() as u64).saturating_sub(left);
+        self.coupons = self.coupons.saturating_add(1);
+        self.left = self.left.saturating_add(left).saturating_add(report.more);
+        self.repaired = self.repaired.saturating_add(repaired).saturating_add(report.more_repaired);
+        self.skipped = self.skipped.saturating_add(u64::from(report.skipped.is_some()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Kind;
+
+    #[test]
+    fn a_line_names_coupon_kind_seq_user_reason_and_what_to_do() -> io::Result<()> {
+        let mut report = Report::new("a");
+        report.add(Finding::of_grant(Kind::RowExtra, Seq(5), Some("u\n5"), "it is there"));
+        report.add(Finding::of_field(Kind::PositionWrong, "seq", "7").repaired());
+        let mut text = Vec::new();
+        write_lines(&mut text, &report)?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].starts_with(r"a  row_extra  seq 5  user u\n5  it is there  ->  delete the row"), "{text}");
+        assert_eq!(lines[1], "a  position_wrong  seq  7  REPAIRED");
+        let mut sum = Sum::default();
+        sum.add(&report);
+        assert_eq!(sum, Sum { coupons: 1, left: 1, repaired: 1, skipped: 0 });
+        Ok(())
+    }
+}
