@@ -1,24 +1,21 @@
 //! The audit: compares both sides of a coupon, puts right what is proved, reports the rest.
 //!
-//! [`look`] compares a coupon down to every grant, and is all that the `audit` command does. Beside the relay [`rounds`] does the
-//! same in a slow round; between two of these [`counts`] compares the ends of what is on offer, and sends to [`look`] what is odd.
-//! Memory is bounded whatever the coupon's size: pages and a limited number of findings.
+//! [`look`] compares a coupon down to every grant, for the `audit` command and in the daemon's slow round. Between two of these
+//! rounds [`hash`] compares the ends of what is on offer. Memory is bounded whatever the coupon's size: pages and a limited number
+//! of findings.
 
-mod counts;
 mod finding;
 mod hash;
 mod kind;
 mod line;
 mod look;
 mod pace;
-mod rounds;
 mod tally;
 mod trace;
 
 pub use finding::{Finding, Report};
 pub use kind::Kind;
 pub use pace::Pace;
-pub use rounds::Rounds;
 pub use tally::Tally;
 
 use crate::error::Error;
@@ -28,9 +25,9 @@ use crate::plan::is_on_offer;
 use crate::policy::{self, Remedy};
 use crate::redis::Redis;
 use crate::restore;
+use ::redis::RedisError;
 use coupon_core::key::KeyPattern;
-use coupon_core::number::Seq;
-use look::Look;
+use look::{Look, Seen};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -55,16 +52,27 @@ pub struct Audit<'a> {
     redis: &'a Redis,
     ledger: &'a Ledger,
     keys: &'a KeyPattern,
-    /// Who watches it.
-    progress: Option<fn(&Row, Seq)>,
     /// Two rounds that repair the same coupon would each find the other's rows in the way.
     second_look: Mutex<()>,
 }
 
 impl<'a> Audit<'a> {
-    /// An audit, and what is told of how far it is.
-    pub fn new(redis: &'a Redis, ledger: &'a Ledger, keys: &'a KeyPattern, progress: Option<fn(&Row, Seq)>) -> Self {
-        Self { redis, ledger, keys, progress, second_look: Mutex::default() }
+    /// An audit of what these two hold.
+    pub fn new(redis: &'a Redis, ledger: &'a Ledger, keys: &'a KeyPattern) -> Self {
+        Self { redis, ledger, keys, second_look: Mutex::default() }
+    }
+
+    /// Whether a coupon on offer has to be looked at grant by grant: one round trip to Redis and one statement.
+    pub async fn is_odd(&self, row: &Row) -> Result<bool, Error> {
+        if !is_on_offer(row.status) {
+            return Ok(false);
+        }
+        match self.redis.ends(&self.keys.key(&row.id)).await {
+            // Read after Redis, which can only be behind with its acknowledgement.
+            Ok(ends) => Ok(hash::is_odd(row, &ends, self.ledger.whole_end(&row.id).await?)),
+            Err(error) if is_away(&error) => Err(error.into()),
+            Err(_) => Ok(true),
+        }
     }
 
     /// Audits one coupon. A finding counts only if a second look, after what was on its way has arrived, sees it too.
@@ -111,8 +119,12 @@ impl<'a> Audit<'a> {
                 Ok(sees_redis) => sees_redis,
                 Err(why) => return Ok(Report::skipped(id, why)),
             };
-            let report = Look::new(self, pace, &row, &key, sees_redis, mends).run().await?;
-            Ok(match self.sight(&row, &key).await? {
+            let Self { redis, ledger, .. } = *self;
+            let report = Report { seq: row.position.seq.0, ..Report::new(id) };
+            let (row, key, seen) = (&row, &*key, Seen::default());
+            let look = Look { redis, ledger, pace, row, key, sees_redis, mends, report, seen };
+            let report = look.run().await?;
+            Ok(match self.sight(row, key).await? {
                 // Resumed or restored meanwhile: what was seen were two histories.
                 Err(why) if sees_redis => Report::skipped(id, why),
                 _ => report,
@@ -120,9 +132,7 @@ impl<'a> Audit<'a> {
         };
         match look.await {
             // Something is wrong with this coupon's keys alone.
-            Err(Error::Redis(error)) if !matches!(policy::redis_remedy(&error), Remedy::Reconnect(_)) => {
-                Ok(Report::skipped(id, crate::redis::wording(&error)))
-            }
+            Err(Error::Redis(error)) if !is_away(&error) => Ok(Report::skipped(id, crate::redis::wording(&error))),
             report => report,
         }
     }
@@ -148,6 +158,10 @@ impl<'a> Audit<'a> {
             },
         })
     }
+}
+
+fn is_away(error: &RedisError) -> bool {
+    matches!(policy::redis_remedy(error), Remedy::Reconnect(_))
 }
 
 /// Whether a repair was done. One that is refused, by a constraint or because somebody else moved the coupon, leaves a finding.

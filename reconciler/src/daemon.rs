@@ -14,7 +14,7 @@
 
 mod audit;
 
-use crate::audit::{Audit, Rounds};
+use crate::audit::Audit;
 use crate::catalog::{Catalog, Reason};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -130,10 +130,9 @@ impl Daemon {
             workers.spawn(async move {
                 let Self { redis, ledger, keys, metrics, shards, sides, stop, .. } = &*daemon;
                 let holds = |id: &str| shards.hold(id);
-                let audit = Audit::new(redis, ledger, keys, None);
-                let rounds = Rounds { audit, tally: &metrics.drift, holds: &holds };
-                let doubt = async |error| daemon.doubt(&error).await;
-                audit::audit_at(&rounds, settings.audit_interval, sides, stop, doubt).await;
+                let audit = Audit::new(redis, ledger, keys);
+                let rounds = audit::Rounds { audit, ledger, tally: &metrics.drift, holds: &holds, sides, stop };
+                rounds.run(settings.audit_interval, async |error| daemon.doubt(&error).await).await;
             });
         }
         let sources = async {

@@ -3,7 +3,8 @@
 use super::finding::Finding;
 use super::kind::Kind;
 use super::line::is_within;
-use crate::redis::Held;
+use crate::ledger::Row;
+use crate::redis::{Ends, Held};
 use coupon_core::coupon::{Coupon, Cursor, Field};
 use coupon_core::number::Seq;
 use coupon_core::position::Position;
@@ -58,6 +59,20 @@ pub fn judge(held: &Held, witness: Witness<'_>) -> Vec<Finding> {
         findings.push(Finding::of_field(Kind::CounterWrong, field.name(), format!("{} {reason}", field.name())));
     }
     findings
+}
+
+/// Whether the ends of a coupon's keys and rows do not fit together; `ledger` is the newest grant there, if the ledger's own end
+/// is whole.
+pub fn is_odd(row: &Row, ends: &Ends, ledger: Option<Seq>) -> bool {
+    let Some(held) = &ends.held else { return false };
+    let Ok(coupon) = &held.coupon else { return true };
+    let stream = match &ends.newest {
+        None => Some(Position::default()),
+        Some(entry) => entry.grant.as_ref().ok().map(|grant| Position { seq: entry.id.seq, chain: grant.chain }),
+    };
+    let is_whole = stream.is_some() && ledger.is_some() && ends.members >= coupon.position.seq.0;
+    // Under another epoch it is opened, resumed or restored just now.
+    coupon.epoch == row.epoch && !(is_whole && judge(held, Witness { stream, ledger, line: None }).is_empty())
 }
 
 /// The cursors end where the granted and the persisted users do. They are one where all is persisted, and persisted is never

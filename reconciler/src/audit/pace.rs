@@ -1,6 +1,8 @@
 //! How fast an audit goes.
 
 use crate::error::Error;
+use coupon_core::number::Seq;
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +39,14 @@ impl Pace {
         match self.stop {
             None => Ok(()),
             Some(_) => self.wait(self.since.elapsed().saturating_mul(REST_PER_WORK)).await,
+        }
+    }
+
+    /// Shows whoever waits how far it is, and nothing more at the end.
+    pub fn show(&self, id: &str, at: Seq, of: Seq) {
+        if self.stop.is_none() && io::stderr().is_terminal() {
+            let far = if at < of { format!("{}: {at} of {of} grants", id.escape_debug()) } else { String::new() };
+            eprint!("\r\x1b[K{far}");
         }
     }
 

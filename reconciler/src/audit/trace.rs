@@ -1,6 +1,7 @@
 //! Following the chain over links of which some may be wrong, so that each fault is named where it is and once.
 
 use crate::ledger::Link;
+use coupon_core::grant::Grant;
 use coupon_core::number::{Chain, Seq};
 use coupon_core::position::Position;
 use coupon_core::user::UserId;
@@ -15,6 +16,12 @@ pub struct Trace {
     /// One of these is the chain here: after a wrong link either its content is wrong or its chain, and the next link
     /// tells which. None: nothing is known, and the next link is believed.
     tails: Vec<Chain>,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self::at(Position::default())
+    }
 }
 
 impl Trace {
@@ -62,6 +69,12 @@ impl Trace {
     }
 }
 
+impl From<Grant> for Link {
+    fn from(Grant { id, user, requested_at, granted_at_ms, chain }: Grant) -> Self {
+        Self { seq: id.seq, user, requested_at, granted_at_ms, chain, is_dead: false }
+    }
+}
+
 /// The chain behind another one with a link's user and time; none if the user id can be nobody's.
 fn after(chain: Chain, link: &Link) -> Option<Chain> {
     UserId::parse(link.user.as_bytes()).ok().map(|user| chain.next(user, link.requested_at))
@@ -87,7 +100,7 @@ mod tests {
 
     /// The seqs that do not follow, and whether the end is one that may be.
     fn breaks(links: &[Link], end: Chain) -> (Vec<u64>, bool) {
-        let mut trace = Trace::at(Position::default());
+        let mut trace = Trace::default();
         let broken = links.iter().filter(|link| trace.follow(link).is_err()).map(|link| link.seq.0).collect();
         (broken, trace.ends().any(|at| at.chain == end))
     }

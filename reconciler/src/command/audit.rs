@@ -4,10 +4,9 @@ use crate::audit::{Audit, Finding, Pace, Report, Scope};
 use crate::cli;
 use crate::error::Error;
 use crate::exit::{Exit, Failure};
-use crate::ledger::{Ledger, Row};
+use crate::ledger::Ledger;
 use crate::redis::Redis;
-use coupon_core::number::Seq;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::Duration;
 
 /// How often a coupon that cannot be compared is tried again: usually it is just being opened.
@@ -29,28 +28,16 @@ pub async fn audit(redis: &Redis, ledger: &Ledger, args: &cli::Audit) -> Result<
     ledger.ping().await.map_err(crate::unreachable)?;
     let failed =
         |error: Error| Failure::new(Exit::Failed, format!("{error}; `coupon-reconciler check` says what is missing"));
-    let progress = io::stderr().is_terminal().then_some(show_progress as fn(&Row, Seq));
-    let audit = Audit::new(redis, ledger, &args.redis.key, progress);
+    let audit = Audit::new(redis, ledger, &args.redis.key);
     let scope = if args.repair { Scope::Both } else { Scope::Nothing };
-    let (mut sum, mut reports) = (Sum::default(), Vec::new());
-    let mut pages = ledger.pages();
-    loop {
-        let page = match &args.coupon {
-            Some(id) if sum.coupons == 0 => match ledger.row(id).await.map_err(failed)? {
-                None => return Err(Failure::new(Exit::Failed, format!("there is no coupon {id} in the ledger"))),
-                row => row.into_iter().collect(),
-            },
-            Some(_) => break,
-            None => match pages.next().await.map_err(failed)? {
-                None => break,
-                Some(page) => page,
-            },
-        };
-        for row in page {
-            let report = coupon(&audit, &row.id, scope).await.map_err(failed)?;
-            if progress.is_some() {
-                eprint!("\r\x1b[K");
-            }
+    let (mut sum, mut reports, mut pages) = (Sum::default(), Vec::new(), ledger.pages());
+    let mut page = match &args.coupon {
+        None => pages.next().await.map_err(failed)?,
+        Some(id) => Some(ledger.row(id).await.map_err(failed)?.into_iter().collect()),
+    };
+    while let Some(rows) = page {
+        for row in rows {
+            let report = patiently(&audit, &row.id, scope).await.map_err(failed)?;
             sum.add(&report);
             if args.json {
                 reports.push(report);
@@ -58,6 +45,10 @@ pub async fn audit(redis: &Redis, ledger: &Ledger, args: &cli::Audit) -> Result<
                 written(write_lines(&mut io::stdout().lock(), &report))?;
             }
         }
+        page = if args.coupon.is_none() { pages.next().await.map_err(failed)? } else { None };
+    }
+    if let Some(id) = args.coupon.as_ref().filter(|_| sum.coupons == 0) {
+        return Err(Failure::new(Exit::Failed, format!("there is no coupon {id} in the ledger")));
     }
     let mut out = io::stdout().lock();
     written(if args.json {
@@ -69,23 +60,20 @@ pub async fn audit(redis: &Redis, ledger: &Ledger, args: &cli::Audit) -> Result<
     Ok(if sum.left == 0 && sum.skipped == 0 { Exit::Ok } else { Exit::Failed })
 }
 
-fn show_progress(row: &Row, at: Seq) {
-    eprint!("\r\x1b[K{}: {at} of {} grants", row.id.escape_debug(), row.position.seq);
-}
-
 /// Audits one coupon for people, who can wait until it can be compared.
-async fn coupon(audit: &Audit<'_>, id: &str, scope: Scope) -> Result<Report, Error> {
-    let mut tries = 1..=SKIPPED_TRIES;
-    loop {
-        let is_last = tries.next_back().is_none();
-        match audit.coupon(id, scope, &mut Pace::full()).await {
-            Ok(Report { skipped: Some(_), .. }) | Err(Error::Moved) if !is_last => {
-                tokio::time::sleep(SKIPPED_EVERY).await;
-            }
-            Err(error @ Error::Moved) => return Ok(Report::skipped(id, error.to_string())),
-            report => return report,
+async fn patiently(audit: &Audit<'_>, id: &str, scope: Scope) -> Result<Report, Error> {
+    let mut report = Report::default();
+    for _ in 0..SKIPPED_TRIES {
+        report = match audit.coupon(id, scope, &mut Pace::full()).await {
+            Err(error @ Error::Moved) => Report::skipped(id, error.to_string()),
+            report => report?,
+        };
+        if report.skipped.is_none() {
+            break;
         }
+        tokio::time::sleep(SKIPPED_EVERY).await;
     }
+    Ok(report)
 }
 
 fn written(done: io::Result<()>) -> Result<(), Failure> {
@@ -151,6 +139,7 @@ impl Sum {
 mod tests {
     use super::*;
     use crate::audit::Kind;
+    use coupon_core::number::Seq;
 
     #[test]
     fn a_line_names_coupon_kind_seq_user_reason_and_what_to_do() -> io::Result<()> {

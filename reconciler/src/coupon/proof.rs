@@ -7,7 +7,7 @@
 
 use crate::error::Error;
 use crate::ledger::Link;
-use crate::redis::Redis;
+use crate::redis::{Entry, Redis};
 use coupon_core::grant::{EntryId, Grant};
 use coupon_core::number::{Arrival, Chain, Epoch, Seq};
 use coupon_core::position::Position;
@@ -100,9 +100,9 @@ impl<'a> Gap<'a> {
     /// The stream holds all there is to a grant, the sorted set only who and when: it comes second. There the grants stand
     /// between their neighbours.
     async fn sources(&self) -> Result<Vec<Source>, Error> {
-        let stream = self.find(self.from.seq.next()).await?;
-        let mut sources: Vec<Source> = stream.map(Source::Stream).into_iter().collect();
-        let epoch = self.find(self.to.seq).await?.map_or(self.epoch, |entry| entry.epoch);
+        let first = find(self.redis, self.key, self.from.seq.next()).await?;
+        let mut sources: Vec<Source> = first.map(|entry| Source::Stream(entry.id)).into_iter().collect();
+        let epoch = find(self.redis, self.key, self.to.seq).await?.map_or(self.epoch, |entry| entry.id.epoch);
         if self.from.seq.0 == 0 {
             sources.push(Source::Line(0, epoch));
         }
@@ -119,22 +119,22 @@ impl<'a> Gap<'a> {
         }
         Ok(sources)
     }
+}
 
-    /// The entry of a grant, if the stream holds it. Its epoch is not known, as a restored grant has another than its row; but
-    /// neither epoch nor seq ever falls along the stream.
-    async fn find(&self, seq: Seq) -> Result<Option<EntryId>, Error> {
-        let mut from = EntryId { epoch: Epoch(0), seq };
-        while let Some(entry) = self.redis.entries(self.key, from, 1).await?.first() {
-            if entry.id.seq == seq {
-                return Ok(Some(entry.id));
-            }
-            if entry.id.seq > seq || entry.id.epoch == from.epoch {
-                break;
-            }
-            from.epoch = entry.id.epoch;
+/// The entry of a grant, if the stream holds it. Its epoch is not known, as a restored grant has another than its row; but
+/// neither epoch nor seq ever falls along the stream.
+pub async fn find(redis: &Redis, key: &str, seq: Seq) -> Result<Option<Entry>, Error> {
+    let mut from = EntryId { epoch: Epoch(0), seq };
+    while let Some(entry) = redis.entries(key, from, 1).await?.pop() {
+        if entry.id.seq == seq {
+            return Ok(Some(entry));
         }
-        Ok(None)
+        if entry.id.seq > seq || entry.id.epoch == from.epoch {
+            break;
+        }
+        from.epoch = entry.id.epoch;
     }
+    Ok(None)
 }
 
 impl Proof<'_> {

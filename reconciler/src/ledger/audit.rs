@@ -7,14 +7,12 @@ use super::{Ledger, count};
 use crate::error::Error;
 use coupon_core::grant::Grant;
 use coupon_core::number::{Epoch, Seq};
-use sqlx::postgres::PgRow;
 use sqlx::{Postgres, Row as _, Transaction};
-use std::collections::HashMap;
 
 /// One statement sees one moment. The chain of no grant is 0.
-const WHOLE_ENDS: &str = "
-    select id, seq from coupon c
-    where id = any($1)
+const WHOLE_END: &str = "
+    select seq from coupon c
+    where id = $1
       and chain = coalesce(
           (select chain from user_coupon where coupon_id = c.id and seq = c.seq),
           (select chain from coupon_dead_letter where coupon_id = c.id and seq = c.seq), 0)
@@ -42,11 +40,10 @@ pub struct Mending {
 }
 
 impl Ledger {
-    /// Of these coupons the newest grants, where the position is that of the newest row or dead letter.
-    pub async fn whole_ends(&self, ids: &[&str]) -> Result<HashMap<String, Seq>, Error> {
-        let rows = self.fetch(sqlx::query(WHOLE_ENDS).bind(ids)).await?;
-        let end = |row: &PgRow| Ok((row.try_get("id")?, Seq(unsigned(row.try_get("seq")?))));
-        Ok(rows.iter().map(end).collect::<Result<_, sqlx::Error>>()?)
+    /// The newest grant, if the position is that of the newest row or dead letter.
+    pub async fn whole_end(&self, id: &str) -> Result<Option<Seq>, Error> {
+        let rows = self.fetch(sqlx::query(WHOLE_END).bind(id)).await?;
+        Ok(rows.first().map(|row| row.try_get("seq").map(|seq| Seq(unsigned(seq)))).transpose()?)
     }
 
     /// Rows beyond the coupon's position, at most so many: the relay writes none such.
