@@ -1,59 +1,37 @@
-//! The audit: compares both sides of a coupon down to every grant, puts right what is proved, reports the rest.
+//! The audit: compares both sides of a coupon, puts right what is proved, reports the rest.
 //!
-//! ```text
-//! rows and dead letters --chain--> [`trace`]                  each follows the one before it
-//!         |                                                   a gap is filled by what Redis proves: [`lost`]
-//!         +--users--> sorted set: [`line`]                    each stands where the request came in
-//!         +--position--> stream: [`tail`] --> hash: [`counters`]
-//! ```
-//!
-//! [`look`] reads, page by page; the modules it leans on are pure. [`round`] does so all the time beside the relay,
-//! [`audit`] once and for people. Memory is bounded whatever the coupon's size: pages and a limited number of findings.
+//! [`look`] compares a coupon down to every grant, for the `audit` command and in the daemon's slow round. Between two of these
+//! rounds [`hash`] compares the ends of what is on offer. Memory is bounded whatever the coupon's size: pages and a limited number
+//! of findings.
 
-mod counters;
 mod finding;
+mod hash;
 mod kind;
 mod line;
 mod look;
-mod lost;
 mod pace;
-mod round;
-mod show;
-mod tail;
 mod tally;
 mod trace;
 
+pub use finding::{Finding, Report};
+#[cfg(test)]
+pub use kind::Kind;
+pub use pace::Pace;
 pub use tally::Tally;
 
-use crate::cli;
 use crate::coupon::Tools;
-use crate::error::Error;
-use crate::exit::{Exit, Failure};
-use crate::ledger::Ledger;
-use crate::model::coupon::Row;
+use crate::error::{self, Error, Remedy};
+use crate::model::coupon::{Row, is_on_offer};
 use crate::model::pause::{self, Point};
-use crate::policy::{self, Remedy};
-use crate::redis::Redis;
-use coupon_core::key::KeyPattern;
-use coupon_core::number::Seq;
-use finding::Report;
-use look::Intent;
-use pace::Pace;
-use show::Sum;
-use std::io::{self, IsTerminal, Write};
+use ::redis::RedisError;
+use look::{Look, Seen};
 use std::time::Duration;
+use tokio::sync::Mutex;
 
-/// Grants, members or entries read at once: some hundred kilobytes, and a millisecond or two of either server.
-const PAGE: u32 = 2000;
+/// Before the second look, so that what was on its way at the first has arrived.
+const SECOND_LOOK_AFTER: Duration = Duration::from_millis(500);
 
-/// How long grants on their way may take before a finding is looked at again; less if none of them arrives.
-const SETTLE_LOOKS_MAX: u32 = 20;
-const SETTLE_LOOKS_STILL_MAX: u32 = 4;
-const SETTLE_EVERY: Duration = Duration::from_millis(100);
-
-/// How often a coupon that cannot be compared is tried again: usually it is just being opened.
-const SKIPPED_TRIES: u32 = 10;
-const SKIPPED_EVERY: Duration = Duration::from_millis(300);
+const NOT_LEVEL: &str = "the coupon is not open under the ledger's epoch, so there is nothing to compare; is `coupon-reconciler run` at work?";
 
 /// What is put right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,182 +46,126 @@ pub enum Scope {
 
 /// An audit of both sides.
 pub struct Audit<'a> {
-    /// For restoring.
-    pub tools: &'a Tools,
-    /// Where grants are made.
-    pub redis: &'a Redis,
-    /// Where they are kept.
-    pub ledger: &'a Ledger,
-    /// How a coupon's key is made of its id.
-    pub keys: &'a KeyPattern,
-    /// How fast it goes.
-    pub pace: Pace,
-    /// Whether somebody watches it on a terminal.
-    pub is_watched: bool,
+    tools: &'a Tools,
+    /// Two rounds that repair the same coupon would each find the other's rows in the way.
+    second_look: Mutex<()>,
 }
 
-impl Audit<'_> {
+impl<'a> Audit<'a> {
+    /// An audit of what both servers hold.
+    pub fn new(tools: &'a Tools) -> Self {
+        Self { tools, second_look: Mutex::default() }
+    }
+
+    /// Whether a coupon on offer has to be looked at grant by grant: one round trip to Redis and one statement.
+    pub async fn is_odd(&self, row: &Row) -> Result<bool, Error> {
+        if !is_on_offer(row.offer.status) {
+            return Ok(false);
+        }
+        match self.tools.redis.ends(&self.tools.keys.key(&row.id)).await {
+            // Read after Redis, which can only be behind with its acknowledgement.
+            Ok(ends) => Ok(hash::is_odd(row, &ends, self.tools.ledger.whole_end(&row.id).await?)),
+            Err(error) if is_away(&error) => Err(error.into()),
+            Err(_) => Ok(true),
+        }
+    }
+
     /// Audits one coupon. A finding counts only if a second look, after what was on its way has arrived, sees it too.
-    pub async fn coupon(&self, id: &str, scope: Scope) -> Result<Report, Error> {
-        let first = self.look(id, Intent::Look).await?;
+    pub async fn coupon(&self, id: &str, scope: Scope, pace: &mut Pace) -> Result<Report, Error> {
+        let first = self.look(id, false, pace).await?;
         if first.is_clean() || first.skipped.is_some() {
             return Ok(first);
         }
         pause::reach(Point::BetweenLooks).await;
-        self.settle(id).await?;
-        let intent = if scope == Scope::Nothing { Intent::Look } else { Intent::Mend };
-        let mut second = self.look(id, intent).await?;
+        let _alone = self.second_look.lock().await;
+        pace.wait(SECOND_LOOK_AFTER).await?;
+        let mut second = self.look(id, scope != Scope::Nothing, pace).await?;
         second.confirm(&first);
-        if scope == Scope::Both && second.is_mended_by_restoring() {
-            return self.restore(second).await;
+        if scope == Scope::Both && second.is_mended_by_restoring() && self.restore(id).await? {
+            second.take_repairs(self.look(id, false, pace).await?);
         }
         Ok(second)
     }
 
-    /// Puts the ledger's grants in the place of what Redis has, and looks at what has become of the findings.
-    async fn restore(&self, mut report: Report) -> Result<Report, Error> {
-        let key = self.keys.key(&report.id);
-        if self.redis.has_lost_its_line(&key).await? {
+    /// Puts the ledger's grants in the place of what Redis has; whether that could be done.
+    async fn restore(&self, id: &str) -> Result<bool, Error> {
+        let key = self.tools.keys.key(id);
+        if self.tools.redis.has_lost_its_line(&key).await? {
             tracing::warn!(
-                coupon = report.id,
+                coupon = id,
                 "the :issued key is gone, and with it the line of those who waited; bring it back, or give them up with \
                  `coupon-reconciler restore COUPON --from-start --yes`"
             );
-            return Ok(report);
+            return Ok(false);
         }
-        match self.tools.coupon(&report.id).restore(true).await.map(drop) {
-            Ok(()) => {}
-            Err(error) if matches!(policy::remedy(&error), Remedy::Reconnect(_)) => return Err(error),
-            Err(error) => {
-                tracing::warn!(coupon = report.id, "Redis could not be brought back to the ledger: {error}");
-                return Ok(report);
-            }
+        let restored = self.tools.coupon(id).restore(true).await.map(drop);
+        if let Err(error) = &restored {
+            tracing::warn!(coupon = id, "Redis could not be brought back to the ledger: {error}");
         }
-        let after = self.look(&report.id, Intent::Look).await?;
-        match after.skipped {
-            Some(why) => report.skipped = Some(why),
-            None => report.take_repairs(after),
-        }
-        Ok(report)
+        or_left(restored)
     }
 
-    /// Waits until every grant is a row, but not for long: in a sale there is always one on its way, and without a
-    /// relay none ever arrives.
-    async fn settle(&self, id: &str) -> Result<(), Error> {
-        let key = self.keys.key(id);
-        let (mut before, mut still) = (None, 0);
-        for _ in 0..SETTLE_LOOKS_MAX {
-            tokio::time::sleep(SETTLE_EVERY).await;
-            let Some(coupon) = self.redis.held(&key).await?.and_then(|held| held.coupon.ok()) else { break };
-            still = if before.replace(coupon.persisted) == Some(coupon.persisted) { still + 1 } else { 0 };
-            if coupon.persisted >= coupon.position.seq || still == SETTLE_LOOKS_STILL_MAX {
-                break;
-            }
-        }
-        self.pace.resume();
-        Ok(())
-    }
-
-    fn progress(&self, at: Seq, row: &Row) {
-        if self.is_watched {
-            eprint!("\r\x1b[K{}: {at} of {} grants", row.id.escape_debug(), row.position.seq);
-        }
-    }
-
-    fn clear_progress(&self) {
-        if self.is_watched {
-            eprint!("\r\x1b[K");
-        }
-    }
-
-    /// Audits one coupon for people, who can wait until it can be compared.
-    async fn coupon_patiently(&self, id: &str, scope: Scope) -> Result<Report, Error> {
-        for _ in 1..SKIPPED_TRIES {
-            match self.coupon(id, scope).await {
-                Ok(Report { skipped: Some(_), .. }) | Err(Error::Moved) => tokio::time::sleep(SKIPPED_EVERY).await,
-                report => return report,
-            }
-        }
-        match self.coupon(id, scope).await {
-            Err(error @ Error::Moved) => Ok(Report::skipped(id, error.to_string())),
+    /// Looks once.
+    async fn look(&self, id: &str, mends: bool, pace: &mut Pace) -> Result<Report, Error> {
+        let Some(row) = self.tools.ledger.row(id).await? else {
+            return Ok(Report::skipped(id, "the ledger has no row"));
+        };
+        let key = self.tools.keys.key(id);
+        let look = async {
+            let sees_redis = match self.sight(&row, &key).await? {
+                Ok(sees_redis) => sees_redis,
+                Err(why) => return Ok(Report::skipped(id, why)),
+            };
+            let (redis, ledger) = (&*self.tools.redis, &*self.tools.ledger);
+            let report = Report { seq: row.position.seq.0, ..Report::new(id) };
+            let (row, key, seen) = (&row, &*key, Seen::default());
+            let look = Look { redis, ledger, pace, row, key, sees_redis, mends, report, seen };
+            let report = look.run().await?;
+            Ok(match self.sight(row, key).await? {
+                // Resumed or restored meanwhile: what was seen were two histories.
+                Err(why) if sees_redis => Report::skipped(id, why),
+                _ => report,
+            })
+        };
+        match look.await {
+            // Something is wrong with this coupon's keys alone.
+            Err(Error::Redis(error)) if !is_away(&error) => Ok(Report::skipped(id, error::wording(&error))),
             report => report,
         }
     }
-}
 
-/// `audit`: one coupon, or all.
-pub async fn audit(tools: &Tools, args: &cli::Audit) -> Result<Exit, Failure> {
-    let (redis, ledger) = (&*tools.redis, &*tools.ledger);
-    redis.now_ms().await.map_err(crate::unreachable)?;
-    ledger.ping().await.map_err(crate::unreachable)?;
-    let audit = Audit {
-        tools,
-        redis,
-        ledger,
-        keys: &args.redis.key,
-        pace: Pace::full(),
-        is_watched: io::stderr().is_terminal(),
-    };
-    let scope = if args.repair { Scope::Both } else { Scope::Nothing };
-    let mut showing = Showing { json: args.json, reports: Vec::new(), coupons: 0, sum: Sum::default() };
-    if let Some(id) = &args.coupon {
-        if ledger.row(id).await.map_err(|error| failed(&error))?.is_none() {
-            return Err(Failure::new(Exit::Failed, format!("there is no coupon {id} in the ledger")));
-        }
-        showing.take(audit.coupon_patiently(id, scope).await.map_err(|error| failed(&error))?, &audit)?;
-    } else {
-        let mut pages = ledger.pages();
-        while let Some(page) = pages.next().await.map_err(|error| failed(&error))? {
-            for row in &page {
-                showing.take(audit.coupon_patiently(&row.id, scope).await.map_err(|error| failed(&error))?, &audit)?;
+    /// Whether Redis has something to compare, or why nothing can be compared now: it can where Redis was found to continue
+    /// the ledger, under the epoch at which it did.
+    async fn sight(&self, row: &Row, key: &str) -> Result<Result<bool, String>, Error> {
+        Ok(match self.tools.redis.info(key).await {
+            Ok(Some(info)) if row.epoch.0 > 0 && !info.fenced && info.epoch == row.epoch => Ok(true),
+            Ok(None) if is_on_offer(row.offer.status) && row.epoch.0 > 0 => {
+                Err("Redis does not have it; is `coupon-reconciler run` at work?".into())
             }
-        }
-    }
-    showing.end()
-}
-
-fn failed(error: &Error) -> Failure {
-    Failure::new(Exit::Failed, format!("{error}; `coupon-reconciler check` says what is missing"))
-}
-
-/// What is shown of the coupons, as they come.
-struct Showing {
-    json: bool,
-    reports: Vec<Report>,
-    coupons: u64,
-    sum: Sum,
-}
-
-impl Showing {
-    fn take(&mut self, report: Report, audit: &Audit<'_>) -> Result<(), Failure> {
-        audit.clear_progress();
-        self.coupons += 1;
-        self.sum.add(&report);
-        if self.json {
-            self.reports.push(report);
-            return Ok(());
-        }
-        written(show::write_lines(&mut io::stdout().lock(), &report))
-    }
-
-    fn end(self) -> Result<Exit, Failure> {
-        let mut out = io::stdout().lock();
-        written(if self.json {
-            show::write_json(&mut out, &self.reports)
-        } else {
-            show::write_sum(&mut out, self.coupons, self.sum)
-        })?;
-        written(out.flush())?;
-        Ok(if self.sum.left == 0 && self.sum.skipped == 0 { Exit::Ok } else { Exit::Failed })
+            Ok(None) => Ok(false),
+            // Opened by hand just now.
+            Ok(_) if row.epoch.0 == 0 => Ok(false),
+            Ok(_) => Err(NOT_LEVEL.into()),
+            // The hash cannot be read, which is a finding of its own; or a companion key lacks something, so that Redis does
+            // not say whether the coupon is open.
+            Err(error) => match (error.code(), self.tools.redis.held(key).await?.map(|held| held.coupon)) {
+                (Some("ERR"), Some(Err(_))) => Ok(true),
+                (Some("TRYAGAIN"), Some(Ok(coupon))) if coupon.epoch == row.epoch => Ok(true),
+                _ => return Err(error.into()),
+            },
+        })
     }
 }
 
-fn written(done: io::Result<()>) -> Result<(), Failure> {
-    match done {
-        // Whoever reads has read enough, as with `| head`; the exit code still says what was found.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Failed, format!("the findings cannot be written: {error}")))
-        }
-        _ => Ok(()),
+fn is_away(error: &RedisError) -> bool {
+    matches!(error::redis_remedy(error), Remedy::Reconnect(_))
+}
+
+/// Whether a repair was done. One that is refused, by a constraint or because somebody else moved the coupon, leaves a finding.
+fn or_left(repaired: Result<(), Error>) -> Result<bool, Error> {
+    match repaired {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.remedy(), Remedy::Reconnect(_)) => Err(error),
+        Err(_) => Ok(false),
     }
 }

@@ -1,5 +1,6 @@
 //! What operators type: one file for each command.
 
+mod audit;
 mod check;
 mod dead_letters;
 mod health;
@@ -13,13 +14,19 @@ mod supervisor;
 mod verify;
 
 use crate::cli::{self, Cli, Command, redact};
+use crate::coupon::Tools;
+use crate::daemon;
 use crate::error::{Exit, Failure};
 use crate::ledger::Ledger;
 use crate::redis::{Certificates, Redis};
-use crate::{audit, daemon};
 use clap::CommandFactory;
 use serde::Serialize;
 use std::io::{self, Write};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Rows in one batch of a command.
+const BATCH_MAX: u32 = 5000;
 
 /// Connections of the commands that only look.
 const LOOKING_CONNECTIONS_MAX: u32 = 1;
@@ -45,11 +52,11 @@ pub async fn obey(command: Command) -> Result<Exit, Failure> {
         Command::Restore(args) => {
             // The next page is read while one is being sent.
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX + 1)?;
-            restore::restore(&args, open_redis(&args.redis)?, ledger).await
+            restore::restore(&args, tools(&args.redis, ledger)?).await
         }
         Command::Audit(args) => {
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
-            audit::audit(&open_redis(&args.redis)?, &ledger, &args).await
+            audit::audit(&tools(&args.redis, ledger)?, &args).await
         }
         Command::DeadLetters(args) => {
             let ledger = open_ledger(&args.database, LOOKING_CONNECTIONS_MAX)?;
@@ -87,6 +94,13 @@ fn open_ledger(args: &cli::Database, connections_max: u32) -> Result<Ledger, Fai
     Ledger::new(url, connections_max).map_err(|why| {
         refused("database-url", url, &format!("{why}; write postgres://user:password@host:port/database"))
     })
+}
+
+/// What the coupons are worked on with by a command.
+fn tools(args: &cli::Redis, ledger: Ledger) -> Result<Tools, Failure> {
+    let redis = Arc::new(open_redis(args)?);
+    let (counters, stop) = (Arc::default(), CancellationToken::new());
+    Ok(Tools { redis, ledger: Arc::new(ledger), counters, keys: args.key.clone(), batch_max: BATCH_MAX, stop })
 }
 
 /// An address cannot be. The command line's own parser would show the password in it.

@@ -11,6 +11,7 @@
 mod compare;
 mod fork;
 mod plan;
+pub mod proof;
 mod rebuild;
 mod relay;
 mod restore;

@@ -145,7 +145,7 @@ const REDIS_CODES: &[(&str, Remedy)] = &[
 const UNKNOWN: Remedy = Remedy::Stop("nothing is known about this error; it is retried slowly");
 
 /// The table's name for the limit that a lowered quantity breaks.
-pub const GRANTED_WITHIN_QUANTITY: &str = "coupon_granted_within_quantity";
+const HELD_WITHIN_QUANTITY: &str = "coupon_position_held_within_quantity";
 
 impl Error {
     /// Its text, where the server that it comes from is named already.
@@ -190,7 +190,7 @@ fn ledger_remedy(error: &sqlx::Error) -> Remedy {
 
 /// What to do where PostgreSQL answered with an error.
 fn of_refusal(sqlstate: &str, table: Option<&str>, constraint: Option<&str>) -> Remedy {
-    if constraint == Some(GRANTED_WITHIN_QUANTITY) {
+    if constraint == Some(HELD_WITHIN_QUANTITY) {
         return Remedy::RaiseQuantity;
     }
     let remedy = by_prefix(SQLSTATES, sqlstate);
@@ -309,7 +309,7 @@ mod tests {
             assert_eq!(of_refusal(sqlstate, Some("user_coupon"), Some("adults_only")), Remedy::Isolate, "{sqlstate}");
         }
         assert!(matches!(of_refusal("23514", Some("coupon"), Some("some_check")), Remedy::Stop(_)));
-        assert_eq!(of_refusal("23514", Some("coupon"), Some(GRANTED_WITHIN_QUANTITY)), Remedy::RaiseQuantity);
+        assert_eq!(of_refusal("23514", Some("coupon"), Some(HELD_WITHIN_QUANTITY)), Remedy::RaiseQuantity);
     }
 
     #[test]

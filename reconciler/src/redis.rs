@@ -6,10 +6,12 @@ mod audit;
 mod certificates;
 mod connection;
 mod sentinel;
+mod stream;
 
-pub use audit::{Entry, Held};
+pub use audit::{Ends, Held};
 pub use certificates::Certificates;
 pub use connection::ScanCursor;
+pub use stream::Entry;
 
 use crate::error::{self, Remedy};
 use crate::model::coupon::{Info, Offer};
@@ -26,6 +28,7 @@ use coupon_core::user::UserId;
 use coupon_core::words::{Mode, Status};
 use coupon_core::{ledger, open, restore};
 use std::collections::HashMap;
+use stream::grants;
 use tokio::sync::Mutex;
 
 /// Keys looked at by one SCAN call.
@@ -208,16 +211,13 @@ impl Redis {
     pub async fn read(&self, key: &str, after: EntryId, count: u32) -> RedisResult<Vec<Grant>> {
         let mut command = cmd("XREAD");
         command.arg("COUNT").arg(count).arg("STREAMS").arg(grants_key(key)).arg(after.to_string());
-        let reply: Value = self.call(&command).await?;
-        grants(&reply).ok_or_else(|| unexpected("the stream holds an entry that is no grant"))
+        let streams: Option<Vec<(Value, Vec<Entry>)>> = self.call(&command).await?;
+        grants(streams.into_iter().flatten().flat_map(|(_, entries)| entries))
     }
 
     /// The grants from an entry on, at most so many.
     pub async fn read_from(&self, key: &str, from: EntryId, count: u32) -> RedisResult<Vec<Grant>> {
-        let mut command = cmd("XRANGE");
-        command.arg(grants_key(key)).arg(from.to_string()).arg("+").arg("COUNT").arg(count);
-        let reply: Value = self.call(&command).await?;
-        entries(&reply).ok_or_else(|| unexpected("the stream holds an entry that is no grant"))
+        grants(self.entries(key, from, count).await?)
     }
 
     /// The grants before an entry, or the newest, at most so many and the newest first. Entries that are no grants are
@@ -225,30 +225,31 @@ impl Redis {
     pub async fn read_back(
         &self,
         key: &str,
-        before: Option<String>,
+        before: Option<EntryId>,
         count: u32,
-    ) -> RedisResult<(Vec<Grant>, Option<String>)> {
+    ) -> RedisResult<(Vec<Grant>, Option<EntryId>)> {
         let newest = before.map_or_else(|| "+".to_owned(), |id| format!("({id}"));
         let mut command = cmd("XREVRANGE");
         command.arg(grants_key(key)).arg(newest).arg("-").arg("COUNT").arg(count);
-        let Value::Array(entries) = self.call(&command).await? else {
-            return Err(unexpected("XREVRANGE gave no array"));
-        };
-        Ok((entries.iter().filter_map(grant).collect(), entries.last().and_then(entry_id)))
+        let entries: Vec<Entry> = self.call(&command).await?;
+        let last = entries.last().map(|entry| entry.id);
+        Ok((entries.into_iter().filter_map(|entry| entry.grant.ok()).collect(), last))
     }
 
     /// Accepted users with their arrivals, by rank from 0, at most so many. None for a member that is no user, or has a
     /// score that is no arrival: only a hand can have put it there.
     pub async fn accepted(&self, key: &str, from: u64, count: u64) -> RedisResult<Vec<Option<(String, Arrival)>>> {
-        let to = from.saturating_add(count).saturating_sub(1);
-        let mut command = cmd("ZRANGE");
-        command.arg(issued_key(key)).arg(from).arg(to).arg("WITHSCORES");
-        let members: Vec<(Vec<u8>, f64)> = self.call(&command).await?;
         let user = |(member, score): (Vec<u8>, f64)| {
             let user = UserId::parse(&member).ok()?.as_str().to_owned();
             Some((user, Arrival::from_score(score)?))
         };
-        Ok(members.into_iter().map(user).collect())
+        Ok(self.members(key, from, count).await?.into_iter().map(user).collect())
+    }
+
+    /// Members of the sorted set with their scores, by rank from 0, at most so many.
+    pub async fn members(&self, key: &str, from: u64, count: u64) -> RedisResult<Vec<(Vec<u8>, f64)>> {
+        let to = from.saturating_add(count).saturating_sub(1);
+        self.call(cmd("ZRANGE").arg(issued_key(key)).arg(from).arg(to).arg("WITHSCORES")).await
     }
 
     /// One step over the keys that can be coupons: where it goes on, none at the end, and the keys.
@@ -380,57 +381,12 @@ impl FromRedisValue for Info {
     }
 }
 
-/// Reads the reply of XREAD on one stream, borrowing: a page has thousands of entries.
-fn grants(reply: &Value) -> Option<Vec<Grant>> {
-    let streams = match reply {
-        Value::Nil => return Some(Vec::new()),
-        Value::Array(streams) => streams,
-        _ => return None,
-    };
-    let [Value::Array(stream)] = streams.as_slice() else { return None };
-    let [_, page] = stream.as_slice() else { return None };
-    entries(page)
-}
-
-/// Reads the entries of a stream, as XRANGE gives them.
-fn entries(reply: &Value) -> Option<Vec<Grant>> {
-    let Value::Array(entries) = reply else { return None };
-    entries.iter().map(grant).collect()
-}
-
-fn entry_id(entry: &Value) -> Option<String> {
-    let Value::Array(parts) = entry else { return None };
-    let Some(Value::BulkString(id)) = parts.first() else { return None };
-    String::from_utf8(id.clone()).ok()
-}
-
-fn grant(entry: &Value) -> Option<Grant> {
-    let Value::Array(entry) = entry else { return None };
-    let [Value::BulkString(id), Value::Array(fields)] = entry.as_slice() else { return None };
-    let pairs = fields.chunks_exact(2).filter_map(|pair| match pair {
-        [Value::BulkString(name), Value::BulkString(value)] => Some((name.as_slice(), value.as_slice())),
-        _ => None,
-    });
-    Grant::parse(str::from_utf8(id).ok()?, pairs).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn bulk(text: &str) -> Value {
         Value::BulkString(text.as_bytes().to_vec())
-    }
-
-    #[test]
-    fn a_page_of_the_stream_is_read() {
-        let fields = ["user", "u", "requested_at", "7", "granted_at", "8", "chain", "-5"].map(bulk).to_vec();
-        let entry = Value::Array(vec![bulk("3-9"), Value::Array(fields)]);
-        let page = |entries| Value::Array(vec![Value::Array(vec![bulk("k:grants"), Value::Array(entries)])]);
-        let read = grants(&page(vec![entry]));
-        assert_eq!(read.map(|grants| grants.iter().map(|g| g.id.to_string()).collect()), Some(vec!["3-9".to_owned()]));
-        assert_eq!(grants(&Value::Nil), Some(vec![]));
-        assert_eq!(grants(&page(vec![Value::Array(vec![bulk("3-9"), Value::Array(vec![])])])), None);
     }
 
     #[test]

@@ -2,17 +2,18 @@
 
 use super::kind::Kind;
 use coupon_core::number::Seq;
+use serde::Serialize;
 
 /// Findings kept of one coupon: a bound on memory whatever went wrong. The others are counted.
 const FINDINGS_MAX: usize = 1000;
 
 /// One thing that differs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// How it differs.
     pub kind: Kind,
     /// The grant, if it is about one.
-    pub seq: Option<Seq>,
+    pub seq: Option<u64>,
     /// The user, if it is about one who is known.
     pub user: Option<String>,
     /// The field or column, if it is about one.
@@ -20,23 +21,36 @@ pub struct Finding {
     /// What was seen. It may name users, so it is shown to whoever asks and never logged.
     pub reason: String,
     /// Whether it was put right.
+    #[serde(rename = "repaired")]
     pub is_repaired: bool,
+    /// What to do, where it was not.
+    pub advice: Option<&'static str>,
 }
 
 impl Finding {
+    fn new(kind: Kind, reason: impl Into<String>) -> Self {
+        let (reason, advice) = (reason.into(), Some(kind.advice()));
+        Self { kind, seq: None, user: None, field: None, reason, is_repaired: false, advice }
+    }
+
     /// About one grant.
-    pub fn of_grant(kind: Kind, seq: Seq, user: Option<String>, reason: impl Into<String>) -> Self {
-        Self { kind, seq: Some(seq), user, field: None, reason: reason.into(), is_repaired: false }
+    pub fn of_grant(kind: Kind, seq: Seq, user: Option<&str>, reason: impl Into<String>) -> Self {
+        Self { seq: Some(seq.0), user: user.map(str::to_owned), ..Self::new(kind, reason) }
     }
 
     /// About a user without a grant.
     pub fn of_user(kind: Kind, user: String, reason: impl Into<String>) -> Self {
-        Self { kind, seq: None, user: Some(user), field: None, reason: reason.into(), is_repaired: false }
+        Self { user: Some(user), ..Self::new(kind, reason) }
     }
 
-    /// About a field of the status hash, or a column of table coupon.
+    /// About a field of the status hash, or a column of the position.
     pub fn of_field(kind: Kind, field: &'static str, reason: impl Into<String>) -> Self {
-        Self { kind, seq: None, user: None, field: Some(field), reason: reason.into(), is_repaired: false }
+        Self { field: Some(field), ..Self::new(kind, reason) }
+    }
+
+    /// The same, put right.
+    pub fn repaired(self) -> Self {
+        Self { is_repaired: true, advice: None, ..self }
     }
 
     /// Whether both are about the same thing. What exactly was seen of it may change while a sale goes on.
@@ -46,25 +60,26 @@ impl Finding {
 }
 
 /// What was found of one coupon.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// The coupon.
     pub id: String,
     /// The newest grant that was compared.
-    pub seq: Seq,
+    pub seq: u64,
     /// Grants that are dead letters: known losses, no drift.
     pub dead_letters: u64,
     /// Granted users who stand earlier in the sorted set than they requested, as COUPON.RESTORE puts those whom two
     /// primaries let in at once: no drift.
     pub earlier: u64,
+    /// Why both sides could not be compared, if so.
+    pub skipped: Option<String>,
     /// What differs, in the order of what it is about.
     pub findings: Vec<Finding>,
     /// How many findings more there were than are kept.
+    #[serde(rename = "more_findings")]
     pub more: u64,
     /// How many more were put right than are kept.
     pub more_repaired: u64,
-    /// Why both sides could not be compared, if so.
-    pub skipped: Option<String>,
 }
 
 impl Report {
@@ -80,7 +95,7 @@ impl Report {
 
     /// Adds a finding.
     pub fn add(&mut self, finding: Finding) {
-        if self.findings.len() < FINDINGS_MAX {
+        if self.room() > 0 {
             self.findings.push(finding);
         } else if finding.is_repaired {
             self.more_repaired = self.more_repaired.saturating_add(1);
@@ -111,8 +126,14 @@ impl Report {
 
     /// Takes over what a later look no longer sees as put right, and what else it sees.
     pub fn take_repairs(&mut self, later: Self) {
-        for finding in &mut self.findings {
-            finding.is_repaired |= !later.findings.iter().any(|other| finding.is_same(other));
+        self.skipped = later.skipped;
+        if self.skipped.is_some() {
+            return;
+        }
+        let before = std::mem::take(&mut self.findings);
+        for finding in before {
+            let is_left = later.findings.iter().any(|other| finding.is_same(other));
+            self.findings.push(if is_left { finding } else { finding.repaired() });
         }
         for finding in later.findings {
             if !self.findings.iter().any(|known| finding.is_same(known)) {
@@ -148,9 +169,9 @@ mod tests {
         first.add(missing(2));
         second.add(Finding { reason: "said otherwise".into(), ..missing(2) });
         second.add(missing(3));
-        second.add(Finding { is_repaired: true, ..missing(4) });
+        second.add(missing(4).repaired());
         second.confirm(&first);
-        assert_eq!(second.findings.iter().map(|finding| finding.seq).collect::<Vec<_>>(), [Some(Seq(2)), Some(Seq(4))]);
+        assert_eq!(second.findings.iter().map(|finding| finding.seq).collect::<Vec<_>>(), [Some(2), Some(4)]);
         assert!(!second.is_clean());
         assert_eq!(second.left().count(), 1);
     }
@@ -165,7 +186,7 @@ mod tests {
         later.add(of(2));
         later.add(missing(3));
         report.take_repairs(later);
-        assert_eq!(report.left().map(|finding| finding.seq).collect::<Vec<_>>(), [Some(Seq(2)), Some(Seq(3))]);
+        assert_eq!(report.left().map(|finding| finding.seq).collect::<Vec<_>>(), [Some(2), Some(3)]);
         assert!(!report.is_mended_by_restoring(), "the ledger lacks a row");
     }
 

@@ -1,5 +1,7 @@
 //! Where granted users have to stand in the sorted set.
 
+use super::kind::Kind;
+use crate::model::grant::Link;
 use coupon_core::coupon::Cursor;
 use coupon_core::limit::RESTORE_MAX;
 use coupon_core::number::Arrival;
@@ -10,44 +12,37 @@ use coupon_core::user::UserId;
 #[expect(clippy::cast_precision_loss, reason = "a thousand")]
 const SQUEEZED_US: f64 = RESTORE_MAX as f64;
 
-/// How a granted user stands.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Place {
-    /// At the time of the request.
-    Sound,
-    /// Earlier, and still behind those who were granted before: COUPON.RESTORE puts a user there who would else stand
-    /// behind somebody who waits.
-    Earlier,
-    /// Somewhere else.
-    Wrong,
-    /// Not at all.
-    Missing,
-}
-
 /// The granted users seen so far, in the order of their grants.
 #[derive(Debug, Default)]
 pub struct Line {
     /// The last of them in the set's order.
     last: Option<(f64, String)>,
+    /// Those who do not stand where they should.
+    astray: u64,
+    /// How many stand up to the last of them, if nobody does who should not.
+    pub expected: u64,
+    /// Those who stand earlier than they requested, and still behind those who were granted before: COUPON.RESTORE puts a
+    /// user there who would else stand behind somebody who waits.
+    pub earlier: u64,
 }
 
 impl Line {
-    /// Takes the next granted user.
-    pub fn take(&mut self, user: &str, requested_at: Arrival, score: Option<f64>) -> Place {
-        let Some(score) = score else { return Place::Missing };
-        let place = if score == requested_at.score() {
-            Place::Sound
-        } else if score < requested_at.score() && self.last.as_ref().is_none_or(|(last, _)| score > last - SQUEEZED_US)
-        {
-            Place::Earlier
-        } else {
-            return Place::Wrong;
+    /// Takes the next granted user; what is wrong with the place.
+    pub fn take(&mut self, link: &Link, score: Option<f64>) -> Option<Kind> {
+        let at = link.requested_at.score();
+        let is_right = |score: f64| {
+            score == at || score < at && self.last.as_ref().is_none_or(|(last, _)| score > last - SQUEEZED_US)
         };
-        let is_last = self.last.as_ref().is_none_or(|(last, name)| (score, user) > (*last, name.as_str()));
-        if is_last {
-            self.last = Some((score, user.to_owned()));
+        let Some(score) = score.filter(|score| is_right(*score)) else {
+            self.astray += 1;
+            return Some(if score.is_none() { Kind::MemberMissing } else { Kind::ScoreWrong });
+        };
+        self.earlier += u64::from(score != at);
+        self.expected = link.seq.0.saturating_sub(self.astray);
+        if self.last.as_ref().is_none_or(|(last, user)| (score, &link.user) > (*last, user)) {
+            self.last = Some((score, link.user.clone()));
         }
-        place
+        None
     }
 
     /// Everybody up to here is granted; none if nobody is.
@@ -66,24 +61,30 @@ pub fn is_within(end: &Cursor, member: &[u8], score: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coupon_core::number::{Chain, Seq};
 
     #[test]
     fn a_user_stands_where_the_request_came_in() {
         let mut line = Line::default();
-        for (user, at, score, place) in [
-            ("a", 10, Some(10.0), Place::Sound),
-            ("b", 20, None, Place::Missing),
-            ("c", 30, Some(31.0), Place::Wrong),
-            ("e", 5000, Some(4500.0), Place::Earlier),
-            ("f", 6000, Some(4500.0), Place::Earlier),
-            ("d", 7000, Some(3500.0), Place::Wrong),
-            ("h", 7000, Some(3501.0), Place::Earlier),
+        let (missing, wrong) = (Some(Kind::MemberMissing), Some(Kind::ScoreWrong));
+        for (seq, (user, at, score, found)) in (1..).zip([
+            ("a", 10, Some(10.0), None),
+            ("b", 20, None, missing),
+            ("c", 30, Some(31.0), wrong),
+            ("e", 5000, Some(4500.0), None),
+            ("f", 6000, Some(4500.0), None),
+            ("d", 7000, Some(3500.0), wrong),
+            ("h", 7000, Some(3501.0), None),
             // Restored after a split, where the order of the grants is not that of the requests.
-            ("g", 44, Some(44.0), Place::Sound),
-        ] {
-            assert_eq!(line.take(user, Arrival(at), score), place, "{user}");
+            ("g", 44, Some(44.0), None),
+        ]) {
+            let (user, requested_at) = (user.to_owned(), Arrival(at));
+            let link =
+                Link { seq: Seq(seq), user, requested_at, granted_at_ms: 0, chain: Chain::START, is_dead: false };
+            assert_eq!(line.take(&link, score), found, "{}", link.user);
         }
         assert_eq!(line.end(), Some(Cursor { arrival: Arrival(4500), user: Some("f".into()) }));
+        assert_eq!((line.expected, line.earlier), (5, 3));
     }
 
     #[test]

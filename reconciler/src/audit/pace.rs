@@ -1,8 +1,10 @@
 //! How fast an audit goes.
 
-use std::sync::{Mutex, PoisonError};
+use crate::error::Error;
+use coupon_core::number::Seq;
+use std::io::{self, IsTerminal};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// In the background it rests so many times as long as it worked: 2 % of the time are its own, on whatever machine and
@@ -12,44 +14,53 @@ const REST_PER_WORK: u32 = 49;
 /// The pace of an audit.
 #[derive(Debug)]
 pub struct Pace {
-    /// Ends the rests; none where somebody waits for the audit, which then has none.
+    /// Ends it; none where somebody waits for the audit, which then takes no rests.
     stop: Option<CancellationToken>,
     /// Since when it has worked without a rest.
-    since: Mutex<Instant>,
+    since: Instant,
 }
 
 impl Pace {
     /// Without rests.
     pub fn full() -> Self {
-        Self { stop: None, since: Mutex::new(Instant::now()) }
+        Self { stop: None, since: Instant::now() }
     }
 
     /// Beside a sale, until the daemon stops.
     pub fn background(stop: CancellationToken) -> Self {
-        Self { stop: Some(stop), since: Mutex::new(Instant::now()) }
+        Self { stop: Some(stop), since: Instant::now() }
     }
 
-    /// Rests after a page; false if there is no going on.
-    pub async fn rest(&self) -> bool {
-        let Some(stop) = &self.stop else { return true };
-        let worked = self.resume();
-        let goes_on = pause(stop, worked.saturating_mul(REST_PER_WORK)).await;
-        self.resume();
-        goes_on
+    /// Rests from what it has done.
+    ///
+    /// # Errors
+    /// [`Error::Stopping`] if the daemon stops.
+    pub async fn rest(&mut self) -> Result<(), Error> {
+        match self.stop {
+            None => Ok(()),
+            Some(_) => self.wait(self.since.elapsed().saturating_mul(REST_PER_WORK)).await,
+        }
     }
 
-    /// Begins to count anew, after waiting for something; how long it worked before.
-    pub fn resume(&self) -> Duration {
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *since, Instant::now()).elapsed()
+    /// Shows whoever waits how far it is, and nothing more at the end.
+    pub fn show(&self, id: &str, at: Seq, of: Seq) {
+        if self.stop.is_none() && io::stderr().is_terminal() {
+            let far = if at < of { format!("{}: {at} of {of} grants", id.escape_debug()) } else { String::new() };
+            eprint!("\r\x1b[K{far}");
+        }
     }
-}
 
-/// Waits, unless the daemon stops: then false.
-pub async fn pause(stop: &CancellationToken, duration: Duration) -> bool {
-    tokio::select! {
-        () = stop.cancelled() => false,
-        () = tokio::time::sleep(duration) => true,
+    /// Waits, which is no work; the same error.
+    pub async fn wait(&mut self, duration: Duration) -> Result<(), Error> {
+        match &self.stop {
+            None => sleep(duration).await,
+            Some(stop) => tokio::select! {
+                () = stop.cancelled() => return Err(Error::Stopping),
+                () = sleep(duration) => {}
+            },
+        }
+        self.since = Instant::now();
+        Ok(())
     }
 }
 
@@ -60,21 +71,22 @@ mod tests {
     #[tokio::test]
     async fn a_daemon_that_stops_does_not_wait() {
         let stop = CancellationToken::new();
-        assert!(pause(&stop, Duration::ZERO).await);
+        let mut pace = Pace::background(stop.clone());
+        assert!(pace.wait(Duration::ZERO).await.is_ok());
         stop.cancel();
-        assert!(!pause(&stop, Duration::from_secs(3600)).await);
-        assert!(!Pace::background(stop).rest().await);
-        assert!(Pace::full().rest().await);
+        assert!(pace.wait(Duration::from_secs(3600)).await.is_err());
+        assert!(pace.rest().await.is_err());
+        assert!(Pace::full().rest().await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn rests_are_no_work() {
         const WORK: Duration = Duration::from_millis(2);
-        let pace = Pace::background(CancellationToken::new());
+        let mut pace = Pace::background(CancellationToken::new());
         for _ in 0..3 {
             tokio::time::advance(WORK).await;
             let began = Instant::now();
-            assert!(pace.rest().await);
+            assert!(pace.rest().await.is_ok());
             assert!(began.elapsed() < WORK * (REST_PER_WORK + 2), "it rests from its rest");
             assert!(began.elapsed() >= WORK * REST_PER_WORK);
         }

@@ -57,6 +57,11 @@ impl Tally {
         is_news
     }
 
+    /// Whether something is left of a coupon.
+    pub fn holds(&self, id: &str) -> bool {
+        self.lock().contains_key(id)
+    }
+
     /// Forgets the other coupons.
     pub fn retain(&self, keep: impl Fn(&str) -> bool) {
         self.lock().retain(|id, _| keep(id));
@@ -86,7 +91,7 @@ mod tests {
         let mut report = Report::new("a");
         for seq in seqs {
             let finding = Finding::of_grant(Kind::RowMissing, Seq(*seq), None, "");
-            report.add(Finding { is_repaired, ..finding });
+            report.add(if is_repaired { finding.repaired() } else { finding });
         }
         report
     }
@@ -105,7 +110,9 @@ mod tests {
         assert!(tally.note(&report(&[1], false), &counters));
         assert_eq!((of(tally.left()), repaired()), (1, 0));
         assert_eq!(tally.left_by_coupon(), HashMap::from([("a".to_owned(), 1)]));
+        assert!(tally.holds("a"));
         assert!(tally.note(&report(&[1], true), &counters));
         assert_eq!((of(tally.left()), repaired()), (0, 1));
+        assert!(!tally.holds("a"));
     }
 }

@@ -2,44 +2,12 @@
 
 use crate::model::grant::Link;
 use coupon_core::grant::Grant;
-use coupon_core::number::{Arrival, Chain, Seq};
+use coupon_core::number::{Chain, Seq};
 use coupon_core::position::Position;
 use coupon_core::user::UserId;
 
 /// Chains that are kept in mind at once. Each wrong link in a row adds one.
 const TAILS_MAX: usize = 8;
-
-/// A link of the chain as it is stored somewhere: a row, a dead letter or an entry of the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stored<'a> {
-    /// Its number.
-    pub seq: Seq,
-    /// The user.
-    pub user: &'a str,
-    /// When the request was accepted.
-    pub requested_at: Arrival,
-    /// The chain stored with it.
-    pub chain: Chain,
-}
-
-impl<'a> From<&'a Link> for Stored<'a> {
-    fn from(link: &'a Link) -> Self {
-        Self { seq: link.seq, user: &link.user, requested_at: link.requested_at, chain: link.chain }
-    }
-}
-
-impl<'a> From<&'a Grant> for Stored<'a> {
-    fn from(grant: &'a Grant) -> Self {
-        Self { seq: grant.id.seq, user: &grant.user, requested_at: grant.requested_at, chain: grant.chain }
-    }
-}
-
-impl Stored<'_> {
-    /// The chain that follows another one with this link's user and time; none if the user id can be nobody's.
-    pub fn after(&self, chain: Chain) -> Option<Chain> {
-        UserId::parse(self.user.as_bytes()).ok().map(|user| chain.next(user, self.requested_at))
-    }
-}
 
 /// How far the chain was followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,15 +18,21 @@ pub struct Trace {
     tails: Vec<Chain>,
 }
 
-impl Trace {
-    /// Before the first link.
-    pub fn start() -> Self {
+impl Default for Trace {
+    fn default() -> Self {
         Self::at(Position::default())
     }
+}
 
+impl Trace {
     /// At a known position.
-    pub fn at(position: Position) -> Self {
-        Self { seq: position.seq, tails: vec![position.chain] }
+    pub fn at(Position { seq, chain }: Position) -> Self {
+        Self { seq, tails: vec![chain] }
+    }
+
+    /// Behind a link of which nothing is known.
+    pub const fn lost_at(seq: Seq) -> Self {
+        Self { seq, tails: Vec::new() }
     }
 
     /// The newest link followed.
@@ -66,80 +40,69 @@ impl Trace {
         self.seq
     }
 
-    /// The chains one of which is right here.
-    pub fn tails(&self) -> &[Chain] {
-        &self.tails
+    /// The positions one of which is the one here.
+    pub fn ends(&self) -> impl Iterator<Item = Position> {
+        self.tails.iter().map(|chain| Position { seq: self.seq, chain: *chain })
     }
 
-    /// Whether this may be the chain here.
-    pub fn admits(&self, chain: Chain) -> bool {
-        self.tails.is_empty() || self.tails.contains(&chain)
+    /// The position here, if it is certain.
+    pub fn position(&self) -> Option<Position> {
+        self.ends().next().filter(|_| self.tails.len() == 1)
     }
 
-    /// Whether a link follows.
-    pub fn is_followed_by(&self, link: &Stored<'_>) -> bool {
-        self.tails.is_empty() || self.tails.iter().any(|tail| link.after(*tail) == Some(link.chain))
+    /// Whether a link is the next one.
+    pub fn is_followed_by(&self, link: &Link) -> bool {
+        let is_next = |tail: &Chain| after(*tail, link) == Some(link.chain);
+        link.seq == self.seq.next() && (self.tails.is_empty() || self.tails.iter().any(is_next))
     }
 
-    /// Goes on to the next link; whether it follows.
-    pub fn follow(&mut self, link: &Stored<'_>) -> bool {
-        let follows = self.is_followed_by(link);
-        let computed =
-            if follows { Vec::new() } else { self.tails.iter().filter_map(|tail| link.after(*tail)).collect() };
-        self.seq = link.seq;
-        self.tails = vec![link.chain];
-        self.tails.extend(computed);
-        self.tails.truncate(TAILS_MAX);
-        follows
+    /// Goes on to a link. If it does not follow, the error is where it should have.
+    pub fn follow(&mut self, link: &Link) -> Result<(), Self> {
+        let next = Self { seq: link.seq, tails: vec![link.chain] };
+        if self.is_followed_by(link) {
+            *self = next;
+            return Ok(());
+        }
+        let before = std::mem::replace(self, next);
+        self.tails.extend(before.tails.iter().filter_map(|tail| after(*tail, link)).take(TAILS_MAX));
+        Err(before)
     }
+}
 
-    /// Goes on over links that are not there, to a chain that is proved.
-    pub fn cross(&mut self, seq: Seq, chain: Chain) {
-        *self = Self::at(Position { seq, chain });
+impl From<Grant> for Link {
+    fn from(Grant { id, user, requested_at, granted_at_ms, chain }: Grant) -> Self {
+        Self { seq: id.seq, user, requested_at, granted_at_ms, chain, is_dead: false }
     }
+}
 
-    /// Goes on over links that are not there, and of which nothing is known.
-    pub fn skip_to(&mut self, seq: Seq) {
-        self.seq = seq;
-        self.tails.clear();
-    }
+/// The chain behind another one with a link's user and time; none if the user id can be nobody's.
+fn after(chain: Chain, link: &Link) -> Option<Chain> {
+    UserId::parse(link.user.as_bytes()).ok().map(|user| chain.next(user, link.requested_at))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Clone)]
-    struct Link {
-        seq: u64,
-        user: String,
-        at: u64,
-        chain: Chain,
-    }
-
-    impl Link {
-        fn stored(&self) -> Stored<'_> {
-            Stored { seq: Seq(self.seq), user: &self.user, requested_at: Arrival(self.at), chain: self.chain }
-        }
-    }
+    use coupon_core::number::Arrival;
 
     fn history(len: u64) -> Vec<Link> {
         let mut chain = Chain::START;
         (1..=len)
             .map(|seq| {
-                let mut link = Link { seq, user: format!("u{seq}"), at: 100 + seq, chain };
-                chain = link.stored().after(chain).unwrap_or_default();
+                let (user, requested_at) = (format!("u{seq}"), Arrival(100 + seq));
+                let mut link = Link { seq: Seq(seq), user, requested_at, granted_at_ms: 0, chain, is_dead: false };
+                chain = after(chain, &link).unwrap_or_default();
                 link.chain = chain;
                 link
             })
             .collect()
     }
 
-    /// The seqs that do not follow, and whether the end is admitted.
+    /// The seqs that do not follow, and whether the end is one that may be.
     fn breaks(links: &[Link], end: Chain) -> (Vec<u64>, bool) {
-        let mut trace = Trace::start();
-        let broken = links.iter().filter(|link| !trace.follow(&link.stored())).map(|link| link.seq).collect();
-        (broken, trace.admits(end))
+        let mut trace = Trace::default();
+        let broken = links.iter().filter(|link| trace.follow(link).is_err()).map(|link| link.seq.0).collect();
+        (broken, trace.ends().any(|at| at.chain == end))
     }
 
     #[test]
@@ -148,7 +111,7 @@ mod tests {
         let end = whole[8].chain;
         assert_eq!(breaks(&whole, end), (vec![], true));
         let changes: [fn(&mut Link); 3] =
-            [|link| link.user.push('x'), |link| link.at += 1, |link| link.chain = Chain(link.chain.0 ^ 1)];
+            [|link| link.user.push('x'), |link| link.requested_at.0 += 1, |link| link.chain.0 ^= 1];
         for change in changes {
             for faults in [vec![1], vec![5], vec![9], vec![2, 7], vec![4, 5], vec![4, 5, 6]] {
                 let mut links = whole.clone();
@@ -177,13 +140,12 @@ mod tests {
     #[test]
     fn after_a_gap_the_next_link_is_believed() {
         let links = history(5);
-        let mut trace = Trace::start();
-        trace.skip_to(Seq(3));
-        assert!(trace.follow(&links[3].stored()));
-        assert!(trace.follow(&links[4].stored()));
-        let mut trace = Trace::start();
-        trace.cross(Seq(2), links[1].chain);
-        assert!(trace.follow(&links[2].stored()));
-        assert!(!trace.follow(&links[4].stored()));
+        let mut trace = Trace::lost_at(Seq(3));
+        assert_eq!(trace.position(), None);
+        assert_eq!(trace.follow(&links[3]), Ok(()));
+        assert_eq!(trace.follow(&links[4]), Ok(()));
+        let mut trace = Trace::at(Position { seq: Seq(2), chain: links[1].chain });
+        assert_eq!(trace.follow(&links[2]), Ok(()));
+        assert_eq!(trace.clone().follow(&links[4]), Err(trace), "one is missing");
     }
 }

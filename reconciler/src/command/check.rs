@@ -1,6 +1,6 @@
 //! `check`: whether the daemon could work here, one line per finding.
 
-use crate::error::{Exit, wording};
+use crate::error::{Error, Exit, wording};
 use crate::ledger::Ledger;
 use crate::redis::{MODULE_NAME, Redis};
 use coupon_core::key::KeyPattern;
@@ -174,7 +174,7 @@ const PRIVILEGES: &[(&str, &str)] = &[
     ("_sqlx_migrations", "SELECT"),
 ];
 
-async fn check_postgresql(ledger: &Ledger, report: &mut Report) -> Result<(), sqlx::Error> {
+async fn check_postgresql(ledger: &Ledger, report: &mut Report) -> Result<(), Error> {
     if let Err(error) = ledger.ping().await {
         report.fail(format_args!("cannot be reached: {error}"));
         return Ok(());

@@ -2,7 +2,7 @@
 
 use super::{print, print_json};
 use crate::cli::LetterAction;
-use crate::error::{Exit, Failure};
+use crate::error::{Error, Exit, Failure};
 use crate::ledger::{Ledger, Letter};
 use coupon_core::number::Seq;
 use std::io::{self, Write};

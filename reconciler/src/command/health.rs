@@ -1,8 +1,8 @@
 //! `health`: whether the daemon that runs here is ready, for a container's health check: an image without a shell has no
 //! other program to ask with.
 
-use crate::cli;
 use super::print;
+use crate::cli;
 use crate::error::{Exit, Failure};
 use crate::show::fetch;
 

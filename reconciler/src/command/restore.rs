@@ -4,22 +4,15 @@ use super::signal;
 use crate::cli;
 use crate::coupon::Tools;
 use crate::error::{Error, Exit, Failure, Remedy};
-use crate::ledger::Ledger;
-use crate::model::counters::Counters;
-use crate::redis::Redis;
-use std::sync::Arc;
-
-/// Rows in one batch, where the stream still holds some.
-const BATCH_MAX: u32 = 5000;
 
 /// Restores one coupon.
-pub async fn restore(args: &cli::Restore, redis: Redis, ledger: Ledger) -> Result<Exit, Failure> {
-    redis.now_ms().await?;
-    ledger.ping().await?;
-    let stop = signal::listen()?;
-    let (id, keys) = (&*args.coupon, args.redis.key.clone());
-    let key = keys.key(id);
-    if !args.yes && redis.has_lost_its_line(&key).await.map_err(|error| failed(id, &error.into()))? {
+pub async fn restore(args: &cli::Restore, mut tools: Tools) -> Result<Exit, Failure> {
+    tools.redis.now_ms().await?;
+    tools.ledger.ping().await?;
+    tools.stop = signal::listen()?;
+    let id = &*args.coupon;
+    let key = tools.keys.key(id);
+    if !args.yes && tools.redis.has_lost_its_line(&key).await.map_err(|error| failed(id, &error.into()))? {
         return Err(Failure::new(
             Exit::Usage,
             format!(
@@ -29,11 +22,9 @@ pub async fn restore(args: &cli::Restore, redis: Redis, ledger: Ledger) -> Resul
             ),
         ));
     }
-    let (redis, ledger, counters) = (Arc::new(redis), Arc::new(ledger), Arc::<Counters>::default());
-    let tools = Tools { redis, ledger, counters: Arc::clone(&counters), keys, batch_max: BATCH_MAX, stop };
     let done = tools.coupon(id).restore(args.from_start).await.map_err(|error| failed(id, &error))?;
     let place = done.row.map_or_else(String::new, |row| format!("epoch {}, {}", row.epoch, row.position));
-    let (restored, orphans) = (counters.restored.get(), counters.orphans.get());
+    let (restored, orphans) = (tools.counters.restored.get(), tools.counters.orphans.get());
     if restored + orphans == 0 {
         println!("nothing was to be restored: Redis holds what the ledger holds ({place}); --from-start restores all");
     } else {

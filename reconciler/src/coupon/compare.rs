@@ -340,12 +340,12 @@ impl Coupon<'_> {
         held: &mut Option<Epoch>,
     ) -> Result<(), Error> {
         let Progress { epoch, position, .. } = progress;
-        let (first, last) = (position.seq.next(), entry.id.seq);
+        let (first, last) = (position.seq.next(), Seq(entry.id.seq.0.saturating_sub(1)));
         tracing::warn!(
             coupon = self.id,
             "the ledger lacks seq {first} to {last}, which Redis was told are rows: was PostgreSQL restored from a backup?"
         );
-        if self.rebuild(progress, entry).await? {
+        if self.rebuild(progress, &entry).await? {
             tracing::warn!(
                 coupon = self.id,
                 "seq {first} to {last} are rows again, from the users in Redis, as their chain proves; granted_at is when they asked"

@@ -16,7 +16,7 @@ const PROBE_ID: &str = "coupon-reconciler-probe";
 
 /// Keeps an eye on Redis.
 pub async fn redis(servers: &Servers, catalog: &Catalog, scans: &ScanRequest, clock: &Clock) {
-    watch(&servers.redis, catalog, scans, async || {
+    watch(&servers.redis, catalog, scans, || async {
         let looked = if servers.redis.is_up() {
             beat_redis(servers, catalog, scans, clock).await
         } else {
@@ -32,7 +32,7 @@ pub async fn redis(servers: &Servers, catalog: &Catalog, scans: &ScanRequest, cl
 
 /// Keeps an eye on PostgreSQL.
 pub async fn postgresql(servers: &Servers, catalog: &Catalog, scans: &ScanRequest, migrates: bool) {
-    watch(&servers.postgresql, catalog, scans, async || {
+    watch(&servers.postgresql, catalog, scans, || async {
         if servers.postgresql.is_up() {
             servers.tools.ledger.beat().await.map_err(away)
         } else {
@@ -43,11 +43,11 @@ pub async fn postgresql(servers: &Servers, catalog: &Catalog, scans: &ScanReques
 }
 
 /// Looks at a side, at every beat and whenever somebody doubts it; and what was left when it went is taken up when it is back.
-async fn watch(
+async fn watch<Look: Future<Output = Result<(), Away>>>(
     presence: &Presence,
     catalog: &Catalog,
     scans: &ScanRequest,
-    look: impl AsyncFn() -> Result<(), Away>,
+    look: impl Fn() -> Look,
 ) {
     let mut failures = 0;
     loop {

@@ -115,7 +115,10 @@ impl Scan<'_> {
     }
 
     async fn compare_page(&self, ids: &[String], rows: Vec<Row>) -> Result<(), Error> {
-        let infos = join_all(ids.iter().map(|id| async { self.servers.tools.redis.info(&self.servers.tools.keys.key(id)).await })).await;
+        let infos = join_all(
+            ids.iter().map(|id| async { self.servers.tools.redis.info(&self.servers.tools.keys.key(id)).await }),
+        )
+        .await;
         let rows: HashMap<String, Row> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
         let mut fenced = Vec::new();
         for (id, info) in ids.iter().zip(infos) {

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 
 /// Hears the module's messages.
 pub async fn redis(servers: &Servers, catalog: &Catalog, scans: &ScanRequest) {
-    again(&servers.redis, async || {
+    again(&servers.redis, || async {
         let mut messages = servers.tools.redis.subscribe().await?.into_on_message();
         scans.make();
         while let Some(message) = messages.next().await {
@@ -31,7 +31,7 @@ pub async fn redis(servers: &Servers, catalog: &Catalog, scans: &ScanRequest) {
 
 /// Hears which rows were changed.
 pub async fn postgresql(servers: &Servers, catalog: &Catalog, scans: &ScanRequest) {
-    again(&servers.postgresql, async || {
+    again(&servers.postgresql, || async {
         let mut listener = servers.tools.ledger.listen().await?;
         scans.make();
         // Notifications may be lost until it listens anew.
@@ -44,7 +44,7 @@ pub async fn postgresql(servers: &Servers, catalog: &Catalog, scans: &ScanReques
 }
 
 /// Subscribes, and again whenever that ends, while the side is there.
-async fn again(side: &Presence, subscription: impl AsyncFn() -> Result<Away, Error>) {
+async fn again<Ended: Future<Output = Result<Away, Error>>>(side: &Presence, subscription: impl Fn() -> Ended) {
     let mut failures = 0;
     loop {
         side.present().await;

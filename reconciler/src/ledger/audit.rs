@@ -1,7 +1,4 @@
-//! What the audit asks of the ledger, and the two things that it may put right there.
-//!
-//! Both repairs hold the lock of the coupon's row, as the relay does with every batch: what is counted or missing then
-//! is so for good, and no grant is on its way meanwhile.
+//! What the audit asks of the ledger, and the one thing that it may put right there.
 
 use super::history::Stored;
 use super::isolate::insert;
@@ -12,11 +9,14 @@ use coupon_core::grant::Grant;
 use coupon_core::number::{Epoch, Seq};
 use sqlx::{Postgres, Transaction};
 
-/// One statement sees one moment: the three numbers belong together.
-const TALLY: &str = "
-    select p.seq, p.granted,
-           (select count(*) from coupon_dead_letter d where d.coupon_id = p.coupon_id and d.seq <= p.seq) as dead
-    from coupon_position p where p.coupon_id = $1";
+/// One statement sees one moment. The chain of no grant is 0.
+const WHOLE_END: &str = "
+    select seq from coupon_position p
+    where coupon_id = $1
+      and chain = coalesce(
+          (select chain from user_coupon u where u.coupon_id = p.coupon_id and u.seq = p.seq),
+          (select chain from coupon_dead_letter d where d.coupon_id = p.coupon_id and d.seq = p.seq), 0)
+      and not exists (select from user_coupon u where u.coupon_id = p.coupon_id and u.seq > p.seq)";
 
 const BEYOND: &str = "
     select seq, user_id, (extract(epoch from requested_at) * 1000000)::bigint as requested_us,
@@ -26,32 +26,12 @@ const BEYOND: &str = "
     order by seq limit $2";
 
 const WITHOUT_GRANT: &str = "
-    select place from unnest($2::text[]) with ordinality as asked (user_id, place)
+    select user_id from unnest($2::text[]) as asked (user_id)
     where not exists (select from user_coupon where coupon_id = $1 and user_id = asked.user_id)
-      and not exists (select from coupon_dead_letter where coupon_id = $1 and user_id = asked.user_id)
-    order by place";
+      and not exists (select from coupon_dead_letter where coupon_id = $1 and user_id = asked.user_id)";
 
+/// As the relay does with every batch: what is missing then is so for good, and no grant is on its way meanwhile.
 const LOCK: &str = "select 1 from coupon_position where coupon_id = $1 and epoch = $2 and seq >= $3 for update";
-
-/// Counts only rows that are whole: with the dead letters they make up every grant there was.
-const RECOUNT: &str = "
-    update coupon_position set granted = counted.rows
-    from (select (select count(*) from user_coupon u join coupon_position p on p.coupon_id = u.coupon_id
-                  where u.coupon_id = $1 and u.seq <= p.seq) as rows,
-                 (select count(*) from coupon_dead_letter d join coupon_position p on p.coupon_id = d.coupon_id
-                  where d.coupon_id = $1 and d.seq <= p.seq) as dead) as counted
-    where coupon_id = $1 and counted.rows + counted.dead = seq";
-
-/// How many grants a coupon counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
-    /// The newest grant.
-    pub seq: Seq,
-    /// What the coupon says of its rows.
-    pub granted: u64,
-    /// Dead letters up to there.
-    pub dead_letters: u64,
-}
 
 /// A repair under the lock of a coupon's row. Dropped without [`Mending::commit`] it has done nothing.
 pub struct Mending {
@@ -60,14 +40,10 @@ pub struct Mending {
 }
 
 impl Ledger {
-    /// Counts.
-    pub async fn tally(&self, id: &str) -> Result<Option<Tally>, Error> {
-        let tally: Option<(i64, i64, i64)> = self.fetch(sqlx::query_as(TALLY).bind(id)).await?.pop();
-        Ok(tally.map(|(seq, granted, dead)| Tally {
-            seq: Seq(unsigned(seq)),
-            granted: unsigned(granted),
-            dead_letters: unsigned(dead),
-        }))
+    /// The newest grant, if the position is that of the newest row or dead letter.
+    pub async fn whole_end(&self, id: &str) -> Result<Option<Seq>, Error> {
+        let end: Option<(i64,)> = self.fetch(sqlx::query_as(WHOLE_END).bind(id)).await?.pop();
+        Ok(end.map(|(seq,)| Seq(unsigned(seq))))
     }
 
     /// Rows beyond the coupon's position, at most so many: the relay writes none such.
@@ -76,11 +52,10 @@ impl Ledger {
         Ok(rows.into_iter().map(Link::from).collect())
     }
 
-    /// Which of these users have neither a row nor a dead letter, by their places in the list.
-    pub async fn without_grant(&self, id: &str, users: &[&str]) -> Result<Vec<usize>, Error> {
-        let places: Vec<(i64,)> = self.fetch(sqlx::query_as(WITHOUT_GRANT).bind(id).bind(users)).await?;
-        // Counted from 1.
-        Ok(places.into_iter().map(|(n,)| usize::try_from(n).unwrap_or(usize::MAX).wrapping_sub(1)).collect())
+    /// Those of these users who have neither a row nor a dead letter.
+    pub async fn without_grant(&self, id: &str, users: &[String]) -> Result<Vec<String>, Error> {
+        let users: Vec<(String,)> = self.fetch(sqlx::query_as(WITHOUT_GRANT).bind(id).bind(users)).await?;
+        Ok(users.into_iter().map(|(user,)| user).collect())
     }
 
     /// Begins a repair of grants up to a number.
@@ -89,13 +64,8 @@ impl Ledger {
     /// [`Error::Moved`] if the coupon is at another epoch meanwhile.
     pub async fn mend(&self, id: &str, epoch: Epoch, to: Seq) -> Result<Mending, Error> {
         let mut transaction = self.pool.begin().await?;
-        sqlx::query(LOCK)
-            .bind(id)
-            .bind(count(epoch.0))
-            .bind(count(to.0))
-            .fetch_optional(&mut *transaction)
-            .await?
-            .ok_or(Error::Moved)?;
+        let lock = sqlx::query(LOCK).bind(id).bind(count(epoch.0)).bind(count(to.0));
+        lock.fetch_optional(&mut *transaction).await?.ok_or(Error::Moved)?;
         Ok(Mending { transaction, id: id.to_owned() })
     }
 }
@@ -104,12 +74,6 @@ impl Mending {
     /// Inserts rows.
     pub async fn insert(&mut self, grants: &[Grant]) -> Result<(), Error> {
         insert(&mut self.transaction, &self.id, grants).await
-    }
-
-    /// Sets `granted` to the number of rows, if they are whole; whether they are.
-    pub async fn recount(&mut self) -> Result<bool, Error> {
-        let done = sqlx::query(RECOUNT).bind(&self.id).execute(&mut *self.transaction).await?;
-        Ok(done.rows_affected() > 0)
     }
 
     /// Makes it last.

@@ -1,10 +1,8 @@
 //! What the audit reads of a coupon's three keys: plain commands, bounded pages, no writes.
 
-use super::{Redis, unexpected};
-use ::redis::{FromRedisValue, RedisResult, Value, cmd, pipe};
+use super::{Entry, Redis, grants_key, issued_key, unexpected};
+use ::redis::{Cmd, RedisResult, cmd, pipe};
 use coupon_core::coupon::{Coupon, Field};
-use coupon_core::grant::{EntryId, Grant};
-use coupon_core::key::{GRANTS, ISSUED};
 use coupon_core::refusal::Refusal;
 
 /// The status hash as it is stored.
@@ -16,22 +14,15 @@ pub struct Held {
     pub remaining: Option<String>,
 }
 
-/// An entry of the stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Its ID.
-    pub id: EntryId,
-    /// The grant, or the part that is malformed.
-    pub grant: Result<Grant, &'static str>,
-}
-
-/// A page of the stream, and the hash at the same moment.
+/// The ends of all three keys at one moment.
 #[derive(Debug)]
-pub struct EntriesPage {
+pub struct Ends {
     /// The hash; none if it is gone.
     pub held: Option<Held>,
-    /// The entries.
-    pub entries: Vec<Entry>,
+    /// How many members the sorted set has.
+    pub members: u64,
+    /// The newest entry of the stream.
+    pub newest: Option<Entry>,
 }
 
 impl Redis {
@@ -40,20 +31,22 @@ impl Redis {
         held(self.call(&hash_fields(key)).await?)
     }
 
-    /// A page of the stream from an ID, as XRANGE takes it, with the hash.
-    pub async fn entries(&self, key: &str, from: &str, count: u32) -> RedisResult<EntriesPage> {
+    /// What can be compared without reading the coupon as a whole.
+    pub async fn ends(&self, key: &str) -> RedisResult<Ends> {
         let mut atomic = pipe();
-        atomic.atomic().add_command(hash_fields(key));
-        atomic.cmd("XRANGE").arg(format!("{key}{GRANTS}")).arg(from).arg("+").arg("COUNT").arg(count);
-        let (fields, entries): (_, Value) = self.pipeline(&atomic).await?;
-        Ok(EntriesPage { held: held(fields)?, entries: read_entries(&entries)? })
+        atomic.atomic().add_command(hash_fields(key)).zcard(issued_key(key));
+        atomic.cmd("XREVRANGE").arg(grants_key(key)).arg("+").arg("-").arg("COUNT").arg(1);
+        let (fields, members, newest): (_, u64, Vec<Entry>) = self.pipeline(&atomic).await?;
+        Ok(Ends { held: held(fields)?, members, newest: newest.into_iter().next() })
     }
 
-    /// The entries of the stream between two IDs, at most so many.
-    pub async fn entries_between(&self, key: &str, from: EntryId, to: EntryId, count: u32) -> RedisResult<Vec<Entry>> {
-        let mut command = cmd("XRANGE");
-        command.arg(format!("{key}{GRANTS}")).arg(from.to_string()).arg(to.to_string()).arg("COUNT").arg(count);
-        read_entries(&self.call(&command).await?)
+    /// A page of the stream from an ID, as XRANGE takes it, with the hash of the same moment.
+    pub async fn entries_and_hash(&self, key: &str, from: &str, count: u32) -> RedisResult<(Vec<Entry>, Option<Held>)> {
+        let mut atomic = pipe();
+        atomic.atomic().add_command(hash_fields(key));
+        atomic.cmd("XRANGE").arg(grants_key(key)).arg(from).arg("+").arg("COUNT").arg(count);
+        let (fields, entries): (_, Vec<Entry>) = self.pipeline(&atomic).await?;
+        Ok((entries, held(fields)?))
     }
 
     /// The scores of users in the sorted set.
@@ -61,27 +54,21 @@ impl Redis {
         if users.is_empty() {
             return Ok(Vec::new());
         }
-        self.call(cmd("ZMSCORE").arg(format!("{key}{ISSUED}")).arg(users)).await
+        self.call(cmd("ZMSCORE").arg(issued_key(key)).arg(users)).await
     }
 
     /// A user's 0-based rank in the sorted set.
     pub async fn rank(&self, key: &str, user: &str) -> RedisResult<Option<u64>> {
-        self.call(cmd("ZRANK").arg(format!("{key}{ISSUED}")).arg(user)).await
-    }
-
-    /// Members of the sorted set from a rank on, with their scores.
-    pub async fn members(&self, key: &str, rank: u64, count: u32) -> RedisResult<Vec<(Vec<u8>, f64)>> {
-        let last = rank.saturating_add(u64::from(count)).saturating_sub(1);
-        self.call(cmd("ZRANGE").arg(format!("{key}{ISSUED}")).arg(rank).arg(last).arg("WITHSCORES")).await
+        self.call(cmd("ZRANK").arg(issued_key(key)).arg(user)).await
     }
 
     /// How many members have this score or a lower one.
     pub async fn members_to(&self, key: &str, score: f64) -> RedisResult<u64> {
-        self.call(cmd("ZCOUNT").arg(format!("{key}{ISSUED}")).arg("-inf").arg(score)).await
+        self.call(cmd("ZCOUNT").arg(issued_key(key)).arg("-inf").arg(score)).await
     }
 }
 
-fn hash_fields(key: &str) -> ::redis::Cmd {
+fn hash_fields(key: &str) -> Cmd {
     let mut command = cmd("HMGET");
     command.arg(key);
     for field in Field::ALL {
@@ -102,40 +89,9 @@ fn held(fields: Vec<Option<Vec<u8>>>) -> RedisResult<Option<Held>> {
     Ok(Some(Held { coupon: Coupon::decode(get), remaining }))
 }
 
-fn read_entries(reply: &Value) -> RedisResult<Vec<Entry>> {
-    let Value::Array(entries) = reply else { return Err(unexpected("XRANGE gave no array")) };
-    entries.iter().map(|entry| read_entry(entry).ok_or_else(|| unexpected("XRANGE gave no entry"))).collect()
-}
-
-fn read_entry(entry: &Value) -> Option<Entry> {
-    let Value::Array(entry) = entry else { return None };
-    let [id, Value::Array(fields)] = entry.as_slice() else { return None };
-    let id = String::from_redis_value_ref(id).ok()?;
-    let pairs = fields.chunks_exact(2).filter_map(|pair| match pair {
-        [Value::BulkString(name), Value::BulkString(value)] => Some((name.as_slice(), value.as_slice())),
-        _ => None,
-    });
-    Some(Entry { id: EntryId::parse(&id)?, grant: Grant::parse(&id, pairs) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn bulk(text: &str) -> Value {
-        Value::BulkString(text.as_bytes().to_vec())
-    }
-
-    #[test]
-    fn an_entry_that_is_no_grant_keeps_its_id() {
-        let entry = Value::Array(vec![bulk("3-9"), Value::Array(vec![bulk("user"), bulk("u")])]);
-        let read = read_entries(&Value::Array(vec![entry])).ok();
-        let id = EntryId::parse("3-9");
-        assert_eq!(
-            read.and_then(|entries| entries.into_iter().next()).map(|entry| (Some(entry.id), entry.grant)),
-            Some((id, Err("requested_at")))
-        );
-    }
 
     #[test]
     fn a_hash_without_fields_is_no_key() {

@@ -4,11 +4,12 @@
 //! takes a bounded share of the time, however many look.
 
 use crate::error::Error;
-use crate::ledger::{Ledger, Row};
-use crate::model::counters::Counters;
-use crate::model::standing::{Known, Source, Standing};
 use crate::error::{self, Remedy};
-use crate::redis::{Info, Redis, wording};
+use crate::ledger::Ledger;
+use crate::model::counters::Counters;
+use crate::model::coupon::{Info, Row};
+use crate::model::standing::{Known, Source, Standing};
+use crate::redis::Redis;
 use axum::body::Bytes;
 use coupon_core::key::KeyPattern;
 use futures_util::future::join_all;
@@ -174,12 +175,12 @@ impl Coupon {
     fn of_ledger(row: Row, dead_letters: u64) -> Self {
         let persisted = row.position.seq.0;
         Self {
-            status: row.status.to_string(),
-            mode: row.definition.mode.to_string(),
-            quantity: row.definition.quantity,
+            status: row.offer.status.to_string(),
+            mode: row.offer.definition.mode.to_string(),
+            quantity: row.offer.definition.quantity,
             granted: persisted,
             persisted,
-            remaining: row.definition.quantity.saturating_sub(persisted),
+            remaining: row.offer.definition.quantity.saturating_sub(persisted),
             dead_letters,
             epoch: row.epoch.0,
             id: row.id,
@@ -199,12 +200,12 @@ impl Coupon {
     fn add_info(&mut self, info: &Info) {
         let is_read = !self.mode.is_empty();
         if !is_read {
-            self.mode = info.definition.mode.to_string();
-            self.quantity = info.definition.quantity;
+            self.mode = info.offer.definition.mode.to_string();
+            self.quantity = info.offer.definition.quantity;
             self.persisted = self.persisted.max(info.persisted.0);
             self.epoch = info.epoch.0;
         }
-        self.status = info.status.to_string();
+        self.status = info.offer.status.to_string();
         self.requested = Some(info.requested);
         self.waiting = Some(info.waiting);
         self.granted = info.granted.0;
@@ -351,7 +352,7 @@ impl Viewer {
             Ok(None) => coupon.fence = Fence::Absent,
             // That the server is away is said once, not of every coupon.
             Err(error) if matches!(error::redis_remedy(&error), Remedy::Reconnect(_)) => {}
-            Err(error) => coupon.problem = coupon.problem.take().or_else(|| Some(wording(&error))),
+            Err(error) => coupon.problem = coupon.problem.take().or_else(|| Some(error::wording(&error))),
         }
         if coupon.lag > 0 {
             // Entries are trimmed up to what is persisted, which itself stays: two are enough to see the next.

@@ -1,0 +1,235 @@
+//! What Redis proves: grants that the ledger lacks, found in what Redis still holds of them.
+//!
+//! The chain is known on both sides of what is missing. Redis offers the entries of the stream or, once these are trimmed, the
+//! users of the sorted set, who stand there in the order of their grants, with the times of their requests: all that a link of
+//! the chain is made of. Whatever it offers is believed only if the chain leads through it from one side to the other: then
+//! nothing else can have stood there.
+
+use crate::error::Error;
+use crate::model::grant::Link;
+use crate::redis::{Entry, Redis};
+use coupon_core::grant::{EntryId, Grant};
+use coupon_core::number::{Arrival, Chain, Epoch, Seq};
+use coupon_core::position::Position;
+use coupon_core::user::UserId;
+use std::vec::IntoIter;
+
+/// Grants read at once, and written at once: some hundred kilobytes.
+const PAGE: u32 = 2000;
+
+/// A run of grants that the ledger lacks.
+#[derive(Clone, Copy)]
+pub struct Gap<'a> {
+    /// Where the grants may still be.
+    pub redis: &'a Redis,
+    /// The coupon's key.
+    pub key: &'a str,
+    /// Behind this they are missing.
+    pub from: Position,
+    /// The grant there, if it is at hand.
+    pub before: Option<&'a Link>,
+    /// The chain has to lead here.
+    pub to: Position,
+    /// The user of the grant there; none if it is the last that is missing.
+    pub after: Option<&'a str>,
+    /// The epoch for grants whose own is not known any more.
+    pub epoch: Epoch,
+}
+
+/// Whose the grants of a gap were.
+pub struct Proof<'a> {
+    /// The chain at the last of them.
+    pub chain: Chain,
+    /// Their users in order, as many as were asked for.
+    pub users: Vec<String>,
+    begin: Walk<'a>,
+    /// Where each page has to arrive.
+    milestones: IntoIter<Position>,
+}
+
+/// The chain followed through what Redis offers.
+#[derive(Clone, Copy)]
+struct Walk<'a> {
+    gap: Gap<'a>,
+    source: Source,
+    at: Position,
+    granted_at_ms: u64,
+}
+
+/// Where Redis still holds the grants.
+#[derive(Clone, Copy)]
+enum Source {
+    /// In the stream, from this entry on.
+    Stream(EntryId),
+    /// In the sorted set, from this rank on. It does not say under which epoch they were granted.
+    Line(u64, Epoch),
+}
+
+impl<'a> Gap<'a> {
+    /// Looks for the grants in Redis.
+    pub async fn prove(self, users_max: usize) -> Result<Option<Proof<'a>>, Error> {
+        for source in self.sources().await? {
+            let granted_at_ms = self.before.map_or(0, |link| link.granted_at_ms);
+            let begin = Walk { gap: self, source, at: self.from, granted_at_ms };
+            let (mut walk, mut milestones) = (begin, Vec::new());
+            let (mut chain, mut users) = (self.from.chain, Vec::new());
+            while walk.at.seq < self.to.seq {
+                let page = walk.next().await?;
+                if page.is_empty() {
+                    break;
+                }
+                milestones.push(walk.at);
+                for grant in page.into_iter().filter(|grant| self.lacks(grant)) {
+                    chain = grant.chain;
+                    if users.len() < users_max {
+                        users.push(grant.user);
+                    }
+                }
+            }
+            if walk.at == self.to {
+                return Ok(Some(Proof { chain, users, begin, milestones: milestones.into_iter() }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn lacks(&self, grant: &Grant) -> bool {
+        self.after.is_none() || grant.id.seq < self.to.seq
+    }
+
+    /// The stream holds all there is to a grant, the sorted set only who and when: it comes second. There the grants stand
+    /// between their neighbours.
+    async fn sources(&self) -> Result<Vec<Source>, Error> {
+        let first = find(self.redis, self.key, self.from.seq.next()).await?;
+        let mut sources: Vec<Source> = first.map(|entry| Source::Stream(entry.id)).into_iter().collect();
+        let epoch = find(self.redis, self.key, self.to.seq).await?.map_or(self.epoch, |entry| entry.id.epoch);
+        if self.from.seq.0 == 0 {
+            sources.push(Source::Line(0, epoch));
+        }
+        if let Some(link) = self.before
+            && let Some(rank) = self.redis.rank(self.key, &link.user).await?
+        {
+            sources.push(Source::Line(rank.saturating_add(1), epoch));
+        }
+        if let Some(user) = self.after
+            && let Some(rank) = self.redis.rank(self.key, user).await?
+            && let Some(first) = rank.saturating_add(1).checked_sub(self.to.seq.0.saturating_sub(self.from.seq.0))
+        {
+            sources.push(Source::Line(first, epoch));
+        }
+        Ok(sources)
+    }
+}
+
+/// The entry of a grant, if the stream holds it. Its epoch is not known, as a restored grant has another than its row; but
+/// neither epoch nor seq ever falls along the stream.
+pub async fn find(redis: &Redis, key: &str, seq: Seq) -> Result<Option<Entry>, Error> {
+    let mut from = EntryId { epoch: Epoch(0), seq };
+    while let Some(entry) = redis.entries(key, from, 1).await?.pop() {
+        if entry.id.seq == seq {
+            return Ok(Some(entry));
+        }
+        if entry.id.seq > seq || entry.id.epoch == from.epoch {
+            break;
+        }
+        from.epoch = entry.id.epoch;
+    }
+    Ok(None)
+}
+
+impl Proof<'_> {
+    /// The next of the grants, read again to be written; none at the end.
+    ///
+    /// # Errors
+    /// [`Error::Moved`] if others stand there by now.
+    pub async fn next(&mut self) -> Result<Option<Vec<Grant>>, Error> {
+        let Some(milestone) = self.milestones.next() else { return Ok(None) };
+        let mut grants = self.begin.next().await?;
+        if self.begin.at != milestone {
+            return Err(Error::Moved);
+        }
+        grants.retain(|grant| self.begin.gap.lacks(grant));
+        Ok((!grants.is_empty()).then_some(grants))
+    }
+}
+
+impl Walk<'_> {
+    /// The next grants with their chain; none if the source does not hold the next one.
+    async fn next(&mut self) -> Result<Vec<Grant>, Error> {
+        let Gap { redis, key, to, .. } = self.gap;
+        let left = to.seq.0.saturating_sub(self.at.seq.0);
+        let count = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
+        let mut grants: Vec<Grant> = match &mut self.source {
+            Source::Stream(from) => {
+                let entries = redis.entries(key, *from, count).await?;
+                if let Some(last) = entries.last() {
+                    *from = EntryId { seq: last.id.seq.next(), ..last.id };
+                }
+                entries.into_iter().map_while(|entry| entry.grant.ok()).collect()
+            }
+            Source::Line(rank, epoch) => {
+                let users = redis.accepted(key, *rank, count.into()).await?;
+                *rank = rank.saturating_add(users.len() as u64);
+                from_line(users, self.at.seq, *epoch, &mut self.granted_at_ms)
+            }
+        };
+        for grant in &mut grants {
+            match follow(self.at, grant) {
+                Some(next) => (self.at, grant.chain) = (next, next.chain),
+                None => return Ok(Vec::new()),
+            }
+        }
+        Ok(grants)
+    }
+}
+
+/// The position with one more grant; none if it is not the next one, or its user can be nobody.
+fn follow(at: Position, grant: &Grant) -> Option<Position> {
+    let user = UserId::parse(grant.user.as_bytes()).ok()?;
+    let next = Position { seq: at.seq.next(), chain: at.chain.next(user, grant.requested_at) };
+    (grant.id.seq == next.seq).then_some(next)
+}
+
+/// The sorted set does not say when a unit was granted: not before it was requested, nor before the grant before it.
+fn from_line(users: Vec<Option<(String, Arrival)>>, mut seq: Seq, epoch: Epoch, granted_at_ms: &mut u64) -> Vec<Grant> {
+    let grant = |(user, requested_at): (String, Arrival)| {
+        seq = seq.next();
+        *granted_at_ms = (requested_at.0 / 1000).max(*granted_at_ms);
+        let id = EntryId { epoch, seq };
+        Grant { id, user, requested_at, granted_at_ms: *granted_at_ms, chain: Chain::START }
+    };
+    users.into_iter().map_while(|user| user).map(grant).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(names: &[&str]) -> Vec<Option<(String, Arrival)>> {
+        names.iter().zip(1..).map(|(name, at)| Some(((*name).to_owned(), Arrival(at * 5000)))).collect()
+    }
+
+    #[test]
+    fn users_of_the_line_are_grants_as_far_as_is_known() {
+        let mut granted_at_ms = 7;
+        let grants = from_line(line(&["a", "b"]), Seq(4), Epoch(3), &mut granted_at_ms);
+        let known: Vec<_> = grants.iter().map(|g| (g.id.to_string(), &*g.user, g.granted_at_ms)).collect();
+        assert_eq!(known, [("3-5".into(), "a", 7), ("3-6".into(), "b", 10)]);
+    }
+
+    #[test]
+    fn what_is_no_user_ends_the_line() {
+        let mut users = line(&["a", "b", "c"]);
+        users[1] = None;
+        assert_eq!(from_line(users, Seq(0), Epoch(1), &mut 0).len(), 1);
+    }
+
+    #[test]
+    fn only_the_next_grant_follows() {
+        let grants = from_line(line(&["a", "b"]), Seq(0), Epoch(1), &mut 0);
+        let first = follow(Position::default(), &grants[0]);
+        assert_eq!(first.map(|at| at.seq), Some(Seq(1)));
+        assert_eq!(first.and_then(|at| follow(at, &grants[1])).map(|at| at.seq), Some(Seq(2)));
+        assert_eq!(follow(Position::default(), &grants[1]), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! The audit beside the relay: two rounds over the coupons, again and again, hardly to be noticed.
+
+use super::presence::Servers;
+use crate::audit::{Audit, Finding, Pace, Report, Scope, Tally};
+use crate::error::Error;
+use crate::model::coupon::Row;
+use std::time::Duration;
+
+/// A round over every grant rests so many intervals before it begins again.
+const REST_INTERVALS: u32 = 10;
+
+/// Coupons in one page of what is on offer.
+const COUPONS_PAGE: u32 = 500;
+
+/// Findings of one coupon that are logged; the command shows all.
+const LOGGED_MAX: usize = 20;
+
+/// What the rounds work with.
+pub struct Rounds<'a> {
+    /// How a coupon is compared.
+    pub audit: Audit<'a>,
+    /// Where the coupons are, and whether there is anybody to ask.
+    pub servers: &'a Servers,
+    /// Where the findings are counted.
+    pub tally: &'a Tally,
+    /// Whether a coupon is this process's to work on.
+    pub holds: &'a (dyn Fn(&str) -> bool + Send + Sync),
+}
+
+impl Rounds<'_> {
+    /// Both rounds, until the daemon stops. An error ends a round, and the next begins anew.
+    pub async fn run(&self, every: Duration) {
+        let counts = async {
+            let mut pace = Pace::background(self.servers.tools.stop.clone());
+            while self.is_time(every, &mut pace).await {
+                if let Err(error) = self.compare_counts(&mut pace).await {
+                    self.servers.doubt(&error).await;
+                }
+            }
+        };
+        let grants = async {
+            let (mut pace, mut rest) = (Pace::background(self.servers.tools.stop.clone()), every);
+            while self.is_time(rest, &mut pace).await {
+                rest = every.saturating_mul(REST_INTERVALS);
+                if let Err(error) = self.compare_grants(&mut pace).await {
+                    rest = every;
+                    self.servers.doubt(&error).await;
+                }
+            }
+        };
+        tokio::join!(counts, grants);
+    }
+
+    /// Waits for the next round; false if the daemon stops.
+    async fn is_time(&self, rest: Duration, pace: &mut Pace) -> bool {
+        tokio::select! {
+            () = self.servers.tools.stop.cancelled() => return false,
+            () = self.servers.both() => {}
+        }
+        pace.wait(rest).await.is_ok()
+    }
+
+    /// Compares counts and ends of what is on offer. A coupon of which anything is odd, or was found wrong before, is compared
+    /// grant by grant at once.
+    async fn compare_counts(&self, pace: &mut Pace) -> Result<(), Error> {
+        let mut after = String::new();
+        loop {
+            let page = self.servers.tools.ledger.on_offer(&after, COUPONS_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after.clone_from(&last.id);
+            for row in page.iter().filter(|row| (self.holds)(&row.id)) {
+                if self.tally.holds(&row.id) || self.audit.is_odd(row).await? {
+                    self.compare(row, pace).await?;
+                }
+                pace.rest().await?;
+            }
+        }
+    }
+
+    /// Compares every grant of every coupon.
+    async fn compare_grants(&self, pace: &mut Pace) -> Result<(), Error> {
+        let mut pages = self.servers.tools.ledger.pages();
+        while let Some(page) = pages.next().await? {
+            for row in page.iter().filter(|row| (self.holds)(&row.id)) {
+                self.compare(row, pace).await?;
+                pace.rest().await?;
+            }
+        }
+        self.servers.tools.counters.audit_rounds.inc();
+        // What another reconciler works on now, it shows.
+        self.tally.retain(self.holds);
+        Ok(())
+    }
+
+    async fn compare(&self, row: &Row, pace: &mut Pace) -> Result<(), Error> {
+        match self.audit.coupon(&row.id, Scope::Ledger, pace).await {
+            Ok(report) if report.skipped.is_none() && self.tally.note(&report, &self.servers.tools.counters) => {
+                say(&report)
+            }
+            // Somebody else moved the coupon: it is compared in the next round.
+            Ok(_) | Err(Error::Moved) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+fn say(report: &Report) {
+    for Finding { kind, seq, field, is_repaired, .. } in report.findings.iter().take(LOGGED_MAX) {
+        let what_next = match is_repaired {
+            true => "put right",
+            false => "`coupon-reconciler audit COUPON` names the user and says what to do",
+        };
+        tracing::warn!(coupon = report.id, kind = kind.name(), seq, field, "{}; {what_next}", kind.meaning());
+    }
+    let unlogged = (report.findings.len().saturating_sub(LOGGED_MAX) as u64).saturating_add(report.more);
+    if unlogged > 0 {
+        tracing::warn!(coupon = report.id, unlogged, "more drift of this coupon; `coupon-reconciler audit` shows it");
+    }
+}
