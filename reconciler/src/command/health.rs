@@ -11,8 +11,8 @@ pub async fn health(args: &cli::Health) -> Result<Exit, Failure> {
         let message = format!("no daemon answers on {}: {error}; --listen or LISTEN says where it is", args.listen);
         Failure::new(Exit::Failed, message)
     })?;
-    let verdict = if answer.is_ok { Exit::Ok } else { Exit::Failed };
-    match crate::print(&String::from_utf8_lossy(&answer.body)) {
+    let verdict = if answer.status().is_success() { Exit::Ok } else { Exit::Failed };
+    match crate::print(&String::from_utf8_lossy(answer.body())) {
         Exit::Ok => Ok(verdict),
         unwritten => Ok(unwritten),
     }
