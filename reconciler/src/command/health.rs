@@ -12,6 +12,6 @@ pub async fn health(args: &cli::Health) -> Result<Exit, Failure> {
         let message = format!("no daemon answers on {}: {error}; --listen or LISTEN says where it is", args.listen);
         Failure::new(Exit::Failed, message)
     })?;
-    print(|out| out.write_all(&answer.body))?;
-    Ok(if answer.is_ok { Exit::Ok } else { Exit::Failed })
+    print(|out| out.write_all(answer.body()))?;
+    Ok(if answer.status().is_success() { Exit::Ok } else { Exit::Failed })
 }

@@ -63,7 +63,7 @@ async fn look(listen: SocketAddr) -> Result<View, Failure> {
         Failure::new(Exit::Unreachable, format!("no daemon answers on {listen}: {why}; {advice}"))
     };
     let answer = fetch::get(listen, "/status").await.map_err(|error| nobody(&error))?;
-    serde_json::from_slice(&answer.body).map_err(|_| nobody(&"it is another program, or of another version"))
+    serde_json::from_slice(answer.body()).map_err(|_| nobody(&"it is another program, or of another version"))
 }
 
 fn write(args: &cli::Status, view: &View) -> io::Result<()> {

@@ -38,16 +38,10 @@ pub async fn attend(daemon: &impl Source, stop: &CancellationToken) {
         // A sign of life says that tasks still get their turn, and that nobody keeps the catalogue that all work
         // goes through to himself. A server that is away or slow is no reason to end the process.
         let status = describe(&daemon.standing());
-        let mut message = String::new();
-        if said.is_none() {
-            message += "READY=1\n";
-        }
-        if said.as_ref() != Some(&status) {
-            message += &format!("STATUS={status}\n");
-        }
-        if watchdog.is_some() {
-            message += "WATCHDOG=1\n";
-        }
+        let ready = said.is_none().then(|| "READY=1\n".to_owned());
+        let news = (said.as_ref() != Some(&status)).then(|| format!("STATUS={status}\n"));
+        let alive = watchdog.map(|_| "WATCHDOG=1\n".to_owned());
+        let message: String = [ready, news, alive].into_iter().flatten().collect();
         if !message.is_empty() {
             tell(&socket, &message).await;
         }

@@ -1,11 +1,11 @@
 //! One request to a daemon that runs: what it serves over HTTP, asked for by the commands beside it.
 
+use axum::BoxError;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::http::Request;
 use axum::http::header::HOST;
+use axum::http::{Request, Response};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -17,30 +17,20 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// More is no answer of a daemon.
 const ANSWER_MAX: usize = 64 << 20;
 
-/// What it answered.
-#[derive(Debug)]
-pub struct Answer {
-    /// Whether it is HTTP's 200.
-    pub is_ok: bool,
-    /// What follows the headers.
-    pub body: Bytes,
-}
-
 /// Asks the daemon that listens there.
 ///
 /// # Errors
 /// As the network says; or if it does not answer in time, or not in HTTP.
-pub async fn get(listen: SocketAddr, path: &str) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+pub async fn get(listen: SocketAddr, path: &str) -> Result<Response<Bytes>, BoxError> {
     timeout(ANSWER_TIMEOUT, ask(reachable(listen), path)).await?
 }
 
-async fn ask(at: SocketAddr, path: &str) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+async fn ask(at: SocketAddr, path: &str) -> Result<Response<Bytes>, BoxError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(TcpStream::connect(at).await?)).await?;
     tokio::spawn(connection);
     let request = Request::get(path).header(HOST, at.to_string()).body(Body::empty())?;
-    let answer = sender.send_request(request).await?;
-    let is_ok = answer.status().is_success();
-    Ok(Answer { is_ok, body: to_bytes(Body::new(answer.into_body()), ANSWER_MAX).await? })
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    Ok(Response::from_parts(head, to_bytes(Body::new(body), ANSWER_MAX).await?))
 }
 
 /// An address that listens everywhere is reached on loopback.
@@ -60,7 +50,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     /// What is made of an answer in these words.
-    async fn read(words: &'static [u8]) -> Option<(bool, Bytes)> {
+    async fn read(words: &'static [u8]) -> Option<(u16, Bytes)> {
         let listener = TcpListener::bind("127.0.0.1:0").await.ok()?;
         let at = listener.local_addr().ok()?;
         tokio::spawn(async move {
@@ -68,13 +58,13 @@ mod tests {
             let _ = stream.read(&mut [0; 1024]).await?;
             stream.write_all(words).await
         });
-        get(at, "/readyz").await.ok().map(|answer| (answer.is_ok, answer.body))
+        get(at, "/readyz").await.ok().map(|answer| (answer.status().as_u16(), answer.into_body()))
     }
 
     #[tokio::test]
     async fn an_answer_is_its_status_and_what_follows_the_headers() {
         let answer = read(b"HTTP/1.0 503 Service Unavailable\r\nA: b\r\n\r\nredis: away\r\n\r\n.").await;
-        assert_eq!(answer, Some((false, Bytes::from_static(b"redis: away\r\n\r\n."))));
+        assert_eq!(answer, Some((503, Bytes::from_static(b"redis: away\r\n\r\n."))));
         for other in [&b""[..], b"+PONG\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.0 OK\r\n\r\n", b"SSH-2.0 200 OK\r\n\r\n"]
         {
             assert_eq!(read(other).await, None, "{other:?}");

@@ -1,68 +1,57 @@
 //! The table for a terminal: one line for each coupon, columns as wide as what is in them.
 
 use super::view::{Coupon, Fence, View};
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::CellAlignment::{self, Left, Right};
+use comfy_table::{Table, presets};
 
-const HEAD: [&str; 10] =
-    ["ID", "STATUS", "QUANTITY", "WAITING", "GRANTED", "PERSISTED", "REMAINING", "LAG", "DEAD", "DRIFT"];
+/// A name, where its words or numbers stand, and what is said of a coupon.
+type Column = (&'static str, CellAlignment, fn(&Coupon) -> String);
 
-/// Only where there are two looks to compare.
-const RATES: [&str; 3] = ["REQUESTS/S", "GRANTS/S", "ROWS/S"];
-
-/// The last column, which may hold a sentence.
-const FENCE: &str = "FENCE";
-
-const UNKNOWN: &str = "-";
+const COLUMNS: [Column; 14] = [
+    ("ID", Left, |coupon| printable(&coupon.id)),
+    ("STATUS", Left, |coupon| printable(&coupon.status)),
+    ("QUANTITY", Right, |coupon| coupon.quantity.to_string()),
+    ("WAITING", Right, |coupon| known(coupon.waiting)),
+    ("GRANTED", Right, |coupon| coupon.granted.to_string()),
+    ("PERSISTED", Right, |coupon| coupon.persisted.to_string()),
+    ("REMAINING", Right, |coupon| coupon.remaining.to_string()),
+    ("LAG", Right, |coupon| coupon.lag.to_string()),
+    ("DEAD", Right, |coupon| coupon.dead_letters.to_string()),
+    ("DRIFT", Right, |coupon| known(coupon.here.then_some(coupon.drift))),
+    ("REQUESTS/S", Right, |coupon| rate(coupon.rates.map(|rates| rates.requests_per_second))),
+    ("GRANTS/S", Right, |coupon| rate(coupon.rates.map(|rates| rates.grants_per_second))),
+    ("ROWS/S", Right, |coupon| rate(coupon.rates.map(|rates| rates.rows_per_second))),
+    ("FENCE", Left, fence),
+];
 
 /// Between two columns.
 const GAP: (u16, u16) = (0, 2);
 
-/// Its lines: what is away first.
+/// Its lines: what is away first, and last how many coupons are not there. Rates stand only where there are two looks to compare.
 pub fn draw(view: &View) -> Vec<String> {
     let is_watched = view.coupons.iter().any(|coupon| coupon.rates.is_some());
-    let rates: &[&str] = if is_watched { &RATES } else { &[] };
-    let head = [&HEAD, rates, &[FENCE]].concat();
+    let columns: Vec<&Column> = COLUMNS.iter().filter(|(name, ..)| is_watched || !name.ends_with("/S")).collect();
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(&head);
-    table.add_rows(view.coupons.iter().map(|coupon| cells(coupon, is_watched)));
-    for (column, name) in table.column_iter_mut().zip(&head) {
-        let is_text = ["ID", "STATUS", FENCE].contains(name);
-        column.set_padding(GAP);
-        column.set_cell_alignment(if is_text { CellAlignment::Left } else { CellAlignment::Right });
+    table.load_style(presets::NOTHING).set_header(columns.iter().map(|(name, ..)| name));
+    table.add_rows(view.coupons.iter().map(|coupon| columns.iter().map(|(.., cell)| cell(coupon))));
+    for (column, (_, alignment, _)) in table.column_iter_mut().zip(&columns) {
+        column.set_padding(GAP).set_cell_alignment(*alignment);
     }
     let away = [("Redis", &view.redis), ("PostgreSQL", &view.postgresql)].into_iter().filter_map(|(name, side)| {
         let why = side.why.as_deref()?;
         Some(printable(&format!("{name} is away: {why}")))
     });
-    away.chain(table.lines().map(|line| line.trim_end().to_owned())).collect()
+    let unseen = view.coupons_total.saturating_sub(view.coupons.len() as u64);
+    let unseen = (unseen > 0).then(|| format!("{unseen} more are left out; those on offer come first"));
+    away.chain(table.lines().map(|line| line.trim_end().to_owned())).chain(unseen).collect()
 }
 
-fn cells(coupon: &Coupon, is_watched: bool) -> Vec<String> {
-    let known = |number: Option<u64>| number.map_or_else(|| UNKNOWN.to_owned(), |number| number.to_string());
-    let mut cells = vec![printable(&coupon.id), printable(&coupon.status)];
-    cells.extend(
-        [
-            Some(coupon.quantity),
-            coupon.waiting,
-            Some(coupon.granted),
-            Some(coupon.persisted),
-            Some(coupon.remaining),
-            Some(coupon.lag),
-            Some(coupon.dead_letters),
-            coupon.here.then_some(coupon.drift),
-        ]
-        .map(known),
-    );
-    match coupon.rates {
-        Some(rates) => {
-            let rates = [rates.requests_per_second, rates.grants_per_second, rates.rows_per_second];
-            cells.extend(rates.map(|rate| format!("{rate:.1}")));
-        }
-        None if is_watched => cells.extend([UNKNOWN; RATES.len()].map(str::to_owned)),
-        None => {}
-    }
-    cells.push(fence(coupon));
-    cells
+fn known(number: Option<u64>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
+}
+
+fn rate(rate: Option<f64>) -> String {
+    rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"))
 }
 
 fn fence(coupon: &Coupon) -> String {
@@ -80,4 +69,43 @@ fn fence(coupon: &Coupon) -> String {
 fn printable(text: &str) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::show::view::{Rates, Side};
+
+    fn words(line: &str) -> String {
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn what_is_unknown_away_or_left_out_is_said() {
+        let open =
+            Coupon { id: "쿠폰".into(), fence: Fence::Open, here: true, waiting: Some(7), ..Coupon::default() };
+        let problem = Some("why\nnot".into());
+        let shut =
+            Coupon { id: "b\u{1b}".into(), status: "STANDARD".into(), stopped: true, problem, ..Coupon::default() };
+        let redis = Side { up: false, why: Some("refused".into()) };
+        let mut view = View { coupons: vec![open, shut], coupons_total: 5, redis, ..View::default() };
+        view.postgresql.up = true;
+        let drawn = draw(&view);
+        let head = "ID STATUS QUANTITY WAITING GRANTED PERSISTED REMAINING LAG DEAD DRIFT FENCE";
+        let lines: Vec<String> = drawn.iter().map(|line| words(line)).collect();
+        assert_eq!(
+            lines,
+            [
+                "Redis is away: refused",
+                head,
+                "쿠폰 0 7 0 0 0 0 0 0 open",
+                "b\\u{1b} STANDARD 0 - 0 0 0 0 0 - stopped: why\\nnot",
+                "3 more are left out; those on offer come first",
+            ]
+        );
+        view.coupons[0].rates = Some(Rates { requests_per_second: 1.0, grants_per_second: 0.25, rows_per_second: 0.0 });
+        let lines: Vec<String> = draw(&view).iter().map(|line| words(line)).collect();
+        assert!(lines[1].ends_with("DRIFT REQUESTS/S GRANTS/S ROWS/S FENCE"), "{lines:?}");
+        assert!(lines[2].ends_with("0 1.0 0.2 0.0 open") && lines[3].contains("- - - - stopped"), "{lines:?}");
+    }
 }

@@ -222,8 +222,8 @@ pub struct Seen {
     pub view: View,
     /// The same as JSON.
     pub json: Bytes,
-    at: Instant,
-    cost: Duration,
+    /// Until then nobody looks again.
+    until: Instant,
     /// The ledger's part, which is shown on while PostgreSQL is away.
     ledger: Arc<LedgerSeen>,
 }
@@ -266,7 +266,7 @@ impl Viewer {
         // Who comes meanwhile waits, and is given the same.
         let mut last = self.seen.lock().await;
         if let Some(seen) = &*last
-            && seen.at.elapsed() < (seen.cost * REST_PER_LOOK).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX)
+            && Instant::now() < seen.until
         {
             return Arc::clone(seen);
         }
@@ -296,8 +296,8 @@ impl Viewer {
         };
         // Numbers and text: this cannot fail.
         let json = Bytes::from(serde_json::to_vec(&view).unwrap_or_default());
-        let seen = Arc::new(Seen { view, json, at: Instant::now(), cost: begun.elapsed(), ledger });
-        Arc::clone(last.insert(seen))
+        let rest = (begun.elapsed() * REST_PER_LOOK).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX);
+        Arc::clone(last.insert(Arc::new(Seen { view, json, until: Instant::now() + rest, ledger })))
     }
 
     /// Or why it cannot be seen.
@@ -367,4 +367,72 @@ impl Viewer {
 
 fn side(why: Option<String>) -> Side {
     Side { up: why.is_none(), why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(now_ms: u64, epoch: u64, fence: Fence, requested: u64) -> View {
+        let coupon = Coupon { id: "a".into(), epoch, fence, requested: Some(requested), ..Coupon::default() };
+        View { now_ms, coupons: vec![coupon], ..View::default() }
+    }
+
+    fn rated(before: &View, mut after: View) -> Option<f64> {
+        after.rate_since(before);
+        after.coupons[0].rates.map(|rates| rates.requests_per_second)
+    }
+
+    #[test]
+    fn a_rate_is_what_two_looks_differ_by_and_a_restore_is_none() {
+        let before = view(10_000, 1, Fence::Open, 100);
+        assert_eq!(rated(&before, view(12_000, 1, Fence::Open, 107)), Some(3.5));
+        assert_eq!(rated(&before, view(12_000, 1, Fence::Open, 90)), Some(0.0), "never less than nothing");
+        assert_eq!(rated(&before, view(12_000, 2, Fence::Open, 107)), None, "another history");
+        assert_eq!(rated(&before, view(12_000, 1, Fence::Fenced, 107)), None);
+        assert_eq!(rated(&view(10_000, 1, Fence::Fenced, 0), view(12_000, 1, Fence::Open, 107)), None);
+        assert_eq!(rated(&before, view(9_000, 1, Fence::Open, 107)), None, "a clock that went back");
+        let other = View { coupons: Vec::new(), ..before };
+        assert_eq!(rated(&other, view(12_000, 1, Fence::Open, 107)), None, "it is new");
+    }
+
+    #[test]
+    fn what_is_served_can_be_read_again() {
+        let json = serde_json::to_vec(&view(10_000, 1, Fence::Absent, 5)).unwrap_or_default();
+        let read: Option<View> = serde_json::from_slice(&json).ok();
+        let read = read.and_then(|view| view.coupons.into_iter().next());
+        assert_eq!(read.map(|coupon| (coupon.fence, coupon.requested)), Some((Fence::Absent, Some(5))));
+        for other in [&b"404"[..], b"", b"+PONG\r\n", b"{}"] {
+            assert!(serde_json::from_slice::<View>(other).is_err(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_coupon_without_a_row_is_what_redis_says() {
+        use coupon_core::coupon::Definition;
+        use coupon_core::number::{Epoch, Seq};
+        use coupon_core::words::{Mode, Status};
+
+        let definition = Definition { quantity: 9, mode: Mode::Instant, waitlist: 0, opens_at: 0, expires_at: 0 };
+        let info = Info {
+            status: Status::Available,
+            definition,
+            requested: 6,
+            waiting: 1,
+            granted: Seq(5),
+            persisted: Seq(2),
+            epoch: Epoch(3),
+            fenced: false,
+        };
+        let mut coupon = Coupon::default();
+        coupon.add_info(&info);
+        let said = (coupon.quantity, coupon.persisted, coupon.epoch, coupon.lag, coupon.remaining);
+        assert_eq!(said, (9, 2, 3, 3, 4));
+        // The relay is further than Redis has heard.
+        let mut coupon = Coupon { mode: "QUEUE".into(), quantity: 7, persisted: 1, epoch: 2, ..Coupon::default() };
+        coupon.add_known(&Known { relayed: Seq(4), ..Known::default() });
+        coupon.add_info(&info);
+        let said = (coupon.quantity, coupon.persisted, coupon.epoch, coupon.lag, coupon.remaining);
+        assert_eq!(said, (7, 4, 2, 1, 2), "the row counts");
+    }
 }
