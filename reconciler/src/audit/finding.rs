@@ -28,7 +28,8 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(kind: Kind, reason: impl Into<String>) -> Self {
+    /// About nothing in particular.
+    pub fn new(kind: Kind, reason: impl Into<String>) -> Self {
         let (reason, advice) = (reason.into(), Some(kind.advice()));
         Self { kind, seq: None, user: None, field: None, reason, is_repaired: false, advice }
     }
@@ -38,12 +39,7 @@ impl Finding {
         Self { seq: Some(seq.0), user: user.map(str::to_owned), ..Self::new(kind, reason) }
     }
 
-    /// About a user without a grant.
-    pub fn of_user(kind: Kind, user: String, reason: impl Into<String>) -> Self {
-        Self { user: Some(user), ..Self::new(kind, reason) }
-    }
-
-    /// About a field of the status hash, or a column of the position.
+    /// About a field of the status hash, or of the position.
     pub fn of_field(kind: Kind, field: &'static str, reason: impl Into<String>) -> Self {
         Self { field: Some(field), ..Self::new(kind, reason) }
     }

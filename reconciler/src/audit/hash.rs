@@ -98,7 +98,12 @@ fn wrong_cursor(coupon: &Coupon, line: Option<&Cursor>) -> Option<(Field, &'stat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coupon_core::number::{Arrival, Chain};
+    use crate::redis::Entry;
+    use coupon_core::coupon::Definition;
+    use coupon_core::grant::{EntryId, Grant};
+    use coupon_core::number::{Arrival, Chain, Epoch};
+    use coupon_core::refusal::Refusal;
+    use coupon_core::words::{Mode, Status};
 
     const END: Position = Position { seq: Seq(4), chain: Chain(44) };
 
@@ -181,5 +186,58 @@ mod tests {
     #[test]
     fn a_stream_that_ends_before_the_hash_has_lost_entries() {
         assert_eq!(found(&[], witness(Position { seq: Seq(3), chain: Chain(33) }, 3)), ["entries"]);
+    }
+
+    fn row(epoch: u64) -> Row {
+        Row {
+            id: "a".into(),
+            status: Status::Available,
+            definition: Definition { quantity: 9, mode: Mode::Instant, waitlist: 0, opens_at: 0, expires_at: 0 },
+            granted: 3,
+            epoch: Epoch(epoch),
+            position: Position { seq: Seq(3), chain: Chain(33) },
+            revision: 1,
+            published_revision: 1,
+        }
+    }
+
+    fn newest(at: Position) -> Entry {
+        let id = EntryId { epoch: Epoch(1), seq: at.seq };
+        let grant = Grant { id, user: "u".into(), requested_at: Arrival(40), granted_at_ms: 1, chain: at.chain };
+        Entry { id, grant: Ok(grant) }
+    }
+
+    fn ends() -> Ends {
+        let held = Held { coupon: Coupon::decode(|wanted| field(wanted.name())), remaining: Some("5".into()) };
+        Ends { held: Some(held), members: 4, newest: Some(newest(END)) }
+    }
+
+    #[test]
+    fn ends_that_fit_together_are_not_odd() {
+        assert!(!is_odd(&row(1), &ends(), Some(Seq(3))));
+        assert!(!is_odd(&row(1), &Ends { members: 90, ..ends() }, Some(Seq(4))), "more wait, and a row came in");
+        assert!(!is_odd(&row(1), &Ends { held: None, ..ends() }, None), "its visit says that it is gone");
+        assert!(!is_odd(&row(2), &Ends { members: 0, ..ends() }, None), "it is being resumed");
+    }
+
+    #[test]
+    fn whatever_does_not_fit_is_odd() {
+        let remaining = |coupon| Some(Held { coupon, remaining: Some("6".into()) });
+        let foreign = Entry { grant: Err("user"), ..newest(END) };
+        for (why, odd) in [
+            ("a granted user is gone", Ends { members: 3, ..ends() }),
+            ("a counter is wrong", Ends { held: ends().held.and_then(|held| remaining(held.coupon)), ..ends() }),
+            ("the hash cannot be read", Ends { held: remaining(Err(Refusal::NoCoupon)), ..ends() }),
+            ("the newest entry is no grant", Ends { newest: Some(foreign), ..ends() }),
+            (
+                "the newest entry is gone",
+                Ends { newest: Some(newest(Position { seq: Seq(3), chain: Chain(33) })), ..ends() },
+            ),
+            ("the stream is gone", Ends { newest: None, ..ends() }),
+        ] {
+            assert!(is_odd(&row(1), &odd, Some(Seq(3))), "{why}");
+        }
+        assert!(is_odd(&row(1), &ends(), None), "the rows do not end at the position");
+        assert!(is_odd(&row(1), &ends(), Some(Seq(2))), "what is persisted is no row");
     }
 }

@@ -255,7 +255,7 @@ impl Look<'_> {
             let page = self.redis.members(self.key, rank, PAGE.into()).await?;
             for user in self.without_grant(&end, &page).await? {
                 let reason = "the user stands among the granted ones of the :issued key without a grant";
-                self.report.add(Finding::of_user(Kind::MemberForeign, user, reason));
+                self.report.add(Finding { user: Some(user), ..Finding::new(Kind::MemberForeign, reason) });
             }
             rank = rank.saturating_add(PAGE.into());
             self.pace.rest().await?;

@@ -4,57 +4,43 @@ use super::finding::Report;
 use super::kind::Kind;
 use crate::model::counters::Counters;
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The drift of one coupon, as it was seen last.
-#[derive(Debug, Default)]
-struct Drift {
-    /// By kind.
-    left: [u64; Kind::ALL.len()],
-    /// Tells whether it is the same as before.
-    fingerprint: u64,
-}
+/// Findings by kind.
+type Counts = [u64; Kind::ALL.len()];
 
 /// The drift of all coupons.
 #[derive(Debug, Default)]
 pub struct Tally {
-    coupons: Mutex<HashMap<String, Drift>>,
+    /// What is left of each, as it was seen last.
+    coupons: Mutex<HashMap<String, Counts>>,
 }
 
 impl Tally {
     // Nothing in here panics while it holds the lock, and if it did, numbers are still numbers.
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Drift>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Counts>> {
         self.coupons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes what was found of a coupon, and counts what was put right; whether that is news.
     pub fn note(&self, report: &Report, counters: &Counters) -> bool {
-        let mut drift = Drift::default();
-        let mut hasher = DefaultHasher::new();
+        let mut left = Counts::default();
         for finding in &report.findings {
             if finding.is_repaired {
                 counters.repaired(finding.kind.name()).inc();
             } else {
-                drift.left[finding.kind as usize] += 1;
-                (finding.kind, finding.seq, &finding.user, finding.field).hash(&mut hasher);
+                left[finding.kind as usize] += 1;
             }
         }
         // What is too much to keep is of some kind too; the last one is the most likely.
         if let Some(last) = report.findings.last() {
-            drift.left[last.kind as usize] += report.more;
+            left[last.kind as usize] += report.more;
             counters.repaired(last.kind.name()).inc_by(report.more_repaired);
         }
-        drift.fingerprint = hasher.finish();
+        let is_clean = left == Counts::default();
         let mut coupons = self.lock();
-        if report.left().next().is_none() {
-            coupons.remove(&report.id);
-            return report.findings.iter().any(|finding| finding.is_repaired);
-        }
-        let is_news = report.findings.iter().any(|finding| finding.is_repaired)
-            || coupons.get(&report.id).is_none_or(|before| before.fingerprint != drift.fingerprint);
-        coupons.insert(report.id.clone(), drift);
-        is_news
+        let before = if is_clean { coupons.remove(&report.id) } else { coupons.insert(report.id.clone(), left) };
+        report.findings.iter().any(|finding| finding.is_repaired) || !is_clean && before != Some(left)
     }
 
     /// Whether something is left of a coupon.
@@ -70,14 +56,14 @@ impl Tally {
     /// Findings that are left, by kind.
     pub fn left(&self) -> impl Iterator<Item = (Kind, u64)> {
         let coupons = self.lock();
-        let sums = Kind::ALL.map(|kind| (kind, coupons.values().map(|drift| drift.left[kind as usize]).sum()));
+        let sums = Kind::ALL.map(|kind| (kind, coupons.values().map(|left| left[kind as usize]).sum()));
         drop(coupons);
         sums.into_iter()
     }
 
     /// Findings that are left, by coupon, where there are any.
     pub fn left_by_coupon(&self) -> HashMap<String, u64> {
-        self.lock().iter().map(|(id, drift)| (id.clone(), drift.left.iter().sum())).collect()
+        self.lock().iter().map(|(id, left)| (id.clone(), left.iter().sum())).collect()
     }
 }
 
