@@ -16,15 +16,15 @@ for image in redis valkey reconciler; do
 done
 
 say 'Tests of the images, and of compose.yaml'
-cargo test "${checking[@]}" --test containers
+cargo test "${checking_in_containers[@]}" --test containers
 
 export COUPON_TEST_BACKEND=containers
 if [ "$1" = short ]; then
   say 'End-to-end tests in containers: a part of them, as make test-containers runs all'
-  cargo test "${checking[@]}" --test module -- acl:: fence:: issue:: known:: replication_stream:: request:: unload::
-  cargo test "${checking[@]}" --test reconciler -- adopt:: relay:: sale::
+  cargo test "${checking_in_containers[@]}" --test module -- acl:: fence:: issue:: known:: replication_stream:: request:: unload::
+  cargo test "${checking_in_containers[@]}" --test reconciler -- adopt:: relay:: sale::
 else
   say 'End-to-end tests in containers'
-  cargo test "${checking[@]}" --test harness --test module --test model --test reconciler --test audit --test clients \
+  cargo test "${checking_in_containers[@]}" --test harness --test module --test model --test reconciler --test audit --test clients \
     --test torture --no-fail-fast
 fi

@@ -21,7 +21,7 @@ fi
 say 'Lints'
 cargo clippy "${checking[@]}" --all-targets -- -D warnings
 # `--all-targets` leaves out what `cargo test` leaves out.
-cargo clippy "${checking[@]}" --test clients --test deploy --test containers -- -D warnings
+cargo clippy "${checking[@]}" --test clients --test deploy -- -D warnings
 scripts/build.sh checking
 say 'Unit tests, then end-to-end tests'
 # Without --lib, which would run the module's too: it aborts outside Redis. The page is looked at in Chromium by `make test-all`.

@@ -24,6 +24,8 @@ if [ "$(uname -sm)" = 'Linux x86_64' ]; then
 else
   say 'Skipped: the tests on Redis 8.2, Valkey 8.1 and Valkey 9.1, which are to be had for Linux on x86_64 only'
 fi
+say 'Lints of what is built for containers alone'
+cargo clippy "${checking_in_containers[@]}" --lib --test containers -- -D warnings
 scripts/test_containers.sh short
 scripts/clients.sh
 tests=(--test clients)

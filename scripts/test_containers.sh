@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/say.sh
 . scripts/find.sh
+. scripts/place.sh
 
 scope=${1:-all}
 case $scope in
@@ -15,6 +16,7 @@ esac
 scripts/build.sh
 # Here, as a private engine's network leads nowhere.
 scripts/build.sh checking
+cargo test "${checking_in_containers[@]}" --test containers --no-run
 scripts/clients.sh
 
 status=0

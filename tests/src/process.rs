@@ -1,7 +1,7 @@
 //! A process that never outlives its test, on this machine or in a container.
 
 use crate::artifact;
-use crate::container::{self, Container, Source};
+use crate::container;
 use crate::deadline::{DEADLINE, within};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -33,13 +33,48 @@ pub struct Program {
 /// A running process: killed when dropped, and by the kernel when the test dies.
 pub struct Process {
     name: &'static str,
-    life: Life,
+    life: Box<dyn Life>,
     log: PathBuf,
 }
 
-enum Life {
-    Child(Child),
-    Container(Box<Container>),
+/// What a process is where it runs. Each panics if it is not told how things stand.
+pub trait Life: Send + Sync {
+    /// Its exit status, if it has ended.
+    fn ended(&mut self) -> Option<ExitStatus>;
+
+    /// Sends a signal, by its name without SIG.
+    ///
+    /// # Errors
+    /// Why it cannot be sent.
+    fn signal(&self, signal: &str) -> Result<(), String>;
+
+    /// Ends it without warning, and waits until it has.
+    fn kill(&mut self);
+
+    /// What it has written that is not in its log file yet.
+    fn log(&self) -> Vec<u8>;
+}
+
+impl Life for Child {
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.try_wait().expect("a child can be waited for")
+    }
+
+    fn signal(&self, signal: &str) -> Result<(), String> {
+        let id = self.id().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &id]).status();
+        if sent.is_ok_and(|status| status.success()) { Ok(()) } else { Err(format!("kill -s {signal} {id}")) }
+    }
+
+    fn kill(&mut self) {
+        // It may have ended by itself already.
+        let _ = Self::kill(self);
+        self.wait().expect("a child can be waited for");
+    }
+
+    fn log(&self) -> Vec<u8> {
+        Vec::new()
+    }
 }
 
 impl Program {
@@ -49,13 +84,12 @@ impl Program {
     /// If it cannot be started.
     #[must_use]
     pub fn start(&self) -> Process {
+        let life = container::start(self).unwrap_or_else(|| Box::new(self.spawn()));
+        Process { name: self.name, life, log: self.log.clone() }
+    }
+
+    fn spawn(&self) -> Child {
         let log = open_log(&self.log);
-        if container::is_backend()
-            && let Some(source) = Source::of(self)
-        {
-            let container = Box::new(Container::start(self, source));
-            return Process { name: self.name, life: Life::Container(container), log: self.log.clone() };
-        }
         let mut command = self.command();
         command
             .envs(self.env.iter().map(|(name, value)| (name, value)))
@@ -63,8 +97,7 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("log file"))
             .stderr(log);
-        let child = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", self.name));
-        Process { name: self.name, life: Life::Child(child), log: self.log.clone() }
+        command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", self.name))
     }
 
     /// Through setpriv(1), which becomes the program: the kernel then ends it with the thread that started it, even
@@ -91,16 +124,7 @@ impl Process {
     /// # Panics
     /// If the kernel does not say.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        match &mut self.life {
-            Life::Child(child) => child.try_wait().expect("a child can be waited for"),
-            Life::Container(container) => {
-                let ended = container.ended();
-                if ended.is_some() {
-                    container.settle(&mut open_log(&self.log));
-                }
-                ended
-            }
-        }
+        self.life.ended()
     }
 
     /// Sends a signal, by its name without SIG.
@@ -108,14 +132,7 @@ impl Process {
     /// # Panics
     /// If it cannot be sent.
     pub fn signal(&self, signal: &str) {
-        match &self.life {
-            Life::Child(child) => {
-                let id = child.id();
-                let sent = Command::new("kill").args(["-s", signal, &id.to_string()]).status();
-                assert!(sent.is_ok_and(|status| status.success()), "kill -s {signal} {id} ({})", self.name);
-            }
-            Life::Container(container) => container.signal(signal),
-        }
+        self.life.signal(signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
     /// Ends it without warning, as `kill -9` does.
@@ -123,17 +140,7 @@ impl Process {
     /// # Panics
     /// If it cannot be waited for.
     pub fn kill(&mut self) {
-        match &mut self.life {
-            Life::Child(child) => {
-                // It may have ended by itself already.
-                let _ = child.kill();
-                child.wait().expect("a child can be waited for");
-            }
-            Life::Container(container) => {
-                container.kill();
-                container.settle(&mut open_log(&self.log));
-            }
-        }
+        self.life.kill();
     }
 
     /// Sends a signal and waits for the end.
@@ -156,11 +163,7 @@ impl Process {
     /// All it has written.
     #[must_use]
     pub fn log(&self) -> String {
-        let before = read_log(&self.log);
-        match &self.life {
-            Life::Child(_) => before,
-            Life::Container(container) => before + &String::from_utf8_lossy(&container.log()),
-        }
+        read_log(&self.log) + &String::from_utf8_lossy(&self.life.log())
     }
 
     fn log_tail(&self) -> String {
@@ -179,7 +182,12 @@ impl Drop for Process {
     }
 }
 
-fn open_log(file: &Path) -> File {
+/// A log file, to be written on.
+///
+/// # Panics
+/// If it cannot be opened.
+#[must_use]
+pub fn open_log(file: &Path) -> File {
     File::options().create(true).append(true).open(file).expect("log file")
 }
 

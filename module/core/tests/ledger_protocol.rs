@@ -18,8 +18,11 @@ use coupon_core::request::{self, Decision, Line};
 use coupon_core::restore::{Restore, SHUT, finish};
 use coupon_core::user::UserId;
 use coupon_core::words::{Mode, Status};
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::fmt::Arguments;
 
 const QUANTITY: usize = 2;
 const USERS: [&str; 3] = ["a", "b", "c"];
@@ -110,8 +113,13 @@ impl History {
         self.users().iter().fold(0, |set, user| set | 1 << user)
     }
 
+    /// Reckoned once for each history: there are few, and millions of states.
     fn chain(&self) -> Chain {
-        self.users().iter().fold(Chain::START, |chain, user| chain.next(id(*user), arrival(*user)))
+        thread_local! {
+            static CHAINS: RefCell<HashMap<History, Chain>> = RefCell::new(HashMap::new());
+        }
+        let reckon = || self.users().iter().fold(Chain::START, |chain, user| chain.next(id(*user), arrival(*user)));
+        CHAINS.with_borrow_mut(|chains| *chains.entry(*self).or_insert_with(reckon))
     }
 
     fn position(&self) -> Position {
@@ -266,7 +274,7 @@ fn seen(node: &Node, fault: Fault) -> (Coupon, Token) {
     (coupon, token)
 }
 
-fn next_states(state: &State, fault: Fault, mut found: impl FnMut(String, State)) {
+fn next_states(state: &State, fault: Fault, mut found: impl FnMut(Arguments<'_>, State)) {
     for index in 0..2 {
         node_steps(state, index, fault, &mut found);
         reconciler_steps(state, index, fault, &mut found);
@@ -305,24 +313,27 @@ impl Line for Requester {
     }
 }
 
-fn node_steps(state: &State, index: usize, fault: Fault, found: &mut impl FnMut(String, State)) {
+fn node_steps(state: &State, index: usize, fault: Fault, found: &mut impl FnMut(Arguments<'_>, State)) {
     let node = &state.nodes[index];
     let other = &state.nodes[1_usize.abs_diff(index)];
     if !node.is_primary {
         if other.is_primary && node.data != other.data {
-            found(format!("sync {index}"), with_node(state, index, |n| (n.data, n.disk) = (other.data, other.data)));
+            found(
+                format_args!("sync {index}"),
+                with_node(state, index, |n| (n.data, n.disk) = (other.data, other.data)),
+            );
         }
         if state.promotions > 0 {
             let mut next = with_node(state, index, |n| (n.is_primary, n.token) = (true, n.token.saturating_add(1)));
             next.promotions = next.promotions.saturating_sub(1);
-            found(format!("promote {index}"), next);
+            found(format_args!("promote {index}"), next);
         }
         return;
     }
     if state.deletions > 0 && node.data.is_there {
         let mut next = with_node(state, index, |n| n.data = n.data.without_hash());
         next.deletions = next.deletions.saturating_sub(1);
-        found(format!("DEL at {index}"), next);
+        found(format_args!("DEL at {index}"), next);
     }
     for user in (0..3).filter(|_| node.data.is_there) {
         let grants = node.data.grants;
@@ -330,24 +341,27 @@ fn node_steps(state: &State, index: usize, fault: Fault, found: &mut impl FnMut(
         let moment = Moment { now: Now { us: 1 }, token, unpersisted_max: u64::MAX };
         let line = Requester { requested: u64::from(grants.len), is_held: grants.users().contains(&user) };
         if let Ok(Decision::Grant(_)) = request::decide(&coupon, &line, moment) {
-            found(format!("request {user} at {index}"), with_node(state, index, |n| n.data = n.data.granted(user)));
+            found(
+                format_args!("request {user} at {index}"),
+                with_node(state, index, |n| n.data = n.data.granted(user)),
+            );
         }
     }
     if node.disk != node.data {
-        found(format!("fsync {index}"), with_node(state, index, |n| n.disk = n.data));
+        found(format_args!("fsync {index}"), with_node(state, index, |n| n.disk = n.data));
     }
     if state.crashes > 0 {
         let mut next = with_node(state, index, |n| (n.token, n.data) = (n.token.saturating_add(1), n.disk));
         next.crashes = next.crashes.saturating_sub(1);
-        found(format!("crash {index}"), next);
+        found(format_args!("crash {index}"), next);
     }
     if other.is_primary {
         let demoted = with_node(state, index, |n| (n.is_primary, n.data, n.disk) = (false, other.data, other.data));
-        found(format!("demote {index}"), demoted);
+        found(format_args!("demote {index}"), demoted);
     }
 }
 
-fn reconciler_steps(state: &State, index: usize, fault: Fault, found: &mut impl FnMut(String, State)) {
+fn reconciler_steps(state: &State, index: usize, fault: Fault, found: &mut impl FnMut(Arguments<'_>, State)) {
     let reconciler = state.reconcilers[index];
     if reconciler.step == Step::Idle {
         if state.ledger.epoch < EPOCHS {
@@ -355,13 +369,13 @@ fn reconciler_steps(state: &State, index: usize, fault: Fault, found: &mut impl 
                 let epoch = state.ledger.epoch.saturating_add(1);
                 let mut next = with_reconciler(state, index, Reconciler { step: Step::Taken, node, epoch });
                 next.ledger.epoch = epoch;
-                found(format!("take {epoch} by {index} for {node}"), next);
+                found(format_args!("take {epoch} by {index} for {node}"), next);
             }
         }
         return;
     }
     let gone = with_reconciler(state, index, IDLE);
-    found(format!("reconciler {index} dies"), gone);
+    found(format_args!("reconciler {index} dies"), gone);
     let at = usize::from(reconciler.node);
     let node = &state.nodes[at];
     if !node.is_primary {
@@ -372,7 +386,7 @@ fn reconciler_steps(state: &State, index: usize, fault: Fault, found: &mut impl 
         Step::Idle => {}
         Step::Taken => {
             if state.ledger.epoch == reconciler.epoch {
-                found(format!("look {index}"), go_on(state, Step::Looked(state.ledger.rows)));
+                found(format_args!("look {index}"), go_on(state, Step::Looked(state.ledger.rows)));
             }
         }
         Step::Looked(rows) if !node.data.is_there => {
@@ -380,10 +394,10 @@ fn reconciler_steps(state: &State, index: usize, fault: Fault, found: &mut impl 
             let follows = fault == Fault::SaveUnproved || stream.prefix(rows.len).chain() == rows.chain();
             if stream.len > rows.len && follows {
                 let read = stream.prefix(rows.len.saturating_add(1));
-                found(format!("read what is left {index}"), go_on(state, Step::Saving(rows, read)));
+                found(format_args!("read what is left {index}"), go_on(state, Step::Saving(rows, read)));
             }
             let born = Data { is_there: true, epoch: reconciler.epoch, ..node.data };
-            found(format!("OPEN {index}"), with_node(state, at, |n| n.data = born));
+            found(format_args!("OPEN {index}"), with_node(state, at, |n| n.data = born));
         }
         Step::Saving(rows, read) => {
             let is_level =
@@ -392,7 +406,7 @@ fn reconciler_steps(state: &State, index: usize, fault: Fault, found: &mut impl 
                 let saved = rows.with(read.users()[usize::from(rows.len)]);
                 let mut next = go_on(state, Step::Looked(saved));
                 next.ledger.rows = saved;
-                found(format!("save {index}"), next);
+                found(format_args!("save {index}"), next);
             }
         }
         Step::Looked(rows) => match resume(node, reconciler.epoch, &rows, fault) {
@@ -400,7 +414,7 @@ fn reconciler_steps(state: &State, index: usize, fault: Fault, found: &mut impl 
                 let opened = with_node(state, at, |n| {
                     (n.data.epoch, n.data.fence) = (reconciler.epoch, Some(n.token));
                 });
-                found(format!("RESUME {index}"), go_on(&opened, Step::Resumed(rows.len, None)));
+                found(format_args!("RESUME {index}"), go_on(&opened, Step::Resumed(rows.len, None)));
             }
             Err(Refusal::Behind(_) | Refusal::Diverged(_)) => {
                 let shut = match shut(&node.data, reconciler.epoch) {
@@ -408,29 +422,29 @@ fn reconciler_steps(state: &State, index: usize, fault: Fault, found: &mut impl 
                     Ok(shut) => with_node(state, at, |n| n.data = shut),
                     Err(refusal) => panic!("RESTORE refused to shut what RESUME found unlevel: {refusal}"),
                 };
-                found(format!("shut {index}"), go_on(&shut, Step::Shut(rows)));
+                found(format_args!("shut {index}"), go_on(&shut, Step::Shut(rows)));
             }
-            Err(_) => found(format!("refused {index}"), gone),
+            Err(_) => found(format_args!("refused {index}"), gone),
         },
         Step::Shut(rows) => {
             let mut next = go_on(state, Step::Named(rows, node.data.grants.common(&rows)));
             next.named |= held(&node.data) & !rows.set();
-            found(format!("name {index}"), next);
+            found(format_args!("name {index}"), next);
         }
         Step::Named(rows, common) => match restore(&node.data, reconciler.epoch, rows, common, fault) {
             Ok(data) => {
                 let mut next = with_node(&go_on(state, Step::Looked(rows)), at, |n| n.data = data);
                 next.forgotten |= held(&node.data) & !held(&data) & !rows.set() & !state.named;
-                found(format!("RESTORE {index}"), next);
+                found(format_args!("RESTORE {index}"), next);
             }
             // It is not what was shut and named: compared again, under the same epoch, under which nobody was resumed.
-            Err(Refusal::TryAgain(_)) => found(format!("not shut {index}"), go_on(state, Step::Taken)),
-            Err(_) => found(format!("refused {index}"), gone),
+            Err(Refusal::TryAgain(_)) => found(format_args!("not shut {index}"), go_on(state, Step::Taken)),
+            Err(_) => found(format_args!("refused {index}"), gone),
         },
         Step::Resumed(seq, None) => {
             if seq < node.data.grants.len {
                 let read = node.data.grants.prefix(seq.saturating_add(1));
-                found(format!("read {index}"), go_on(state, Step::Resumed(seq, Some(read))));
+                found(format_args!("read {index}"), go_on(state, Step::Resumed(seq, Some(read))));
             }
             acknowledge(state, index, seq, fault, found);
         }
@@ -442,7 +456,7 @@ fn reconciler_steps(state: &State, index: usize, fault: Fault, found: &mut impl 
             if follows && (fault == Fault::NoCompareAndSet || is_level) && usize::from(rows.len) < USERS.len() {
                 let mut next = go_on(state, Step::Resumed(seq.saturating_add(1), None));
                 next.ledger.rows = rows.with(read.users()[usize::from(seq)]);
-                found(format!("commit {index}"), next);
+                found(format_args!("commit {index}"), next);
             }
             if fault == Fault::AckFirst {
                 acknowledge(state, index, seq.saturating_add(1), fault, found);
@@ -537,7 +551,7 @@ fn restored(data: &Data, words: &[String]) -> Result<Data, Refusal> {
     Ok(Data { stream: kept, ..written(&coupon, kept) })
 }
 
-fn acknowledge(state: &State, index: usize, seq: u8, fault: Fault, found: &mut impl FnMut(String, State)) {
+fn acknowledge(state: &State, index: usize, seq: u8, fault: Fault, found: &mut impl FnMut(Arguments<'_>, State)) {
     let reconciler = state.reconcilers[index];
     let at = usize::from(reconciler.node);
     let node = &state.nodes[at];
@@ -551,7 +565,7 @@ fn acknowledge(state: &State, index: usize, seq: u8, fault: Fault, found: &mut i
         _ => ack.decide(&coupon, token).unwrap_or(false),
     };
     if moves {
-        found(format!("ACK {seq} by {index}"), with_node(state, at, |n| n.data.persisted = seq));
+        found(format_args!("ACK {seq} by {index}"), with_node(state, at, |n| n.data.persisted = seq));
     }
 }
 
@@ -595,7 +609,7 @@ fn after(way: &str) -> State {
     way.split(" > ").fold(START, |state, wanted| {
         let mut then = None;
         next_states(&state, Fault::None, |step, next| {
-            if step == wanted {
+            if step.to_string() == wanted {
                 then = Some(next);
             }
         });
@@ -605,46 +619,63 @@ fn after(way: &str) -> State {
 
 /// Breadth first, up to so many states: how many there were, and the shortest way to a violation.
 fn explore(start: State, limit: usize, fault: Fault) -> (usize, Option<String>) {
-    let mut origin: HashMap<State, Option<(State, String)>> = HashMap::from([(start, None)]);
+    let mut origin: HashMap<State, Option<State>> = HashMap::from_iter([(start, None)]);
     let mut queue = VecDeque::from([start]);
     let mut broken = None;
     while let Some(state) = queue.pop_front() {
         if broken.is_some() || origin.len() >= limit {
             break;
         }
-        next_states(&state, fault, |step, next| {
-            if broken.is_some() || origin.contains_key(&next) {
+        next_states(&state, fault, |_, next| {
+            if broken.is_some() {
                 return;
             }
-            origin.insert(next, Some((state, step)));
-            match violation(&next, fault) {
-                Some(why) => broken = Some((why, next)),
-                None => queue.push_back(next),
+            if let Entry::Vacant(place) = origin.entry(next) {
+                place.insert(Some(state));
+                match violation(&next, fault) {
+                    Some(why) => broken = Some((why, next)),
+                    None => queue.push_back(next),
+                }
             }
         });
     }
     let told = broken.map(|(why, state)| {
-        let (mut way, mut at) = (Vec::new(), state);
-        while let Some(Some((before, step))) = origin.get(&at) {
-            way.push(step.clone());
-            at = *before;
+        let mut way = vec![state];
+        while let Some(Some(before)) = way.last().and_then(|state| origin.get(state)) {
+            way.push(*before);
         }
         way.reverse();
-        format!("{why}: {}", way.join(" > "))
+        tell(&why, &way, fault)
     });
     (origin.len(), told)
+}
+
+/// A violation, and the steps that lead to it. Only here do they get their names: millions of others lead nowhere.
+fn tell(why: &str, way: &[State], fault: Fault) -> String {
+    let step = |pair: &[State]| {
+        let mut name = None;
+        next_states(&pair[0], fault, |step, next| {
+            if next == pair[1] {
+                name.get_or_insert_with(|| step.to_string());
+            }
+        });
+        name.unwrap_or_default()
+    };
+    let steps: Vec<String> = way.windows(2).map(step).collect();
+    format!("{why}: {}", steps.join(" > "))
 }
 
 /// Random walks reach deeper than a search of every state can in the same time.
 fn walk(start: State, steps: usize, seed: u64, fault: Fault) -> Option<String> {
     const DEPTH: usize = 70;
     let mut random = seed;
-    let (mut state, mut way) = (start, Vec::new());
+    let (mut way, mut choices) = (vec![start], Vec::new());
     for _ in 0..steps {
-        let mut choices = Vec::new();
-        next_states(&state, fault, |step, next| choices.push((step, next)));
-        if choices.is_empty() || way.len() >= DEPTH {
-            (state, way) = (start, Vec::new());
+        choices.clear();
+        let state = way.last().unwrap_or(&start);
+        next_states(state, fault, |_, next| choices.push(next));
+        if choices.is_empty() || way.len() > DEPTH {
+            way.truncate(1);
             continue;
         }
         // xorshift64: repeatable, and good enough to choose among a dozen.
@@ -652,11 +683,10 @@ fn walk(start: State, steps: usize, seed: u64, fault: Fault) -> Option<String> {
         random ^= random >> 7;
         random ^= random << 17;
         let pick = usize::try_from(random >> 33).unwrap_or(0).checked_rem(choices.len()).unwrap_or(0);
-        let (step, next) = choices.swap_remove(pick);
-        way.push(step);
-        state = next;
+        let state = choices.swap_remove(pick);
+        way.push(state);
         if let Some(why) = violation(&state, fault) {
-            return Some(format!("{why}: {}", way.join(" > ")));
+            return Some(tell(&why, &way, fault));
         }
     }
     None

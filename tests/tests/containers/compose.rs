@@ -3,7 +3,7 @@
 use crate::crowd;
 use crate::shipped::unique;
 use coupon_tests::artifact::{on_path, workspace};
-use coupon_tests::container::PREFIX;
+use coupon_tests::container::engine::PREFIX;
 use coupon_tests::deadline::eventually_true;
 use coupon_tests::resp::{Client, expect};
 use coupon_tests::{http, port};

@@ -1,6 +1,6 @@
 //! A container as `docker run` makes it: the image's own entrypoint, user, settings and health check.
 
-use coupon_tests::container::{PREFIX, TAG, ask, wait, written};
+use coupon_tests::container::engine::{PREFIX, TAG, ask, wait, written};
 use coupon_tests::deadline::{DEADLINE, eventually, within};
 use coupon_tests::resp::Client;
 use std::fs::{self, Permissions};
