@@ -265,7 +265,7 @@ impl Failure {
     }
 }
 
-/// Of a command that does not wait. Each of them looks whether both servers are there before it begins.
+/// What a command tells that cannot go on; only `run` waits for a server that is away.
 impl<E: Into<Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = error.into();

@@ -203,7 +203,7 @@ fn a_certificate_that_proves_nothing_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_side_that_does_not_speak_tls_is_told_from_one_that_does() {
+fn both_ends_have_to_agree_on_tls() {
     let place = Place::start(&[]);
     let ca = ["--redis-tls-ca", place.ca()];
     let (url, database) = (place.redis.tls_url(HOST), place.verified());
