@@ -98,6 +98,7 @@ fn wrong_cursor(coupon: &Coupon, line: Option<&Cursor>) -> Option<(Field, &'stat
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::coupon::Offer;
     use crate::redis::Entry;
     use coupon_core::coupon::Definition;
     use coupon_core::grant::{EntryId, Grant};
@@ -191,13 +192,15 @@ mod tests {
     fn row(epoch: u64) -> Row {
         Row {
             id: "a".into(),
-            status: Status::Available,
-            definition: Definition { quantity: 9, mode: Mode::Instant, waitlist: 0, opens_at: 0, expires_at: 0 },
+            version: 1,
+            offer: Offer {
+                status: Status::Available,
+                definition: Definition { quantity: 9, mode: Mode::Instant, waitlist: 0, opens_at: 0, expires_at: 0 },
+            },
+            told: None,
             granted: 3,
             epoch: Epoch(epoch),
             position: Position { seq: Seq(3), chain: Chain(33) },
-            revision: 1,
-            published_revision: 1,
         }
     }
 

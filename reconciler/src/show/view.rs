@@ -3,8 +3,7 @@
 //! Nothing is read while nobody asks. Who asks often, or together with others, is answered from what was seen last: looking
 //! takes a bounded share of the time, however many look.
 
-use crate::error::Error;
-use crate::error::{self, Remedy};
+use crate::error::{self, Error, Remedy};
 use crate::ledger::Ledger;
 use crate::model::counters::Counters;
 use crate::model::coupon::{Info, Row};
@@ -409,20 +408,21 @@ mod tests {
 
     #[test]
     fn a_coupon_without_a_row_is_what_redis_says() {
+        use crate::model::coupon::Offer;
         use coupon_core::coupon::Definition;
         use coupon_core::number::{Epoch, Seq};
         use coupon_core::words::{Mode, Status};
 
         let definition = Definition { quantity: 9, mode: Mode::Instant, waitlist: 0, opens_at: 0, expires_at: 0 };
         let info = Info {
-            status: Status::Available,
-            definition,
+            offer: Offer { status: Status::Available, definition },
             requested: 6,
             waiting: 1,
             granted: Seq(5),
             persisted: Seq(2),
             epoch: Epoch(3),
             fenced: false,
+            revision: 1,
         };
         let mut coupon = Coupon::default();
         coupon.add_info(&info);
