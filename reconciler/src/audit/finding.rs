@@ -144,9 +144,20 @@ impl Report {
         self.findings.iter().filter(|finding| !finding.is_repaired)
     }
 
+    /// How many that are.
+    pub fn left_count(&self) -> u64 {
+        self.more.saturating_add(self.left().count() as u64)
+    }
+
+    /// How many were put right.
+    pub fn repaired_count(&self) -> u64 {
+        let repaired = self.findings.iter().filter(|finding| finding.is_repaired);
+        self.more_repaired.saturating_add(repaired.count() as u64)
+    }
+
     /// Whether nothing is left to do: all was compared, and what differed is put right.
     pub fn is_clean(&self) -> bool {
-        self.skipped.is_none() && self.more == 0 && self.left().next().is_none()
+        self.skipped.is_none() && self.left_count() == 0
     }
 }
 

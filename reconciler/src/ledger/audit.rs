@@ -53,7 +53,7 @@ impl Ledger {
     }
 
     /// Those of these users who have neither a row nor a dead letter.
-    pub async fn without_grant(&self, id: &str, users: &[String]) -> Result<Vec<String>, Error> {
+    pub async fn without_grant(&self, id: &str, users: &[&str]) -> Result<Vec<String>, Error> {
         let rows = self.fetch(sqlx::query(WITHOUT_GRANT).bind(id).bind(users)).await?;
         Ok(rows.iter().map(|row| row.try_get("user_id")).collect::<Result<_, _>>()?)
     }
