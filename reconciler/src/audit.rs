@@ -81,10 +81,12 @@ impl<'a> Audit<'a> {
         pace.wait(SECOND_LOOK_AFTER).await?;
         let mut second = self.look(id, scope != Scope::Nothing, pace).await?;
         second.confirm(&first);
-        if scope == Scope::Both && second.is_mended_by_restoring() && self.restore(id).await? {
-            second.take_repairs(self.look(id, false, pace).await?);
+        if scope != Scope::Both || !second.is_mended_by_restoring() || !self.restore(id).await? {
+            return Ok(second);
         }
-        Ok(second)
+        let mut after = self.look(id, false, pace).await?;
+        after.take_over(second);
+        Ok(after)
     }
 
     /// Puts the ledger's grants in the place of what Redis has; whether that could be done.

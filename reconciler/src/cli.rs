@@ -245,10 +245,10 @@ pub struct Run {
     #[arg(long, env = "FULL_PASS_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = interval)]
     pub full_pass_interval: Duration,
 
-    /// How long the audit rests between two rounds over all coupons; 0 turns it off
+    /// How often the audit compares what is on offer by its counts; 0 turns it off
     ///
-    /// In a round it compares every grant of both sides, at a pace that takes 2 % of its time, and puts right what is
-    /// proved.
+    /// Ten intervals after the last such round it compares every grant of both sides, at a pace that takes 2 % of its time,
+    /// and puts right what is proved.
     #[arg(long, env = "AUDIT_INTERVAL", default_value = "60s", value_name = "DURATION", value_parser = interval_or_off)]
     pub audit_interval: Duration,
 
@@ -388,7 +388,7 @@ pub struct Audit {
     /// Only this coupon
     pub coupon: Option<String>,
 
-    /// Put right what is proved: rows that are missing although the chain says whose they were, a wrong count of rows,
+    /// Put right what is proved: rows that are missing although the chain says whose they were,
     /// and granted users whom Redis lacks or holds elsewhere. For the last the coupon is shut while Redis is restored from
     /// the ledger, so the audit of `run` leaves that to this command
     #[arg(long)]

@@ -120,23 +120,15 @@ impl Report {
         self.skipped.is_none() && self.left().next().is_some() && self.left().all(is_mended)
     }
 
-    /// Takes over what a later look no longer sees as put right, and what else it sees.
-    pub fn take_repairs(&mut self, later: Self) {
-        self.skipped = later.skipped;
-        if self.skipped.is_some() {
-            return;
-        }
-        let before = std::mem::take(&mut self.findings);
-        for finding in before {
-            let is_left = later.findings.iter().any(|other| finding.is_same(other));
-            self.findings.push(if is_left { finding } else { finding.repaired() });
-        }
-        for finding in later.findings {
-            if !self.findings.iter().any(|known| finding.is_same(known)) {
+    /// Takes over what was seen before a restore: what is no longer seen was put right.
+    pub fn take_over(&mut self, before: Self) {
+        for finding in before.findings {
+            if self.skipped.is_some() {
                 self.add(finding);
+            } else if !self.findings.iter().any(|left| finding.is_same(left)) {
+                self.add(finding.repaired());
             }
         }
-        (self.more, self.earlier) = (later.more, later.earlier);
     }
 
     /// Findings that are left as they are.
@@ -144,9 +136,20 @@ impl Report {
         self.findings.iter().filter(|finding| !finding.is_repaired)
     }
 
+    /// How many that are.
+    pub fn left_count(&self) -> u64 {
+        self.more.saturating_add(self.left().count() as u64)
+    }
+
+    /// How many were put right.
+    pub fn repaired_count(&self) -> u64 {
+        let repaired = self.findings.iter().filter(|finding| finding.is_repaired);
+        self.more_repaired.saturating_add(repaired.count() as u64)
+    }
+
     /// Whether nothing is left to do: all was compared, and what differed is put right.
     pub fn is_clean(&self) -> bool {
-        self.skipped.is_none() && self.more == 0 && self.left().next().is_none()
+        self.skipped.is_none() && self.left_count() == 0
     }
 }
 
@@ -175,15 +178,24 @@ mod tests {
     #[test]
     fn what_is_gone_after_a_restore_was_put_right() {
         let of = |seq| Finding { kind: Kind::MemberMissing, ..missing(seq) };
-        let (mut report, mut later) = (Report::new("a"), Report::new("a"));
-        report.add(of(1));
+        let (mut before, mut report) = (Report::new("a"), Report::new("a"));
+        before.add(of(1));
+        before.add(of(2));
+        assert!(before.is_mended_by_restoring());
         report.add(of(2));
-        assert!(report.is_mended_by_restoring());
-        later.add(of(2));
-        later.add(missing(3));
-        report.take_repairs(later);
+        report.add(missing(3));
+        report.take_over(before);
         assert_eq!(report.left().map(|finding| finding.seq).collect::<Vec<_>>(), [Some(2), Some(3)]);
+        assert_eq!(report.repaired_count(), 1);
         assert!(!report.is_mended_by_restoring(), "the ledger lacks a row");
+    }
+
+    #[test]
+    fn what_cannot_be_seen_after_a_restore_is_left() {
+        let (mut before, mut report) = (Report::new("a"), Report::skipped("a", "fenced"));
+        before.add(missing(1));
+        report.take_over(before);
+        assert_eq!((report.left_count(), report.repaired_count()), (1, 0));
     }
 
     #[test]

@@ -264,13 +264,16 @@ impl Look<'_> {
     }
 
     async fn without_grant(&self, end: &Cursor, members: &[(Vec<u8>, f64)]) -> Result<Vec<String>, Error> {
-        let within = members.iter().filter(|(member, score)| is_within(end, member, *score));
-        // Bytes that PostgreSQL cannot even hold have no row.
-        let (users, mut foreign): (Vec<_>, Vec<_>) = within
-            .map(|(member, _)| String::from_utf8_lossy(member).into_owned())
-            .partition(|user| !user.contains(['\0', char::REPLACEMENT_CHARACTER]));
-        foreign.extend(self.ledger.without_grant(&self.row.id, &users).await?);
-        foreign.retain(|user| !self.seen.proved.contains(user));
+        let (mut users, mut foreign) = (Vec::new(), Vec::new());
+        for (member, _) in members.iter().filter(|(member, score)| is_within(end, member, *score)) {
+            match str::from_utf8(member) {
+                Ok(user) if !user.contains('\0') => users.push(user),
+                // Bytes that PostgreSQL cannot even hold.
+                _ => foreign.push(String::from_utf8_lossy(member).into_owned()),
+            }
+        }
+        let without = self.ledger.without_grant(&self.row.id, &users).await?;
+        foreign.extend(without.into_iter().filter(|user| !self.seen.proved.contains(user)));
         Ok(foreign)
     }
 
@@ -298,21 +301,15 @@ impl Look<'_> {
         let coupon = held.coupon.as_ref().ok();
         // It stays in the stream as long as nothing behind it is persisted: the coupon could not be resumed without it.
         let stays = start.0 > 0 && coupon.is_some_and(|coupon| start >= coupon.persisted);
-        let is_same = |entry: &Entry, newest: &Link| {
-            let grant = entry.grant.as_ref();
-            grant.is_ok_and(|it| {
-                (&it.user, it.requested_at, it.chain) == (&newest.user, newest.requested_at, newest.chain)
-            })
+        let is_newest = |entry: &Entry| match (&entry.grant, &self.seen.newest) {
+            (Ok(entry), Some(row)) => {
+                (&entry.user, entry.requested_at, entry.chain) == (&row.user, row.requested_at, row.chain)
+            }
+            (entry, _) => entry.is_ok(),
         };
-        match (&first, &self.seen.newest) {
-            (None, _) if stays => {
-                self.find(Kind::EntryWrong, start, None, format!("entry {start} is missing in the :grants key"));
-            }
-            (Some(entry), Some(newest)) if newest.seq == start && !is_same(entry, newest) => {
-                let (user, reason) = (newest.user.clone(), format!("entry {} is not what its row is", entry.id));
-                self.find(Kind::EntryWrong, start, Some(&user), reason);
-            }
-            _ => {}
+        if first.as_ref().map_or(stays, |entry| !is_newest(entry)) {
+            let reason = format!("entry {start} is missing in the :grants key, or is not what its row is");
+            self.find(Kind::EntryWrong, start, None, reason);
         }
         // Only where all who are granted were seen standing rightly.
         let is_whole = coupon.is_some_and(|coupon| self.seen.line.expected == coupon.position.seq.0);

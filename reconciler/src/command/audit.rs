@@ -5,21 +5,11 @@ use crate::audit::{Audit, Finding, Pace, Report, Scope};
 use crate::cli;
 use crate::coupon::Tools;
 use crate::error::{Error, Exit, Failure};
-use std::io::{self, Write};
 use std::time::Duration;
 
 /// How often a coupon that cannot be compared is tried again: usually it is just being opened.
 const SKIPPED_TRIES: u32 = 10;
 const SKIPPED_EVERY: Duration = Duration::from_millis(300);
-
-/// What was found in all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Sum {
-    coupons: u64,
-    left: u64,
-    repaired: u64,
-    skipped: u64,
-}
 
 /// Audits one coupon, or all.
 pub async fn audit(tools: &Tools, args: &cli::Audit) -> Result<Exit, Failure> {
@@ -30,7 +20,8 @@ pub async fn audit(tools: &Tools, args: &cli::Audit) -> Result<Exit, Failure> {
         |error: Error| Failure::new(Exit::Failed, format!("{error}; `coupon-reconciler check` says what is missing"));
     let audit = Audit::new(tools);
     let scope = if args.repair { Scope::Both } else { Scope::Nothing };
-    let (mut sum, mut reports, mut pages) = (Sum::default(), Vec::new(), ledger.pages());
+    let (mut coupons, mut left, mut repaired, mut skipped) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut reports, mut pages) = (Vec::new(), ledger.pages());
     let mut page = match &args.coupon {
         None => pages.next().await.map_err(failed)?,
         Some(id) => Some(ledger.row(id).await.map_err(failed)?.into_iter().collect()),
@@ -38,27 +29,29 @@ pub async fn audit(tools: &Tools, args: &cli::Audit) -> Result<Exit, Failure> {
     while let Some(rows) = page {
         for row in rows {
             let report = patiently(&audit, &row.id, scope).await.map_err(failed)?;
-            sum.add(&report);
+            coupons += 1;
+            left += report.left_count();
+            repaired += report.repaired_count();
+            skipped += u64::from(report.skipped.is_some());
             if args.json {
                 reports.push(report);
             } else {
-                print(|out| write_lines(out, &report))?;
+                print(|out| out.write_all(lines(&report).as_bytes()))?;
             }
         }
         page = if args.coupon.is_none() { pages.next().await.map_err(failed)? } else { None };
     }
-    if let Some(id) = args.coupon.as_ref().filter(|_| sum.coupons == 0) {
+    if let Some(id) = args.coupon.as_ref().filter(|_| coupons == 0) {
         return Err(Failure::new(Exit::Failed, format!("there is no coupon {id} in the ledger")));
     }
     if args.json {
         print_json(&reports)?;
     } else {
-        let Sum { coupons, left, repaired, skipped } = sum;
         print(|out| {
             writeln!(out, "{coupons} coupon(s): {left} finding(s) left, {repaired} repaired, {skipped} not compared")
         })?;
     }
-    Ok(if sum.left == 0 && sum.skipped == 0 { Exit::Ok } else { Exit::Failed })
+    Ok(if left == 0 && skipped == 0 { Exit::Ok } else { Exit::Failed })
 }
 
 /// Audits one coupon for people, who can wait until it can be compared.
@@ -78,28 +71,19 @@ async fn patiently(audit: &Audit<'_>, id: &str, scope: Scope) -> Result<Report, 
 }
 
 /// What there is to say of one coupon; nothing if all is well.
-fn write_lines(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+fn lines(report: &Report) -> String {
     let id = report.id.escape_debug();
+    let mut lines = String::new();
     if let Some(why) = &report.skipped {
-        writeln!(out, "{id}  NOT COMPARED  {why}")?;
+        lines += &format!("{id}  NOT COMPARED  {why}\n");
     }
     for Finding { kind, seq, user, field, reason, advice, .. } in &report.findings {
-        write!(out, "{id}  {}", kind.name())?;
-        if let Some(seq) = seq {
-            write!(out, "  seq {seq}")?;
-        }
-        if let Some(user) = user {
-            // A user id may hold line feeds and worse.
-            write!(out, "  user {}", user.escape_debug())?;
-        }
-        if let Some(field) = field {
-            write!(out, "  {field}")?;
-        }
-        write!(out, "  {}", reason.escape_debug())?;
-        match advice {
-            None => writeln!(out, "  REPAIRED")?,
-            Some(advice) => writeln!(out, "  ->  {advice}")?,
-        }
+        let seq = seq.map_or(String::new(), |seq| format!("  seq {seq}"));
+        // A user id may hold line feeds and worse.
+        let user = user.as_ref().map_or(String::new(), |user| format!("  user {}", user.escape_debug()));
+        let field = field.map_or(String::new(), |field| format!("  {field}"));
+        let what_next = advice.map_or("REPAIRED".to_owned(), |advice| format!("->  {advice}"));
+        lines += &format!("{id}  {}{seq}{user}{field}  {}  {what_next}\n", kind.name(), reason.escape_debug());
     }
     let Report { more, more_repaired, dead_letters, earlier, .. } = report;
     for (count, what) in [
@@ -109,21 +93,10 @@ fn write_lines(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         (earlier, "user(s) who stand earlier than they requested, as a restore put them, no drift"),
     ] {
         if *count > 0 {
-            writeln!(out, "{id}  and {count} {what}")?;
+            lines += &format!("{id}  and {count} {what}\n");
         }
     }
-    Ok(())
-}
-
-impl Sum {
-    fn add(&mut self, report: &Report) {
-        let left = report.left().count() as u64;
-        let repaired = (report.findings.len() as u64).saturating_sub(left);
-        self.coupons = self.coupons.saturating_add(1);
-        self.left = self.left.saturating_add(left).saturating_add(report.more);
-        self.repaired = self.repaired.saturating_add(repaired).saturating_add(report.more_repaired);
-        self.skipped = self.skipped.saturating_add(u64::from(report.skipped.is_some()));
-    }
+    lines
 }
 
 #[cfg(test)]
@@ -133,20 +106,15 @@ mod tests {
     use coupon_core::number::Seq;
 
     #[test]
-    fn a_line_names_coupon_kind_seq_user_reason_and_what_to_do() -> io::Result<()> {
+    fn a_line_names_coupon_kind_seq_user_reason_and_what_to_do() {
         let mut report = Report::new("a");
         report.add(Finding::of_grant(Kind::RowExtra, Seq(5), Some("u\n5"), "it is there"));
         report.add(Finding::of_field(Kind::PositionWrong, "seq", "7").repaired());
-        let mut text = Vec::new();
-        write_lines(&mut text, &report)?;
-        let text = String::from_utf8_lossy(&text).into_owned();
+        let text = lines(&report);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 2);
         assert!(lines[0].starts_with(r"a  row_extra  seq 5  user u\n5  it is there  ->  delete the row"), "{text}");
         assert_eq!(lines[1], "a  position_wrong  seq  7  REPAIRED");
-        let mut sum = Sum::default();
-        sum.add(&report);
-        assert_eq!(sum, Sum { coupons: 1, left: 1, repaired: 1, skipped: 0 });
-        Ok(())
+        assert_eq!((report.left_count(), report.repaired_count()), (1, 1));
     }
 }

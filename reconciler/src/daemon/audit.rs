@@ -108,10 +108,10 @@ impl Rounds<'_> {
 fn say(report: &Report) {
     for Finding { kind, seq, field, is_repaired, .. } in report.findings.iter().take(LOGGED_MAX) {
         let what_next = match is_repaired {
-            true => "put right",
-            false => "`coupon-reconciler audit COUPON` names the user and says what to do",
+            true => "; put right",
+            false => "; `coupon-reconciler audit COUPON` names the user and says what to do",
         };
-        tracing::warn!(coupon = report.id, kind = kind.name(), seq, field, "{}; {what_next}", kind.meaning());
+        tracing::warn!(coupon = report.id, kind = kind.name(), seq, field, "{}{what_next}", kind.meaning());
     }
     let unlogged = (report.findings.len().saturating_sub(LOGGED_MAX) as u64).saturating_add(report.more);
     if unlogged > 0 {

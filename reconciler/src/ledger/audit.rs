@@ -53,7 +53,7 @@ impl Ledger {
     }
 
     /// Those of these users who have neither a row nor a dead letter.
-    pub async fn without_grant(&self, id: &str, users: &[String]) -> Result<Vec<String>, Error> {
+    pub async fn without_grant(&self, id: &str, users: &[&str]) -> Result<Vec<String>, Error> {
         let users: Vec<(String,)> = self.fetch(sqlx::query_as(WITHOUT_GRANT).bind(id).bind(users)).await?;
         Ok(users.into_iter().map(|(user,)| user).collect())
     }

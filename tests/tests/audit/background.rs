@@ -62,6 +62,27 @@ fn what_it_cannot_repair_is_a_metric_and_said_once() {
 }
 
 #[test]
+fn what_is_odd_is_looked_at_between_two_rounds() {
+    let (redis, postgres) = servers();
+    insert(&postgres, "a", 50, &[("mode", "'INSTANT'")]);
+    let reconciler = Options::between(&redis, &postgres).args(&["--audit-interval", "5s"]).start().await_ready();
+    let mut client = redis.client();
+    await_open(&mut client, "a");
+    request(&mut client, "a", "u", 0..30);
+    await_level(&redis, &postgres, "a", 30);
+    eventually_true("a round over every grant", || reconciler.metric("coupon_audit_rounds_total") == Some(1.0));
+    let before = rows(&postgres, "a");
+    postgres.run("delete from user_coupon where coupon_id = 'a' and seq = 30");
+    client.run(&format!("HINCRBY {} remaining 1", key("a")));
+    eventually_true("it is seen", || of_kind(&reconciler, "coupon_drift", "counter_wrong") == Some(1.0));
+    assert_eq!(of_kind(&reconciler, "coupon_drift_repaired_total", "row_missing"), Some(1.0));
+    assert_eq!(reconciler.metric("coupon_audit_rounds_total"), Some(1.0), "long before the next round");
+    assert_eq!(rows(&postgres, "a"), before);
+    client.run(&format!("HINCRBY {} remaining -1", key("a")));
+    eventually_true("nothing is left", || reconciler.metric("coupon_drift") == Some(0.0));
+}
+
+#[test]
 fn it_can_be_turned_off() {
     let (redis, postgres) = servers();
     let reconciler = Options::between(&redis, &postgres).args(&["--audit-interval", "0"]).start().await_ready();
