@@ -1,10 +1,24 @@
 //! The schema: the migrations that this binary carries, and whether the database has them.
 
 use super::Ledger;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+/// Name and text of each migration, in their order; the first is number 1.
+const TEXTS: [(&str, &str); 3] = [
+    ("ledger", include_str!("../../../migrations/0001_ledger.sql")),
+    ("dead letter discard", include_str!("../../../migrations/0002_dead_letter_discard.sql")),
+    ("restore and leases", include_str!("../../../migrations/0003_restore_and_leases.sql")),
+];
+
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let numbered = (1..).zip(TEXTS).map(|(version, (name, text))| {
+        Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)
+    });
+    Migrator::with_migrations(numbered.collect())
+});
 
 /// What of the schema the database has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,5 +98,25 @@ impl Applied {
                 "migration {version} is newer than this binary; run the binary that applied it, or a later one"
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TEXTS;
+    use std::collections::BTreeMap;
+    use std::{fs, io};
+
+    #[test]
+    fn the_binary_carries_every_migration_of_the_folder() -> io::Result<()> {
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations"))? {
+            let path = entry?.path();
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().replace('_', " ");
+            files.insert(name, fs::read_to_string(path)?);
+        }
+        let carried = (1..).zip(TEXTS).map(|(version, (name, text))| (format!("{version:04} {name}"), text.to_owned()));
+        assert_eq!(files, carried.collect());
+        Ok(())
     }
 }
