@@ -16,7 +16,7 @@ export RUST_TEST_THREADS=${RUST_TEST_THREADS:-6}
 scripts/budget.sh
 say 'The module as it is shipped'
 COUPON_MODULE=$module COUPON_RECONCILER=$reconciler \
-  cargo test "${checking[@]}" --test module -- --skip hostile:: --skip wait::ten_thousand --skip disk_full:: \
+  cargo test "${checking[@]}" --test module -- --skip hostile:: --skip crowd:: --skip disk_full:: \
   --skip maxmemory:: --skip fairness::
 scripts/faults.sh few
 if [ "$(uname -sm)" = 'Linux x86_64' ]; then

@@ -25,7 +25,6 @@ pub struct Offer {
 }
 
 /// A grant as it stands in the ledger.
-#[derive(sqlx::FromRow)]
 pub struct Row {
     /// Its number.
     pub seq: i64,
@@ -38,7 +37,6 @@ pub struct Row {
 }
 
 /// The coupon's own row.
-#[derive(sqlx::FromRow)]
 pub struct Position {
     /// Rows, as counted by the relay.
     pub granted: i64,
@@ -53,7 +51,6 @@ pub struct Position {
 }
 
 /// The rows, counted.
-#[derive(sqlx::FromRow)]
 pub struct Counts {
     /// All.
     pub rows: i64,
@@ -62,7 +59,6 @@ pub struct Counts {
 }
 
 /// The answer of [`CHAIN`].
-#[derive(sqlx::FromRow)]
 pub struct ChainProof {
     /// Grants looked at.
     pub links: i64,
@@ -107,29 +103,31 @@ impl Ledger {
 
     /// The coupon's own row.
     pub async fn position(&self) -> Result<Position> {
-        Ok(sqlx::query_as(
+        let (granted, seq, chain, status, dead_letters) = sqlx::query_as(
             "select granted, seq, chain, status::text as status,
                     (select count(*) from coupon_dead_letter where coupon_dead_letter.coupon_id = id) as dead_letters
              from coupon join coupon_position on coupon_id = id where id = $1",
         )
         .bind(&self.id)
         .fetch_one(&self.pool)
-        .await?)
+        .await?;
+        Ok(Position { granted, seq, chain, status, dead_letters })
     }
 
     /// Counts the rows.
     pub async fn counts(&self) -> Result<Counts> {
-        Ok(sqlx::query_as(
+        let (rows, users) = sqlx::query_as(
             "select count(*) as rows, count(distinct user_id) as users from user_coupon where coupon_id = $1",
         )
         .bind(&self.id)
         .fetch_one(&self.pool)
-        .await?)
+        .await?;
+        Ok(Counts { rows, users })
     }
 
     /// The next rows after a grant, in their order.
     pub async fn rows_after(&self, seq: i64, limit: u32) -> Result<Vec<Row>> {
-        Ok(sqlx::query_as(
+        let rows = sqlx::query_as(
             "select seq, user_id, (extract(epoch from requested_at) * 1000000)::bigint as requested_us, chain
              from user_coupon where coupon_id = $1 and seq > $2 order by seq limit $3",
         )
@@ -137,11 +135,15 @@ impl Ledger {
         .bind(seq)
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
-        .await?)
+        .await?;
+        let row = |(seq, user_id, requested_us, chain)| Row { seq, user_id, requested_us, chain };
+        Ok(rows.into_iter().map(row).collect())
     }
 
     /// Lets PostgreSQL recompute the chain.
     pub async fn prove_chain(&self) -> Result<ChainProof> {
-        Ok(sqlx::query_as(CHAIN).bind(&self.id).fetch_one(&self.pool).await?)
+        let (links, first_broken, ends_at_position) =
+            sqlx::query_as(CHAIN).bind(&self.id).fetch_one(&self.pool).await?;
+        Ok(ChainProof { links, first_broken, ends_at_position })
     }
 }

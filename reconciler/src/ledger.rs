@@ -3,7 +3,6 @@
 //! - `address`: where it is, and TLS on the way
 //! - `coupon`: what is on offer, what Redis was told of it, and the epochs
 //! - `batch`: a batch of grants and the move of the position, in one statement
-//! - `isolate`: the same where PostgreSQL refuses a row
 //! - `history`: all grants of a coupon in their order
 //! - `lease`: which reconciler works on which coupons
 //! - `letters`: what becomes of refused rows
@@ -16,7 +15,6 @@ mod audit;
 mod batch;
 mod coupon;
 mod history;
-mod isolate;
 mod lease;
 mod letters;
 mod orphan;

@@ -195,7 +195,7 @@ impl Look<'_> {
             trace = Trace::at(Position { seq: last, chain: proof.chain });
             users = std::mem::take(&mut proof.users);
             reason = "the row is missing, and the chain proves whose it was";
-            if self.mends && or_left(self.insert(proof, last).await)? {
+            if self.mends && or_left(self.insert(proof).await)? {
                 is_mended = true;
                 reason = "the row was missing, and was put back as the chain proves it";
             }
@@ -212,14 +212,12 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Makes rows of what is proved. With the lock of the coupon's row the gap can neither be filled nor grow meanwhile.
-    async fn insert(&self, mut proof: Proof<'_>, last: Seq) -> Result<(), Error> {
-        // From here on only this connection is used: there may be no other.
-        let mut mending = self.ledger.mend(&self.row.id, self.row.epoch, last).await?;
+    /// Makes rows of what is proved.
+    async fn insert(&self, mut proof: Proof<'_>) -> Result<(), Error> {
         while let Some(grants) = proof.next().await? {
-            mending.insert(&grants).await?;
+            self.ledger.fill(&self.row.id, self.row.epoch, &grants).await?;
         }
-        mending.commit().await
+        Ok(())
     }
 
     /// Whether the position is where the rows end; true if they go on behind it.

@@ -10,9 +10,6 @@ use coupon_core::user::UserId;
 /// Entries looked at in one step back.
 const STEP: u32 = 1000;
 
-/// Runs of numbers that a log line shows of one step.
-const RUNS_SHOWN_MAX: usize = 20;
-
 impl Restoration<'_> {
     /// Follows the stream back, from the newest of so many grants, until one that the ledger holds too; the start if
     /// there is none. All that lies beyond it is named, as far as the ledger does not hold the user.
@@ -64,53 +61,22 @@ impl Restoration<'_> {
     }
 
     async fn name(&self, grants: &[Grant], granted: Seq) -> Result<(), Error> {
+        if grants.is_empty() {
+            return Ok(());
+        }
         let reason = format!(
             "granted in another history than the ledger's: Redis had come to seq {granted}, the ledger stood at seq {}",
             self.ledger_at.seq
         );
-        let named = self.coupon.ledger().name_orphans(self.coupon.id, grants, &reason).await?;
-        if !named.is_empty() {
-            self.coupon.tools.counters.orphans.inc_by(named.len() as u64);
+        let count = self.coupon.ledger().name_orphans(self.coupon.id, grants, &reason).await?;
+        if count > 0 {
+            self.coupon.tools.counters.orphans.inc_by(count);
             tracing::warn!(
                 coupon = self.coupon.id,
-                count = named.len(),
-                seqs = runs(named),
+                count,
                 "Redis granted units in a history that is not the ledger's; they are taken back, and each is in coupon_orphan"
             );
         }
         Ok(())
-    }
-}
-
-/// Numbers as people write them: 3-5, 9.
-fn runs(mut seqs: Vec<Seq>) -> String {
-    seqs.sort_unstable();
-    let mut runs: Vec<(Seq, Seq)> = Vec::new();
-    for seq in seqs {
-        match runs.last_mut() {
-            Some((_, last)) if seq == last.next() => *last = seq,
-            _ => runs.push((seq, seq)),
-        }
-    }
-    let shown = runs.iter().take(RUNS_SHOWN_MAX);
-    let mut words: Vec<String> =
-        shown.map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") }).collect();
-    if runs.len() > RUNS_SHOWN_MAX {
-        words.push("…".into());
-    }
-    words.join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_shown_in_runs() {
-        let show = |seqs: &[u64]| runs(seqs.iter().copied().map(Seq).collect());
-        assert_eq!(show(&[5, 4, 3, 9]), "3-5, 9");
-        assert_eq!(show(&[]), "");
-        let every_second: Vec<u64> = (0..100).map(|n| n * 2).collect();
-        assert!(show(&every_second).ends_with("38, …"));
     }
 }

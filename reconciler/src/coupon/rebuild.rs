@@ -25,7 +25,7 @@ impl Coupon<'_> {
             let Some(last) = grants.last() else { break };
             let position = Position { seq: last.id.seq, chain: last.chain };
             let to = Progress { position, entry: last.id, ..from };
-            self.commit(&Batch { from, grants, to }).await?;
+            self.commit(Batch { from, grants, to }).await?;
             from = to;
         }
         Ok(true)
@@ -37,8 +37,8 @@ impl Coupon<'_> {
         loop {
             let grants = self.redis().read(&self.key, from.entry, self.tools.batch_max).await?;
             let Ok(Some(batch)) = follow(from, grants) else { return Ok(from) };
-            self.commit(&batch).await?;
             from = batch.to;
+            self.commit(batch).await?;
         }
     }
 }

@@ -63,6 +63,7 @@ impl Coupon<'_> {
                 // A page of what are rows already, kept for longer in the stream.
                 None => checkpoint.progress.entry = read_to,
                 Some(batch) => {
+                    let to = batch.to;
                     pause::reach(Point::AfterRead).await;
                     // While PostgreSQL works on a full batch, Redis hears of the one before and hands over the next: a
                     // sixth of the time of a backlog (`make bench ONLY=relay`).
@@ -73,9 +74,9 @@ impl Coupon<'_> {
                         }
                         Ok::<_, Error>(self.redis().read(&self.key, read_to, self.tools.batch_max).await?)
                     };
-                    let (committed, next) = tokio::join!(self.commit(&batch), meanwhile);
+                    let (committed, next) = tokio::join!(self.commit(batch), meanwhile);
                     committed?;
-                    checkpoint.progress = batch.to;
+                    checkpoint.progress = to;
                     pause::reach(Point::AfterCommit).await;
                     ahead = next?;
                 }
@@ -96,22 +97,36 @@ impl Coupon<'_> {
         Ok(())
     }
 
-    /// Makes rows of a batch, dead letters of what PostgreSQL refuses.
-    pub(super) async fn commit(&self, batch: &Batch) -> Result<(), Error> {
+    /// Makes rows of a batch, dead letters of what PostgreSQL refuses: what is refused is halved until the refused rows stand
+    /// alone, so few of them cost few statements, and none holds up its followers.
+    pub(super) async fn commit(&self, batch: Batch) -> Result<(), Error> {
         pause::reach(Point::BeforeCommit).await;
-        let dead = match self.ledger().commit(self.id, batch).await {
-            Ok(()) => 0,
-            Err(error) => match error.remedy() {
-                Remedy::Isolate => self.ledger().commit_isolated(self.id, batch).await?,
-                // Redis has granted more than it was told to: both sides are compared then.
-                Remedy::RaiseQuantity => {
-                    self.ledger().admit(self.id, batch.to.position.seq.0).await?;
-                    return Err(Error::Moved);
-                }
-                _ => return Err(error),
-            },
-        };
-        self.tools.counters.count_batch(batch.len() as u64, dead);
+        let mut open = vec![batch];
+        while let Some(batch) = open.pop() {
+            let len = batch.len() as u64;
+            let dead = match self.ledger().commit(self.id, &batch).await {
+                Ok(()) => 0,
+                Err(error) => match error.remedy() {
+                    Remedy::Isolate => match batch.halves() {
+                        Ok([first, second]) => {
+                            open.extend([second, first]);
+                            continue;
+                        }
+                        Err(alone) => {
+                            self.ledger().bury(self.id, &alone, &error).await?;
+                            1
+                        }
+                    },
+                    // Redis has granted more than it was told to: both sides are compared then.
+                    Remedy::RaiseQuantity => {
+                        self.ledger().admit(self.id, batch.to.position.seq.0).await?;
+                        return Err(Error::Moved);
+                    }
+                    _ => return Err(error),
+                },
+            };
+            self.tools.counters.count_batch(len, dead);
+        }
         Ok(())
     }
 }

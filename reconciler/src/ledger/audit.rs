@@ -1,13 +1,10 @@
-//! What the audit asks of the ledger, and the one thing that it may put right there.
+//! What the audit asks of the ledger.
 
 use super::history::Stored;
-use super::isolate::insert;
-use super::{Ledger, count, unsigned};
+use super::{Ledger, unsigned};
 use crate::error::Error;
 use crate::model::grant::Link;
-use coupon_core::grant::Grant;
-use coupon_core::number::{Epoch, Seq};
-use sqlx::{Postgres, Transaction};
+use coupon_core::number::Seq;
 
 /// One statement sees one moment. The chain of no grant is 0.
 const WHOLE_END: &str = "
@@ -30,15 +27,6 @@ const WITHOUT_GRANT: &str = "
     where not exists (select from user_coupon where coupon_id = $1 and user_id = asked.user_id)
       and not exists (select from coupon_dead_letter where coupon_id = $1 and user_id = asked.user_id)";
 
-/// As the relay does with every batch: what is missing then is so for good, and no grant is on its way meanwhile.
-const LOCK: &str = "select 1 from coupon_position where coupon_id = $1 and epoch = $2 and seq >= $3 for update";
-
-/// A repair under the lock of a coupon's row. Dropped without [`Mending::commit`] it has done nothing.
-pub struct Mending {
-    transaction: Transaction<'static, Postgres>,
-    id: String,
-}
-
 impl Ledger {
     /// The newest grant, if the position is that of the newest row or dead letter.
     pub async fn whole_end(&self, id: &str) -> Result<Option<Seq>, Error> {
@@ -56,28 +44,5 @@ impl Ledger {
     pub async fn without_grant(&self, id: &str, users: &[&str]) -> Result<Vec<String>, Error> {
         let users: Vec<(String,)> = self.fetch(sqlx::query_as(WITHOUT_GRANT).bind(id).bind(users)).await?;
         Ok(users.into_iter().map(|(user,)| user).collect())
-    }
-
-    /// Begins a repair of grants up to a number.
-    ///
-    /// # Errors
-    /// [`Error::Moved`] if the coupon is at another epoch meanwhile.
-    pub async fn mend(&self, id: &str, epoch: Epoch, to: Seq) -> Result<Mending, Error> {
-        let mut transaction = self.pool.begin().await?;
-        let lock = sqlx::query(LOCK).bind(id).bind(count(epoch.0)).bind(count(to.0));
-        lock.fetch_optional(&mut *transaction).await?.ok_or(Error::Moved)?;
-        Ok(Mending { transaction, id: id.to_owned() })
-    }
-}
-
-impl Mending {
-    /// Inserts rows.
-    pub async fn insert(&mut self, grants: &[Grant]) -> Result<(), Error> {
-        insert(&mut self.transaction, &self.id, grants).await
-    }
-
-    /// Makes it last.
-    pub async fn commit(self) -> Result<(), Error> {
-        Ok(self.transaction.commit().await?)
     }
 }

@@ -43,6 +43,16 @@ impl Batch {
     pub const fn len(&self) -> usize {
         self.grants.len()
     }
+
+    /// Its first and its second half; none if it is but one grant.
+    pub fn halves(mut self) -> Result<[Self; 2], Self> {
+        let second = self.grants.split_off(self.len().div_ceil(2));
+        let Some(last) = self.grants.last().filter(|_| !second.is_empty()) else { return Err(self) };
+        let position = Position { seq: last.id.seq, chain: last.chain };
+        let middle = Progress { position, entry: last.id, ..self.from };
+        let first = Self { from: self.from, grants: self.grants, to: middle };
+        Ok([first, Self { from: middle, grants: second, to: self.to }])
+    }
 }
 
 /// A grant of the ledger.

@@ -18,6 +18,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use reference::{Coupon, Ledger, Window};
 use std::cell::RefCell;
+use std::thread;
 
 /// Sequences played; each on a coupon of its own.
 const SEQUENCES: u32 = 200;
@@ -149,11 +150,19 @@ impl Pair {
     }
 }
 
-/// So many sequences, unless `COUPON_SEQUENCES` says how many: some thousand find what is rare.
-fn config(sequences: u32) -> Config {
+/// Sequences that are played at a time, each on servers of its own: most of the time they wait for them.
+const LANES: u32 = 4;
+
+/// Plays so many sequences, unless `COUPON_SEQUENCES` says how many: some thousand find what is rare.
+fn in_lanes(sequences: u32, play: impl Fn(TestRunner) + Sync) {
     let given = std::env::var("COUPON_SEQUENCES").ok().and_then(|given| given.parse().ok());
-    let cases = given.unwrap_or(sequences);
-    Config { cases, max_shrink_time: SHRINK_MS_MAX, failure_persistence: None, ..Config::default() }
+    let cases = given.unwrap_or(sequences).div_ceil(LANES);
+    let config = Config { cases, max_shrink_time: SHRINK_MS_MAX, failure_persistence: None, ..Config::default() };
+    thread::scope(|scope| {
+        for _ in 0..LANES {
+            scope.spawn(|| play(TestRunner::new(config.clone())));
+        }
+    });
 }
 
 fn name(user: u8) -> String {
@@ -162,9 +171,12 @@ fn name(user: u8) -> String {
 
 #[test]
 fn replies_and_keys_are_those_of_the_model() {
+    in_lanes(SEQUENCES, play_beside_the_model);
+}
+
+fn play_beside_the_model(mut runner: TestRunner) {
     let pair = RefCell::new(Pair::start());
     let sequence = RefCell::new(0_u64);
-    let mut runner = TestRunner::new(config(SEQUENCES));
     let steps = prop::collection::vec(step(), 1..STEPS_MAX);
     let played = runner.run(&steps, |steps| {
         *sequence.borrow_mut() += 1;

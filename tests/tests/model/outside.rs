@@ -459,10 +459,13 @@ fn server_ms(client: &mut Client) -> i64 {
 
 #[test]
 fn whoever_changes_the_keys_all_are_told_what_they_say() {
+    crate::in_lanes(SEQUENCES, play_beside_a_fresh_coupon);
+}
+
+fn play_beside_a_fresh_coupon(mut runner: TestRunner) {
     // A server that has failed a sequence is not asked again.
     let server: RefCell<Option<Redis>> = RefCell::new(None);
     let names = RefCell::new(0_u64);
-    let mut runner = TestRunner::new(crate::config(SEQUENCES));
     let steps = prop::collection::vec(step(), 1..STEPS_MAX);
     let opening = (1_u64..4, 0_u64..2, select(&["QUEUE", "INSTANT"][..]), prop::bool::ANY);
     let played = runner.run(&(opening, steps), |((quantity, waitlist, mode, is_full), steps)| {

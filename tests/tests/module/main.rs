@@ -10,6 +10,7 @@ mod command_docs;
 mod command_table;
 mod copies;
 mod crash;
+mod crowd;
 mod disk_full;
 mod fairness;
 mod fence;
