@@ -159,6 +159,9 @@ const PRIVILEGES: &[(&str, &str)] = &[
     ("coupon", "SELECT"),
     ("coupon", "INSERT"),
     ("coupon", "UPDATE"),
+    ("coupon_position", "SELECT"),
+    ("coupon_position", "INSERT"),
+    ("coupon_position", "UPDATE"),
     ("user_coupon", "SELECT"),
     ("user_coupon", "INSERT"),
     ("coupon_dead_letter", "SELECT"),
@@ -171,7 +174,7 @@ const PRIVILEGES: &[(&str, &str)] = &[
     ("coupon_instance", "DELETE"),
     ("coupon_lease", "SELECT"),
     ("coupon_lease", "UPDATE"),
-    ("_sqlx_migrations", "SELECT"),
+    ("coupon_migration", "SELECT"),
 ];
 
 async fn check_postgresql(ledger: &Ledger, report: &mut Report) -> Result<(), Error> {

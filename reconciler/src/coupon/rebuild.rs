@@ -8,8 +8,8 @@ use coupon_core::grant::Grant;
 use coupon_core::position::Position;
 
 impl Coupon<'_> {
-    /// After PostgreSQL was restored from an old backup: makes rows of what is missing between it and the oldest entry that the
-    /// stream holds beyond, if Redis proves it; whether it does.
+    /// After PostgreSQL was restored from an old backup: makes rows of what is missing up to the oldest entry that the stream
+    /// holds beyond, and of that too, if Redis proves it; whether it does.
     pub(super) async fn rebuild(&self, mut from: Progress, entry: &Grant) -> Result<bool, Error> {
         let gap = Gap {
             redis: self.redis(),
@@ -28,6 +28,9 @@ impl Coupon<'_> {
             self.commit(Batch { from, grants, to }).await?;
             from = to;
         }
+        // Redis can only be resumed at a grant whose entry it still holds.
+        let to = Progress { position: gap.to, entry: entry.id, ..from };
+        self.commit(Batch { from, grants: vec![entry.clone()], to }).await?;
         Ok(true)
     }
 

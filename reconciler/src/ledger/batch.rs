@@ -68,11 +68,14 @@ const BURY: &str = "
     from moved, unnest($7::text[], $8::bigint[], $9::timestamptz[], $10::timestamptz[], $11::bigint[], $12::bigint[])
         as g (user_id, seq, requested_at, granted_at, epoch, chain)";
 
-/// Rows of grants that the position covers already. Whoever moves the position meanwhile waits, so what is missing is so for
-/// good, and no grant is on its way.
+/// Rows of grants that the position covers already, which are counted anew. Whoever moves the position meanwhile waits, so what
+/// is missing is so for good, and no grant is on its way.
 const FILL: &str = "
     with held as (
-        select coupon_id from coupon_position where coupon_id = $1 and epoch = $2 and seq >= $3 for update
+        update coupon_position p set granted = cardinality($4::text[]) +
+            (select count(*) from user_coupon u where u.coupon_id = p.coupon_id and u.seq <= p.seq)
+        where coupon_id = $1 and epoch = $2 and seq >= $3
+        returning coupon_id
     )
     insert into user_coupon (coupon_id, user_id, seq, requested_at, granted_at, epoch, chain)
     select held.coupon_id, g.user_id, g.seq, g.requested_at, g.granted_at, g.epoch, g.chain

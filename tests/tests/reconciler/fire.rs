@@ -70,15 +70,17 @@ impl Front {
     }
 }
 
-const LOCK: &str = "begin; select from coupon where id = 'a' for update";
+const LOCK: &str = "begin; select from coupon_position where coupon_id = 'a' for update";
 
 #[test]
 fn the_answer_to_a_commit_is_lost() {
     let front = Front::open();
     // What keeps the batch from being written again is the position, also where no constraint would.
     front.postgres.run(
-        "alter table user_coupon drop constraint user_coupon_one_per_seq, drop constraint user_coupon_one_per_user;
-         alter table coupon drop constraint coupon_granted_within_seq, drop constraint coupon_granted_within_quantity",
+        "alter table user_coupon drop constraint user_coupon_one_per_seq;
+         drop index user_coupon_one_per_user;
+         alter table coupon_position drop constraint coupon_position_granted_within_seq,
+             drop constraint coupon_position_held_within_quantity",
     );
     let mut lock = front.postgres.session();
     front.send_into_a_lock(&mut lock, LOCK);
@@ -107,24 +109,36 @@ fn a_deadlock() {
     // Time enough for this test to close the circle before PostgreSQL looks for one.
     let front = Front::open_with("alter role postgres set deadlock_timeout = '3s'");
     let mut other = front.postgres.session();
-    // The batch gets the coupon's row, and waits for the number that this one has taken.
+    // The batch gets the coupon's position, and waits for the number that this one has taken.
     front.send_into_a_lock(
         &mut other,
         "set deadlock_timeout = '60s'; begin;
          insert into user_coupon (coupon_id, user_id, seq, requested_at, granted_at, epoch, chain)
          values ('a', 'other', 11, now(), now(), 1, 1)",
     );
-    // This one waits for the coupon's row, until the batch is the one that is sacrificed.
-    other.run("update coupon set name = 'changed' where id = 'a'");
+    // This one waits for the position, until the batch is the one that is sacrificed.
+    other.run("update coupon_position set retired_at = null where coupon_id = 'a'");
     other.run("rollback");
     front.assert_met("deadlock detected");
+}
+
+/// As one that saves its whole object, or looks at the coupon for long.
+#[test]
+fn an_application_that_holds_its_row_holds_nothing_up() {
+    let front = Front::open();
+    let mut application = front.postgres.session();
+    application.run("begin isolation level repeatable read; update coupon set name = 'changed' where id = 'a'");
+    request(&mut front.redis.client(), "a", "u", 10..110);
+    await_level(&front.redis, &front.postgres, "a", 110);
+    application.run("commit");
+    front.assert_passed();
 }
 
 #[test]
 fn a_serialization_failure() {
     let front = Front::open_with("alter role postgres set default_transaction_isolation = 'serializable'");
     let mut other = front.postgres.session();
-    front.send_into_a_lock(&mut other, "begin; update coupon set name = 'changed' where id = 'a'");
+    front.send_into_a_lock(&mut other, "begin; update coupon_position set retired_at = null where coupon_id = 'a'");
     // The batch sees a row that has changed since it began to look.
     other.run("commit");
     front.assert_met("could not serialize access");

@@ -34,8 +34,10 @@ fn await_shared(reconcilers: &[&Reconciler]) {
 /// What keeps one that wakes up late from writing twice is the compare-and-set, also where no constraint would.
 fn without_constraints(postgres: &Postgres) {
     postgres.run(
-        "alter table user_coupon drop constraint user_coupon_one_per_seq, drop constraint user_coupon_one_per_user;
-         alter table coupon drop constraint coupon_granted_within_seq, drop constraint coupon_granted_within_quantity",
+        "alter table user_coupon drop constraint user_coupon_one_per_seq;
+         drop index user_coupon_one_per_user;
+         alter table coupon_position drop constraint coupon_position_granted_within_seq,
+             drop constraint coupon_position_held_within_quantity",
     );
 }
 

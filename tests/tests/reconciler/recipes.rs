@@ -212,7 +212,7 @@ fn an_older_reconciler_works_until_it_connects_anew_and_then_leaves_the_work_to_
     let mut client = redis.client();
     await_open(&mut client, "a");
     postgres.run(&format!(
-        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+        "insert into coupon_migration (version, description, success, checksum, execution_time)
          values ({LATER}, 'of a later version', true, '', 0)"
     ));
     request(&mut client, "a", "u", 0..5);
@@ -231,6 +231,6 @@ fn an_older_reconciler_works_until_it_connects_anew_and_then_leaves_the_work_to_
     }
     assert_eq!(ledger::coupon(&postgres, "a", "seq"), "5");
     // As the newer version's operator does who takes it back.
-    postgres.run(&format!("delete from _sqlx_migrations where version = {LATER}"));
+    postgres.run(&format!("delete from coupon_migration where version = {LATER}"));
     await_level(&redis, &postgres, "a", 10);
 }

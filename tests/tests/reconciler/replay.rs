@@ -69,8 +69,10 @@ fn overtaken_at(point: &str) {
     let (redis, postgres) = work_to_do();
     // What keeps the overtaken one from writing twice is the compare-and-set, also where no constraint would.
     postgres.run(
-        "alter table user_coupon drop constraint user_coupon_one_per_seq, drop constraint user_coupon_one_per_user;
-         alter table coupon drop constraint coupon_granted_within_seq, drop constraint coupon_granted_within_quantity",
+        "alter table user_coupon drop constraint user_coupon_one_per_seq;
+         drop index user_coupon_one_per_user;
+         alter table coupon_position drop constraint coupon_position_granted_within_seq,
+             drop constraint coupon_position_held_within_quantity",
     );
     let mut paused = Options::between(&redis, &postgres).args(&["--batch-max", "8"]).pause_at(point).start();
     paused.await_pause();
