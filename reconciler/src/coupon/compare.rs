@@ -51,51 +51,52 @@ enum Footing {
     Older(Grant),
 }
 
-/// How far the opening of a coupon has come, over the steps of one comparison.
-struct Opening<'a> {
-    /// An epoch that was taken and under which no Redis was resumed: it is used again, instead of counting epochs up with every
-    /// retry. One under which a RESUME may have succeeded is never held.
-    held: &'a mut Option<Epoch>,
-    /// Whether the ledger's history was put in the place of Redis's already.
-    is_restored: bool,
-    /// Whether an operator has said that what the ledger holds counts.
-    is_ordered: bool,
-    /// Whether all of it is to be restored, also where both hold the same history.
-    from_start: bool,
+/// What may be done to open a coupon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// What is safe, and no more.
+    None,
+    /// An operator has said that what the ledger holds counts.
+    Restore,
+    /// The same, and all of it is to be sent, also where both sides hold one history.
+    FromStart,
 }
 
 impl Coupon<'_> {
     /// Steps until both sides agree; what is not safe is left to an operator.
-    pub async fn compare(&self, held: &mut Option<Epoch>) -> Result<Compared, Error> {
-        self.step(Opening { held, is_restored: false, is_ordered: false, from_start: false }).await
+    pub async fn compare(&self) -> Result<Compared, Error> {
+        self.step(Order::None).await
     }
 
     /// The same on an operator's word: what the ledger holds is brought back to Redis, also where a companion key is lost. A
     /// running reconciler looks at the same coupon, and takes epochs too: of two that do so, one tries again.
     pub async fn restore(&self, from_start: bool) -> Result<Compared, Error> {
-        for _ in 1..RESTORE_TRIES_MAX {
-            match self.restore_once(from_start).await {
-                Err(error) if error.remedy() == Remedy::Compare && !self.tools.stop.is_cancelled() => {
+        let order = if from_start { Order::FromStart } else { Order::Restore };
+        let mut tries = 1;
+        loop {
+            match self.step(order).await {
+                Err(error)
+                    if error.remedy() == Remedy::Compare
+                        && tries < RESTORE_TRIES_MAX
+                        && !self.tools.stop.is_cancelled() =>
+                {
                     tracing::debug!(coupon = self.id, %error, "somebody else works on the coupon; trying again");
+                    tries += 1;
                 }
                 done => return done,
             }
         }
-        self.restore_once(from_start).await
     }
 
-    async fn restore_once(&self, from_start: bool) -> Result<Compared, Error> {
-        self.step(Opening { held: &mut None, is_restored: false, is_ordered: true, from_start }).await
-    }
-
-    async fn step(&self, mut opening: Opening<'_>) -> Result<Compared, Error> {
+    async fn step(&self, mut order: Order) -> Result<Compared, Error> {
+        let mut is_restored = false;
         for _ in 0..STEPS_MAX {
             let row = self.ledger().row(self.id).await?;
             let seen = self.look().await?;
-            if opening.is_ordered && !opening.is_restored {
+            if order != Order::None {
                 let row = row.ok_or_else(|| Error::Held("there is no such coupon in the ledger".into()))?;
-                self.open(&row, &seen, &mut opening).await?;
-                opening.is_restored = true;
+                self.open(&row, &seen, order, &mut is_restored).await?;
+                (order, is_restored) = (Order::None, true);
                 continue;
             }
             let info = match seen {
@@ -111,7 +112,7 @@ impl Coupon<'_> {
                     let is_older = info.persisted > row.position.seq
                         && matches!(self.footing(&progress).await?, Footing::Older(_));
                     if is_older {
-                        self.open(&row, &Seen::Whole(Some(info)), &mut opening).await?;
+                        self.open(&row, &Seen::Whole(Some(info)), order, &mut is_restored).await?;
                         continue;
                     }
                     let checkpoint = Some(checkpoint(progress, &row, &info));
@@ -124,7 +125,7 @@ impl Coupon<'_> {
                     self.publish(&row, info.as_ref(), publication, row.epoch).await?;
                 }
                 (Plan::Resume(_), Some(row), info) => {
-                    self.open(&row, &Seen::Whole(info), &mut opening).await?;
+                    self.open(&row, &Seen::Whole(info), order, &mut is_restored).await?;
                 }
                 (Plan::Foreign, _, _) => {
                     return Err(Error::Held(
@@ -235,9 +236,12 @@ impl Coupon<'_> {
 
     /// Takes the next epoch, and asks Redis to open the gate under it at the ledger's position. Where Redis holds
     /// another history, the ledger's is restored instead, and the next step asks again.
-    async fn open(&self, row: &Row, seen: &Seen, opening: &mut Opening<'_>) -> Result<(), Error> {
+    async fn open(&self, row: &Row, seen: &Seen, order: Order, is_restored: &mut bool) -> Result<(), Error> {
         let info = seen.info();
-        let mut progress = self.take_epoch(row, seen.epoch(), opening.held).await?;
+        // Of two who saw the same epoch, one gets the next, and reads the ledger's position under it.
+        let bid = Bid::after(row, seen.epoch());
+        let mut progress = self.ledger().take_epochs(&[bid]).await?.remove(self.id).ok_or(Error::Moved)?;
+        pause::reach(Point::AfterTakeEpoch).await;
         if info.is_none() {
             progress = self.salvage(progress).await?;
         }
@@ -247,21 +251,18 @@ impl Coupon<'_> {
             _ => Publication::Nothing,
         };
         let is_gone = matches!(seen, Seen::Whole(None));
-        if opening.is_ordered && !opening.is_restored {
-            if position.seq.0 == 0 {
-                return Err(self.nothing_to_restore());
+        if order != Order::None && position.seq.0 == 0 {
+            return Err(self.nothing_to_restore());
+        }
+        if order == Order::FromStart || matches!(seen, Seen::Incomplete(..)) {
+            if is_gone {
+                self.publish(row, info, Publication::Open, epoch).await?;
             }
-            if opening.from_start || matches!(seen, Seen::Incomplete(..)) {
-                if is_gone {
-                    self.publish(row, info, Publication::Open, epoch).await?;
-                }
-                *opening.held = Some(epoch);
-                return self.restoration(epoch, position).run_from_start().await;
-            }
+            return self.restoration(epoch, position).run_from_start().await;
         }
         let footing = self.footing(&progress).await?;
         if let Footing::Older(entry) = footing {
-            return self.rebuild_or_restore(progress, entry, opening.held).await;
+            return self.rebuild_or_restore(progress, entry).await;
         }
         if footing == Footing::Level && publication == Publication::Raise {
             return self.raise_quantity(info).await;
@@ -271,17 +272,13 @@ impl Coupon<'_> {
         if footing == Footing::Level || is_gone || publication == Publication::Close {
             self.publish(row, info, publication, epoch).await?;
         }
-        // From here on the epoch may be in use, until Redis says that it is not.
-        *opening.held = None;
-        let answer = self.resume(&progress).await?;
-        if answer == Resumed::Open {
-            tracing::info!(coupon = self.id, epoch = epoch.0, seq = position.seq.0, "resumed: the gate is open");
-            return Ok(());
-        }
-        *opening.held = Some(epoch);
-        match answer {
+        match self.resume(&progress).await? {
+            Resumed::Open => {
+                tracing::info!(coupon = self.id, epoch = epoch.0, seq = position.seq.0, "resumed: the gate is open");
+                Ok(())
+            }
             Resumed::Behind(redis) | Resumed::Diverged(redis) => {
-                if std::mem::replace(&mut opening.is_restored, true) {
+                if std::mem::replace(is_restored, true) {
                     return Err(Error::Held(format!(
                         "Redis was restored and still stands at {redis} instead of {position}; is somebody else writing \
                          to the coupon's keys? The coupon stays shut, and is restored again after a while"
@@ -291,20 +288,7 @@ impl Coupon<'_> {
                 self.restoration(epoch, position).run().await
             }
             Resumed::Undecided(text) => Err(self.incomplete(&text)),
-            Resumed::Open => Ok(()),
         }
-    }
-
-    /// The next epoch, and where the ledger stands under it.
-    async fn take_epoch(&self, row: &Row, redis: Epoch, held: &mut Option<Epoch>) -> Result<Progress, Error> {
-        if let Some(epoch) = held.filter(|epoch| *epoch == row.epoch && redis <= *epoch) {
-            let entry = self.ledger().entry(self.id, row.position.seq).await?;
-            return Ok(Progress { epoch, position: row.position, entry });
-        }
-        let taken = self.ledger().take_epochs(&[Bid::after(row, redis)]).await?.remove(self.id).ok_or(Error::Moved)?;
-        pause::reach(Point::AfterTakeEpoch).await;
-        *held = Some(taken.epoch);
-        Ok(taken)
     }
 
     /// What the stream says about the place where the ledger ends.
@@ -333,12 +317,7 @@ impl Coupon<'_> {
     }
 
     /// The ledger ends before the oldest grant that Redis holds the entry of: rows are missing that Redis was told of.
-    async fn rebuild_or_restore(
-        &self,
-        progress: Progress,
-        entry: Grant,
-        held: &mut Option<Epoch>,
-    ) -> Result<(), Error> {
+    async fn rebuild_or_restore(&self, progress: Progress, entry: Grant) -> Result<(), Error> {
         let Progress { epoch, position, .. } = progress;
         let (first, last) = (position.seq.next(), Seq(entry.id.seq.0.saturating_sub(1)));
         tracing::warn!(
@@ -356,7 +335,6 @@ impl Coupon<'_> {
             coupon = self.id,
             "the users in Redis do not prove which grants are missing; the ledger's history counts"
         );
-        *held = Some(epoch);
         if position.seq.0 > 0 {
             return self.restoration(epoch, position).run().await;
         }

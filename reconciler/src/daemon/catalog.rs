@@ -6,7 +6,7 @@ use super::shards::{Change, Shards};
 use crate::model::coupon::{Info, Row, is_on_offer};
 use crate::model::grant::Checkpoint;
 use crate::model::standing::Known;
-use coupon_core::number::{Epoch, Seq};
+use coupon_core::number::Seq;
 use coupon_core::words::Status;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,8 +32,6 @@ pub enum Reason {
 pub struct Memory {
     /// Where the relay goes on; none if both sides have to be compared first.
     pub checkpoint: Option<Checkpoint>,
-    /// An epoch that was taken and under which no Redis was resumed.
-    pub held: Option<Epoch>,
     /// Visits that failed in a row.
     pub failures: u32,
     /// What was said of the last failure.

@@ -46,7 +46,7 @@ async fn visit(servers: &Servers, catalog: &Catalog, ticket: &mut Ticket) -> Res
     if ticket.compare || memory.checkpoint.is_none() {
         // Until it succeeds there is no place to go on from.
         memory.checkpoint = None;
-        let compared = coupon.compare(&mut memory.held).await?;
+        let compared = coupon.compare().await?;
         memory.checkpoint = compared.checkpoint;
         if let (Some(row), Some(info)) = (&compared.row, &compared.info) {
             catalog.observe(id, row, info);
