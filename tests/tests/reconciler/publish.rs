@@ -138,3 +138,66 @@ fn another_key_pattern_is_used_everywhere() {
     await_coupon(&postgres, "42", "seq", "1");
     assert_eq!(client.run(&format!("EXISTS {}", key("42"))).int(), 0);
 }
+
+/// An ORM that saves the whole object as it was read, or a copy that is brought in where no trigger fires: no counter says so, and
+/// nobody is told. What counts is what the row says.
+#[test]
+fn a_change_that_no_trigger_saw_is_found_and_is_not_taken_back() {
+    let (redis, postgres) = servers();
+    let _reconciler = Options::between(&redis, &postgres).args(&["--full-pass-interval", "200ms"]).start().await_ready();
+    insert(&postgres, "a", 5, &[("mode", "'INSTANT'")]);
+    insert(&postgres, "b", 5, &[]);
+    await_open(&mut redis.client(), "a");
+    await_open(&mut redis.client(), "b");
+    postgres.run("update coupon set quantity = 9, waitlist = 2 where id = 'b'");
+    await_hash(&redis, "b", "quantity waitlist", "[9 2]");
+    let unseen = |sql: &str| postgres.run(&format!("set session_replication_role = replica; {sql}"));
+    unseen("update coupon set status = 'EXPIRED' where id = 'a'");
+    unseen("update coupon set quantity = 5, waitlist = 0, updated_at = created_at where id = 'b'");
+    await_hash(&redis, "a", "status", "[EXPIRED]");
+    await_hash(&redis, "b", "quantity waitlist", "[5 0]");
+    await_coupon(&postgres, "a", "status, is_told", "EXPIRED|t");
+    await_coupon(&postgres, "b", "quantity, waitlist, is_told", "5|0|t");
+    assert_eq!(redis.client().run(&format!("COUPON.REQUEST {} late", key("a"))).to_string(), "CLOSED");
+}
+
+#[test]
+fn what_was_announced_by_one_that_was_killed_is_told_by_the_next() {
+    let (redis, postgres) = servers();
+    insert(&postgres, "a", 5, &[]);
+    let mut first = Reconciler::start(&redis, &postgres);
+    await_open(&mut redis.client(), "a");
+    first.kill();
+    postgres.run("update coupon set quantity = 8 where id = 'a'");
+    let mut paused = Options::between(&redis, &postgres).pause_at("before-publish").start();
+    paused.await_pause();
+    // It is noted that Redis is told, and Redis was not.
+    await_coupon(&postgres, "a", "is_told", "t");
+    paused.kill();
+    await_hash(&redis, "a", "quantity", "[5]");
+    let _successor = Reconciler::start(&redis, &postgres);
+    await_hash(&redis, "a", "quantity", "[8]");
+    await_coupon(&postgres, "a", "quantity, is_told", "8|t");
+}
+
+/// As a machine that hangs between its look at the row and its call, while another one publishes what came later.
+#[test]
+fn a_reconciler_that_slept_puts_no_older_definition_over_a_newer_one() {
+    let (redis, postgres) = servers();
+    insert(&postgres, "a", 5, &[]);
+    let mut first = Reconciler::start(&redis, &postgres);
+    await_open(&mut redis.client(), "a");
+    first.kill();
+    postgres.run("update coupon set quantity = 8 where id = 'a'");
+    let mut paused = Options::between(&redis, &postgres).pause_at("before-publish").start();
+    paused.await_pause();
+    let _other = Reconciler::start(&redis, &postgres);
+    await_hash(&redis, "a", "quantity", "[8]");
+    postgres.run("update coupon set quantity = 7 where id = 'a'");
+    await_hash(&redis, "a", "quantity", "[7]");
+    await_coupon(&postgres, "a", "quantity, is_told", "7|t");
+    paused.go_on();
+    eventually_true("the older one is refused", || paused.log().contains("STALEEPOCH") || paused.metric("coupon_retries_total") > Some(0.0));
+    await_hash(&redis, "a", "quantity", "[7]");
+    await_coupon(&postgres, "a", "quantity, is_told", "7|t");
+}
