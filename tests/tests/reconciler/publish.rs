@@ -144,7 +144,8 @@ fn another_key_pattern_is_used_everywhere() {
 #[test]
 fn a_change_that_no_trigger_saw_is_found_and_is_not_taken_back() {
     let (redis, postgres) = servers();
-    let _reconciler = Options::between(&redis, &postgres).args(&["--full-pass-interval", "200ms"]).start().await_ready();
+    let _reconciler =
+        Options::between(&redis, &postgres).args(&["--full-pass-interval", "200ms"]).start().await_ready();
     insert(&postgres, "a", 5, &[("mode", "'INSTANT'")]);
     insert(&postgres, "b", 5, &[]);
     await_open(&mut redis.client(), "a");
@@ -197,7 +198,9 @@ fn a_reconciler_that_slept_puts_no_older_definition_over_a_newer_one() {
     await_hash(&redis, "a", "quantity", "[7]");
     await_coupon(&postgres, "a", "quantity, is_told", "7|t");
     paused.go_on();
-    eventually_true("the older one is refused", || paused.log().contains("STALEEPOCH") || paused.metric("coupon_retries_total") > Some(0.0));
+    eventually_true("the older one is refused", || {
+        paused.log().contains("STALEEPOCH") || paused.metric("coupon_retries_total") > Some(0.0)
+    });
     await_hash(&redis, "a", "quantity", "[7]");
     await_coupon(&postgres, "a", "quantity, is_told", "7|t");
 }

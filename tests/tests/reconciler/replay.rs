@@ -111,6 +111,7 @@ points! {
     after_take_epoch = "after-take-epoch",
     before_resume = "before-resume",
     after_resume = "after-resume",
+    before_publish = "before-publish",
     after_publish = "after-publish",
     after_adopt = "after-adopt",
 }

@@ -27,6 +27,40 @@ fn migrate_makes_the_schema_and_can_be_repeated() {
     );
 }
 
+/// An application may use sqlx in the same schema, and have its own role; nothing is for everybody.
+#[test]
+fn the_schema_leaves_room_for_the_application_and_gives_it_what_it_needs() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    postgres.run(
+        "create table _sqlx_migrations (version bigint primary key, description text, checksum bytea);
+         insert into _sqlx_migrations values (1, 'the shop', 'other');
+         create role coupon_application nologin; create role shop in role coupon_application; create role other;
+         alter role postgres set statement_timeout = '5ms'",
+    );
+    let (code, text) = shown(&command(&redis, &postgres, &["migrate"]));
+    assert_eq!(code, Some(0), "without a statement timeout: {text}");
+    postgres.run("set statement_timeout = 0; alter role postgres reset statement_timeout");
+    let _reconciler = Reconciler::start(&redis, &postgres);
+    let as_role = |role: &str, sql: &str| postgres.try_run(&format!("set role {role}; {sql}"));
+    const OFFER: &str =
+        "insert into coupon (id, name, quantity, status, mode) values ('a', 'A', 3, 'AVAILABLE', 'INSTANT')";
+    assert!(as_role("other", OFFER).is_err() && as_role("other", "select from user_coupon").is_err());
+    assert!(as_role("shop", OFFER).is_ok());
+    await_open(&mut redis.client(), "a");
+    request(&mut redis.client(), "a", "u", 0..2);
+    await_level(&redis, &postgres, "a", 2);
+    assert_eq!(as_role("shop", "select granted from coupon_position where coupon_id = 'a'").as_deref(), Ok("2\n"));
+    for denied in [
+        "update coupon_position set seq = 0",
+        "insert into user_coupon (coupon_id, user_id, seq, requested_at, granted_at, epoch, chain) values ('a', 'x', 9, now(), now(), 1, 1)",
+        "delete from user_coupon",
+        "delete from coupon where id = 'a'",
+    ] {
+        assert!(as_role("shop", denied).is_err(), "{denied}");
+    }
+    assert!(as_role("shop", "update coupon set quantity = 4 where id = 'a'").is_ok());
+}
+
 #[test]
 fn check_says_what_is_wrong_and_fails() {
     let (redis, postgres) = (Redis::start(), Postgres::start());
