@@ -157,9 +157,9 @@ fn one_that_wakes_up_before_its_commit_doubles_nothing() {
 fn one_that_wakes_up_after_its_commit_doubles_nothing() {
     let (redis, postgres) = batch_to_write();
     let mut lock = postgres.session();
-    lock.run("begin; select from coupon where id = 'a' for update");
+    lock.run("begin; select from coupon_position where coupon_id = 'a' for update");
     let mut sleeper = named(&redis, &postgres, "sleeper");
-    eventually_true("its batch waits for the lock of the coupon's row", || {
+    eventually_true("its batch waits for the lock of the coupon's position", || {
         postgres.value("select count(*) from pg_locks where locktype = 'transactionid' and not granted") == "1"
     });
     sleeper.signal("STOP");
