@@ -22,9 +22,6 @@ use coupon_core::number::{Epoch, Seq};
 use coupon_core::position::Position;
 use std::time::{Duration, Instant};
 
-/// Grants read from the ledger at once, while those of the page before are sent.
-const PAGE: u64 = 10 * RESTORE_MAX;
-
 /// Between two words on how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -76,72 +73,53 @@ impl Restoration<'_> {
         Ok(common)
     }
 
-    /// Sends the ledger's grants after a position.
-    pub async fn send(&self, mut after: Position) -> Result<(), Error> {
-        let total = self.ledger_at.seq.0.saturating_sub(after.seq.0);
-        tracing::warn!(
-            coupon = self.coupon.id,
-            after = after.seq.0,
-            grants = total,
-            "restoring the ledger's grants in Redis"
-        );
+    /// Sends the ledger's grants after a position, batch by batch.
+    async fn send(&self, mut at: Position) -> Result<(), Error> {
+        let Coupon { tools, id, key } = self.coupon;
+        let total = self.ledger_at.seq.0.saturating_sub(at.seq.0);
+        tracing::warn!(coupon = id, after = at.seq.0, grants = total, "restoring the ledger's grants in Redis");
         let begun = Instant::now();
         let mut said = begun;
-        let mut page = self.page(after.seq).await?;
-        while let Some(last) = page.last() {
-            let next = last.seq;
-            let (sent, read) = tokio::join!(self.send_page(&mut after, &page), self.page(next));
-            sent?;
-            page = read?;
-            if said.elapsed() >= PROGRESS_INTERVAL && !page.is_empty() {
-                said = Instant::now();
-                let done = total.saturating_sub(self.ledger_at.seq.0.saturating_sub(after.seq.0));
-                let percent = done.saturating_mul(100) / total.max(1);
-                tracing::info!(coupon = self.coupon.id, done, of = total, percent, "restoring");
-            }
-        }
-        if after != self.ledger_at {
-            return Err(
-                self.broken_ledger(&format!("its grants end at {after}, and the coupon stands at {}", self.ledger_at))
-            );
-        }
-        let seconds = begun.elapsed().as_secs_f64();
-        tracing::info!(coupon = self.coupon.id, grants = total, seconds, "restored: Redis holds the ledger's history");
-        Ok(())
-    }
-
-    async fn page(&self, after: Seq) -> Result<Vec<Link>, Error> {
-        let to = Seq(after.0.saturating_add(PAGE).min(self.ledger_at.seq.0));
-        if to <= after {
-            return Ok(Vec::new());
-        }
-        Ok(self.coupon.ledger().span(self.coupon.id, after, to).await?)
-    }
-
-    async fn send_page(&self, after: &mut Position, page: &[Link]) -> Result<(), Error> {
-        for batch in page.chunks(usize::try_from(RESTORE_MAX).unwrap_or(usize::MAX)) {
-            if self.coupon.tools.stop.is_cancelled() {
+        let mut batch = self.batch(at.seq).await?;
+        while let Some(last) = batch.last() {
+            if tools.stop.is_cancelled() {
                 return Err(Error::Stopping);
             }
-            let mut to = *after;
-            for link in batch {
+            let mut to = at;
+            for link in &batch {
                 to = link.follow(to).map_err(|broken| self.broken_ledger(&broken))?;
             }
-            match self.coupon.redis().restore(&self.coupon.key, self.epoch, *after, batch).await {
-                Err(refusal) if redis::is_unshut(&refusal) => {
-                    tracing::warn!(
-                        coupon = self.coupon.id,
-                        "Redis is not as it was shut, and may have granted since; it is compared again, before anything is dropped"
-                    );
-                    return Err(Error::Moved);
-                }
-                sent => sent?,
+            // The next one is read while this one is sent.
+            let (sent, next) = tokio::join!(tools.redis.restore(key, self.epoch, at, &batch), self.batch(last.seq));
+            if sent.as_ref().is_err_and(redis::is_unshut) {
+                tracing::warn!(
+                    coupon = id,
+                    "Redis is not as it was shut, and may have granted since; it is compared again, before anything is dropped"
+                );
+                return Err(Error::Moved);
             }
-            *after = to;
-            self.coupon.tools.counters.restored.inc_by(batch.len() as u64);
+            sent?;
+            tools.counters.restored.inc_by(batch.len() as u64);
             pause::reach(Point::AfterRestoreBatch).await;
+            (at, batch) = (to, next?);
+            if said.elapsed() >= PROGRESS_INTERVAL && !batch.is_empty() {
+                said = Instant::now();
+                let done = total.saturating_sub(self.ledger_at.seq.0.saturating_sub(at.seq.0));
+                tracing::info!(coupon = id, done, of = total, percent = done * 100 / total.max(1), "restoring");
+            }
         }
+        if at != self.ledger_at {
+            let ends = format!("its grants end at {at}, and the coupon stands at {}", self.ledger_at);
+            return Err(self.broken_ledger(&ends));
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        tracing::info!(coupon = id, grants = total, seconds, "restored: Redis holds the ledger's history");
         Ok(())
+    }
+
+    async fn batch(&self, after: Seq) -> Result<Vec<Link>, Error> {
+        let to = Seq(after.0.saturating_add(RESTORE_MAX).min(self.ledger_at.seq.0));
+        self.coupon.ledger().span(self.coupon.id, after, to).await
     }
 
     /// What the ledger holds is no history that Redis could go on from.
