@@ -193,11 +193,14 @@ async fn check_postgresql(ledger: &Ledger, report: &mut Report) -> Result<(), Er
     if ledger.setting("fsync").await? == "off" {
         report.warn("fsync is off: a crash loses rows that Redis takes for persisted; set it on");
     }
-    if let Some(advice) = ledger.schema().await?.advice() {
-        report.fail(advice);
-        return Ok(());
+    match ledger.check_schema().await {
+        Ok(()) => report.fine("schema is current"),
+        Err(Error::Held(advice)) => {
+            report.fail(advice);
+            return Ok(());
+        }
+        Err(error) => return Err(error),
     }
-    report.fine("schema is current");
     let mut missing = Vec::new();
     for (table, privilege) in PRIVILEGES {
         if !ledger.has_privilege(table, privilege).await? {

@@ -118,16 +118,18 @@ async fn meet_postgresql(servers: &Servers, migrates: bool) -> Result<(), Away> 
     ledger.ping().await.map_err(away)?;
     ledger.forget_connections();
     if migrates {
-        match ledger.migrate().await {
-            Ok(0) => {}
-            Ok(applied) => tracing::info!(applied, "migrated the schema"),
-            Err(error) => return Err(Away::Unfit(error.to_string())),
+        let applied = ledger.migrate().await.map_err(away)?;
+        if applied > 0 {
+            tracing::info!(applied, "migrated the schema");
         }
     }
-    ledger.schema().await.map_err(away)?.advice().map_or(Ok(()), |advice| Err(Away::Unfit(advice)))
+    ledger.check_schema().await.map_err(away)
 }
 
-/// It does not answer, or not well.
+/// It does not answer, or not well; or something has to be set right.
 fn away(error: impl Into<Error>) -> Away {
-    Away::because(error.into().cause())
+    match error.into() {
+        Error::Held(advice) => Away::Unfit(advice),
+        error => Away::because(error.cause()),
+    }
 }

@@ -3,7 +3,7 @@
 use super::Ledger;
 use crate::error::Error;
 use sqlx::SqlSafeStr;
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::PgPoolOptions;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -28,85 +28,57 @@ const EXISTS: &str = "select to_regclass('coupon_migration') is not null";
 
 const APPLIED: &str = "select version, checksum from coupon_migration where success";
 
-/// What of the schema the database has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Applied {
-    /// All of it.
-    Current,
-    /// Some migrations are missing; their number.
-    Missing(usize),
-    /// A migration was applied with another text than this binary carries.
-    Different(i64),
-    /// The database has been migrated further than this binary knows.
-    Newer(i64),
-}
-
-/// Why the schema stays as it is.
-#[derive(Debug, thiserror::Error)]
-pub enum Unmigrated {
-    /// It is another version's; the sentence says what to do.
-    #[error("{0}")]
-    Foreign(String),
-    /// PostgreSQL, or the way to it, when it was looked at.
-    #[error("the schema cannot be read: {0}")]
-    Unread(#[from] Error),
-    /// The same when it was changed.
-    #[error("the schema cannot be migrated: {0}")]
-    Failed(#[from] MigrateError),
-}
-
 impl Ledger {
-    /// Compares the database with the migrations. Reads only, so a role without the right to create tables can run
-    /// the daemon.
-    pub async fn schema(&self) -> Result<Applied, Error> {
+    /// How many migrations are missing. Reads only, so a role without the right to create tables can run the daemon.
+    ///
+    /// # Errors
+    /// [`Error::Held`] if the schema is another version's.
+    async fn missing(&self) -> Result<usize, Error> {
         let mut applied = HashMap::new();
-        if self.fetch::<(bool,)>(sqlx::query_as(EXISTS)).await?.contains(&(true,)) {
+        if self.one::<(bool,)>(sqlx::query_as(EXISTS)).await?.0 {
             applied.extend(self.fetch::<(i64, Vec<u8>)>(sqlx::query_as(APPLIED)).await?);
         }
         let mut missing = 0;
-        for migration in MIGRATIONS.iter() {
-            match applied.remove(&migration.version) {
+        for Migration { version, checksum, .. } in MIGRATIONS.iter() {
+            match applied.remove(version) {
                 None => missing += 1,
-                Some(checksum) if checksum != *migration.checksum => return Ok(Applied::Different(migration.version)),
+                Some(other) if other != **checksum => {
+                    return Err(Error::Held(format!(
+                        "migration {version} was applied with another text; is this the database of another version?"
+                    )));
+                }
                 Some(_) => {}
             }
         }
-        Ok(match applied.into_keys().max() {
-            Some(version) => Applied::Newer(version),
-            None if missing > 0 => Applied::Missing(missing),
-            None => Applied::Current,
+        applied.into_keys().max().map_or(Ok(missing), |version| {
+            Err(Error::Held(format!(
+                "migration {version} is newer than this binary; run the binary that applied it, or a later one"
+            )))
         })
     }
 
-    /// Applies what is missing; how many migrations. Several processes may do so at once, a lock lets one do the work.
-    pub async fn migrate(&self) -> Result<usize, Unmigrated> {
-        let missing = match self.schema().await? {
-            Applied::Current => return Ok(0),
-            Applied::Missing(missing) => missing,
-            applied => return Err(Unmigrated::Foreign(applied.advice().unwrap_or_default())),
-        };
-        // On a connection of its own: a large table may take longer to change than any statement of the relay may.
-        let options = self.options.clone().options([("statement_timeout", "0")]);
-        let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.map_err(MigrateError::from)?;
-        let done = MIGRATIONS.run(&pool).await;
-        pool.close().await;
-        done?;
-        Ok(missing)
-    }
-}
-
-impl Applied {
-    /// What to do about it, none if all is well.
-    pub fn advice(&self) -> Option<String> {
-        match self {
-            Self::Current => None,
-            Self::Missing(n) => Some(format!("the schema lacks {n} migration(s); run `coupon-reconciler migrate`")),
-            Self::Different(version) => Some(format!(
-                "migration {version} was applied with another text; is this the database of another version?"
-            )),
-            Self::Newer(version) => Some(format!(
-                "migration {version} is newer than this binary; run the binary that applied it, or a later one"
-            )),
+    /// Whether the database has the schema of this binary.
+    ///
+    /// # Errors
+    /// [`Error::Held`] says what to do.
+    pub async fn check_schema(&self) -> Result<(), Error> {
+        match self.missing().await? {
+            0 => Ok(()),
+            n => Err(Error::Held(format!("the schema lacks {n} migration(s); run `coupon-reconciler migrate`"))),
         }
+    }
+
+    /// Applies what is missing; how many migrations. Several processes may do so at once, a lock lets one do the work.
+    pub async fn migrate(&self) -> Result<usize, Error> {
+        let missing = self.missing().await?;
+        if missing > 0 {
+            // On a connection of its own: a large table may take longer to change than any statement of the relay may.
+            let options = self.options.clone().options([("statement_timeout", "0")]);
+            let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
+            let done = MIGRATIONS.run(&pool).await;
+            pool.close().await;
+            done.map_err(|error| Error::Held(format!("the schema cannot be migrated: {error}")))?;
+        }
+        Ok(missing)
     }
 }
