@@ -4,7 +4,7 @@ use super::plan::{Plan, Publication, plan};
 use super::{Coupon, follow};
 use crate::error::{Error, Remedy};
 use crate::ledger::Bid;
-use crate::model::coupon::{Info, Row};
+use crate::model::coupon::{Info, Row, is_on_offer};
 use crate::model::grant::{Checkpoint, Progress};
 use crate::model::pause::{self, Point};
 
@@ -173,27 +173,21 @@ impl Coupon<'_> {
         publication: Publication,
         epoch: Epoch,
     ) -> Result<(), Error> {
-        if publication == Publication::Raise {
-            return self.raise_quantity(info).await;
+        match publication {
+            Publication::Nothing => return Ok(()),
+            Publication::Raise => return self.raise_quantity(info).await,
+            Publication::Tell => {}
         }
         let heard = info.map_or(0, |info| info.revision);
-        let is_told = row.told.is_some() && !row.is_news() && heard <= row.revision();
-        let revision = match publication {
-            Publication::Nothing if is_told => return Ok(()),
-            _ if is_told && row.revision() > 0 => row.revision(),
-            _ => self.ledger().announce(row, heard).await?,
-        };
+        let is_announced = !row.is_news() && row.revision() > 0 && heard <= row.revision();
+        let revision = if is_announced { row.revision() } else { self.ledger().announce(row, heard).await? };
         pause::reach(Point::BeforePublish).await;
-        match publication {
-            Publication::Open => {
-                self.redis().open(&self.key, &row.offer.definition, epoch, revision).await?;
-                tracing::info!(coupon = self.id, revision, "published");
-            }
-            Publication::Close => {
-                self.redis().close(&self.key, epoch, revision).await?;
-                tracing::info!(coupon = self.id, revision, "closed");
-            }
-            Publication::Nothing | Publication::Raise => {}
+        if is_on_offer(row.offer.status) {
+            self.redis().open(&self.key, &row.offer.definition, epoch, revision).await?;
+            tracing::info!(coupon = self.id, revision, "published");
+        } else if info.is_some() {
+            self.redis().close(&self.key, epoch, revision).await?;
+            tracing::info!(coupon = self.id, revision, "closed");
         }
         pause::reach(Point::AfterPublish).await;
         let quantity = row.offer.definition.quantity;
@@ -256,7 +250,7 @@ impl Coupon<'_> {
         }
         if order == Order::FromStart || matches!(seen, Seen::Incomplete(..)) {
             if is_gone {
-                self.publish(row, info, Publication::Open, epoch).await?;
+                self.publish(row, info, Publication::Tell, epoch).await?;
             }
             return self.restoration(epoch, position).run_from_start().await;
         }
@@ -269,7 +263,7 @@ impl Coupon<'_> {
         }
         // The definition comes first, while the gate is shut: a coupon that Redis lacks is born fenced. But one of another
         // history may not take it, as it may have granted more than the row offers.
-        if footing == Footing::Level || is_gone || publication == Publication::Close {
+        if footing == Footing::Level || is_gone || !is_on_offer(row.offer.status) {
             self.publish(row, info, publication, epoch).await?;
         }
         match self.resume(&progress).await? {
