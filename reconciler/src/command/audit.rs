@@ -1,6 +1,6 @@
 //! `audit`: one coupon, or all; one line per finding, or JSON.
 
-use super::{print, print_json};
+use super::{each_coupon, print, print_found};
 use crate::audit::{Audit, Finding, Pace, Report, Scope};
 use crate::cli;
 use crate::coupon::Tools;
@@ -23,42 +23,26 @@ struct Sum {
 
 /// Audits one coupon, or all.
 pub async fn audit(tools: &Tools, args: &cli::Audit) -> Result<Exit, Failure> {
-    let ledger = &tools.ledger;
     tools.redis.now_ms().await?;
-    ledger.ping().await?;
-    let failed =
-        |error: Error| Failure::new(Exit::Failed, format!("{error}; `coupon-reconciler check` says what is missing"));
+    tools.ledger.ping().await?;
     let audit = Audit::new(tools);
     let scope = if args.repair { Scope::Both } else { Scope::Nothing };
-    let (mut sum, mut reports, mut pages) = (Sum::default(), Vec::new(), ledger.pages());
-    let mut page = match &args.coupon {
-        None => pages.next().await.map_err(failed)?,
-        Some(id) => Some(ledger.row(id).await.map_err(failed)?.into_iter().collect()),
-    };
-    while let Some(rows) = page {
-        for row in rows {
-            let report = patiently(&audit, &row.id, scope).await.map_err(failed)?;
-            sum.add(&report);
-            if args.json {
-                reports.push(report);
-            } else {
-                print(|out| write_lines(out, &report))?;
-            }
+    let (mut sum, mut reports) = (Sum::default(), Vec::new());
+    each_coupon(&tools.ledger, args.coupon.as_deref(), async |row| {
+        let report = patiently(&audit, &row.id, scope).await?;
+        sum.add(&report);
+        if args.json {
+            reports.push(report);
+            return Ok(());
         }
-        page = if args.coupon.is_none() { pages.next().await.map_err(failed)? } else { None };
-    }
-    if let Some(id) = args.coupon.as_ref().filter(|_| sum.coupons == 0) {
-        return Err(Failure::new(Exit::Failed, format!("there is no coupon {id} in the ledger")));
-    }
-    if args.json {
-        print_json(&reports)?;
-    } else {
-        let Sum { coupons, left, repaired, skipped } = sum;
-        print(|out| {
-            writeln!(out, "{coupons} coupon(s): {left} finding(s) left, {repaired} repaired, {skipped} not compared")
-        })?;
-    }
-    Ok(if sum.left == 0 && sum.skipped == 0 { Exit::Ok } else { Exit::Failed })
+        print(|out| write_lines(out, &report))
+    })
+    .await?;
+    let Sum { coupons, left, repaired, skipped } = sum;
+    print_found(args.json, &reports, |out, _| {
+        writeln!(out, "{coupons} coupon(s): {left} finding(s) left, {repaired} repaired, {skipped} not compared")
+    })?;
+    Ok(if left == 0 && skipped == 0 { Exit::Ok } else { Exit::Failed })
 }
 
 /// Audits one coupon for people, who can wait until it can be compared.
@@ -84,22 +68,16 @@ fn write_lines(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         writeln!(out, "{id}  NOT COMPARED  {why}")?;
     }
     for Finding { kind, seq, user, field, reason, advice, .. } in &report.findings {
-        write!(out, "{id}  {}", kind.name())?;
-        if let Some(seq) = seq {
-            write!(out, "  seq {seq}")?;
-        }
-        if let Some(user) = user {
+        let words = [
+            Some(format!("{id}  {}", kind.name())),
+            seq.map(|seq| format!("seq {seq}")),
             // A user id may hold line feeds and worse.
-            write!(out, "  user {}", user.escape_debug())?;
-        }
-        if let Some(field) = field {
-            write!(out, "  {field}")?;
-        }
-        write!(out, "  {}", reason.escape_debug())?;
-        match advice {
-            None => writeln!(out, "  REPAIRED")?,
-            Some(advice) => writeln!(out, "  ->  {advice}")?,
-        }
+            user.as_ref().map(|user| format!("user {}", user.escape_debug())),
+            field.map(str::to_owned),
+            Some(reason.escape_debug().to_string()),
+            Some(advice.map_or("REPAIRED".to_owned(), |advice| format!("->  {advice}"))),
+        ];
+        writeln!(out, "{}", words.into_iter().flatten().collect::<Vec<_>>().join("  "))?;
     }
     let Report { more, more_repaired, dead_letters, earlier, .. } = report;
     for (count, what) in [
@@ -118,11 +96,10 @@ fn write_lines(out: &mut dyn Write, report: &Report) -> io::Result<()> {
 impl Sum {
     fn add(&mut self, report: &Report) {
         let left = report.left().count() as u64;
-        let repaired = (report.findings.len() as u64).saturating_sub(left);
-        self.coupons = self.coupons.saturating_add(1);
-        self.left = self.left.saturating_add(left).saturating_add(report.more);
-        self.repaired = self.repaired.saturating_add(repaired).saturating_add(report.more_repaired);
-        self.skipped = self.skipped.saturating_add(u64::from(report.skipped.is_some()));
+        self.coupons += 1;
+        self.left += left + report.more;
+        self.repaired += report.findings.len() as u64 - left + report.more_repaired;
+        self.skipped += u64::from(report.skipped.is_some());
     }
 }
 
