@@ -2,7 +2,7 @@
 
 use crate::error::{Exit, Failure};
 use clap::builder::BoolishValueParser;
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint, value_parser};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
 use coupon_core::key::KeyPattern;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -43,19 +43,10 @@ Examples:
 
 Settings:
   A flag counts more than its environment variable, and that more than the default. `coupon-reconciler run --help` is the
-  manual of the settings.
-
-Environment:
-  REDIS_URL, REDIS_URL_FILE                        Redis, or the file that holds its URL
-  REDIS_TLS_CA, REDIS_TLS_CERT, REDIS_TLS_KEY      the files with the certificates for TLS to Redis
-  DATABASE_URL, DATABASE_URL_FILE                  PostgreSQL, or the file that holds its URL
-  COUPON_KEY                                       as --key
-  LISTEN, INSTANCE, LOG, LOG_FORMAT, BATCH_MAX, ISSUE_INTERVAL, FULL_PASS_INTERVAL, AUDIT_INTERVAL, NO_MIGRATE
-                                                   as the flags of the same name
+  manual of the settings and names their variables. Others that count:
   PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE,
   PGSSLMODE, PGSSLROOTCERT, PGSSLCERT, PGSSLKEY    what the database URL leaves out
-  NOTIFY_SOCKET, WATCHDOG_USEC                     set by systemd: `run` tells it that it is ready, what it waits for, and
-                                                   that it lives
+  NOTIFY_SOCKET, WATCHDOG_USEC                     set by systemd: `run` tells it how it is, and that it lives
 
 Exit codes:
   0    done, or stopped in order by SIGTERM or SIGINT
@@ -64,6 +55,8 @@ Exit codes:
   3    Redis, PostgreSQL or the daemon could not be reached
   130  ended at once by a second SIGINT
   143  ended at once by a second SIGTERM";
+
+const DEFAULT_REDIS: &str = "redis://127.0.0.1:6379";
 
 /// On loopback: whoever wants the page to be seen from elsewhere says so.
 const DEFAULT_LISTEN: &str = "127.0.0.1:9187";
@@ -107,7 +100,7 @@ pub enum Command {
     /// Bring the schema to this version
     Migrate(Database),
     /// Look at both servers, the module, privileges and the schema; exit code 1 if something would not work
-    Check(Check),
+    Check(Servers),
     /// Ask the daemon that runs here whether it is ready; exit code 1 if not, for a container's health check
     Health(Health),
     /// Show every coupon, as the daemon that runs here sees both sides
@@ -140,15 +133,7 @@ pub struct Database {
     database_url: Option<String>,
 
     /// A file that holds the URL of PostgreSQL, in the place of --database-url
-    #[arg(
-        long,
-        env = "DATABASE_URL_FILE",
-        value_name = "FILE",
-        value_hint = ValueHint::FilePath,
-        value_parser = secret,
-        conflicts_with = "database_url",
-        global = true
-    )]
+    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE", value_parser = secret, conflicts_with = "database_url", global = true)]
     database_url_file: Option<String>,
 }
 
@@ -175,24 +160,11 @@ pub struct Redis {
     /// if the sentinels want a login themselves, ?sentinel-user=…&sentinel-password=… follows. By TLS these are
     /// rediss-cluster and rediss-sentinel. A single server has to be the primary. A command line can be read by every user
     /// of the machine: give a password by the environment or in a file.
-    #[arg(
-        long,
-        env = "REDIS_URL",
-        hide_env_values = true,
-        default_value = "redis://127.0.0.1:6379",
-        value_name = "URL"
-    )]
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, default_value = DEFAULT_REDIS, value_name = "URL")]
     redis_url: String,
 
     /// A file that holds the URL of Redis, in the place of --redis-url
-    #[arg(
-        long,
-        env = "REDIS_URL_FILE",
-        value_name = "FILE",
-        value_hint = ValueHint::FilePath,
-        value_parser = secret,
-        conflicts_with = "redis_url"
-    )]
+    #[arg(long, env = "REDIS_URL_FILE", value_name = "FILE", value_parser = secret, conflicts_with = "redis_url")]
     redis_url_file: Option<String>,
 
     /// A PEM file with the CAs that may have signed Redis's certificate; without it the system's may have
@@ -224,14 +196,21 @@ impl Redis {
     }
 }
 
-/// `run`.
+/// Where both servers are.
 #[derive(Debug, Args)]
-pub struct Run {
+pub struct Servers {
     #[command(flatten)]
     pub redis: Redis,
 
     #[command(flatten)]
     pub database: Database,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub servers: Servers,
 
     /// How often waiting users are granted what is left, as 500ms, 1s or 2m
     ///
@@ -300,16 +279,6 @@ fn instance_name(text: &str) -> Result<String, String> {
     if (1..=255).contains(&text.len()) { Ok(text.to_owned()) } else { Err("1 to 255 bytes are allowed".to_owned()) }
 }
 
-/// `check`.
-#[derive(Debug, Args)]
-pub struct Check {
-    #[command(flatten)]
-    pub redis: Redis,
-
-    #[command(flatten)]
-    pub database: Database,
-}
-
 /// `health`.
 #[derive(Debug, Args)]
 pub struct Health {
@@ -359,10 +328,7 @@ pub struct Verify {
 #[derive(Debug, Args)]
 pub struct Restore {
     #[command(flatten)]
-    pub redis: Redis,
-
-    #[command(flatten)]
-    pub database: Database,
+    pub servers: Servers,
 
     /// The coupon's id
     pub coupon: String,
@@ -380,10 +346,7 @@ pub struct Restore {
 #[derive(Debug, Args)]
 pub struct Audit {
     #[command(flatten)]
-    pub redis: Redis,
-
-    #[command(flatten)]
-    pub database: Database,
+    pub servers: Servers,
 
     /// Only this coupon
     pub coupon: Option<String>,
@@ -459,37 +422,22 @@ const HIDDEN: &str = "***";
 /// An address for logs and errors, with the password hidden, whether it stands before the `@` or among the parameters.
 pub fn redact(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return HIDDEN.to_owned() };
-    let (head, parameters) = match rest.split_once('?') {
-        Some((head, parameters)) => (head, Some(parameters)),
-        None => (rest, None),
-    };
+    let (head, parameters) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
     // A password may itself hold '/' or '@' if it was not encoded; the last '@' is the one that counts.
-    let head = match head.rsplit_once('@') {
-        None => head.to_owned(),
-        Some((user, place)) => match user.split_once(':') {
-            None => format!("{user}@{place}"),
-            Some((user, _)) => format!("{user}:{HIDDEN}@{place}"),
-        },
-    };
-    match parameters {
-        None => format!("{scheme}://{head}"),
-        Some(parameters) => {
-            let shown: Vec<String> = parameters.split('&').map(redact_parameter).collect();
-            format!("{scheme}://{head}?{}", shown.join("&"))
-        }
-    }
-}
-
-fn redact_parameter(parameter: &str) -> String {
-    match parameter.split_once('=') {
+    let (login, place) = head.split_at(head.rfind('@').unwrap_or(0));
+    let login = login.split_once(':').map_or(login.to_owned(), |(user, _)| format!("{user}:{HIDDEN}"));
+    let shown = |parameter: &str| match parameter.split_once('=') {
         Some((name, _)) if name.to_ascii_lowercase().contains("pass") => format!("{name}={HIDDEN}"),
         _ => parameter.to_owned(),
-    }
+    };
+    let parameters: Vec<String> = parameters.split('&').map(shown).collect();
+    format!("{scheme}://{login}{place}{}", parameters.join("&"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::tests::EXITS;
     use clap::CommandFactory;
 
     #[test]
@@ -499,15 +447,20 @@ mod tests {
 
     #[test]
     fn the_help_names_every_exit_code_and_every_setting() {
-        for exit in Exit::ALL {
+        for exit in EXITS {
             let code = format!("\n  {:<4} ", exit as u8);
             assert!(AFTER_LONG_HELP.contains(&code), "{exit:?}");
         }
-        let Some(run) = Cli::command().find_subcommand("run").cloned() else { unreachable!("run is a command") };
-        for variable in run.get_arguments().chain(Cli::command().get_arguments()).filter_map(clap::Arg::get_env) {
+        let mut command = Cli::command();
+        command.build();
+        let Some(run) = command.find_subcommand_mut("run") else { unreachable!("run is a command") };
+        let help = run.render_long_help().to_string();
+        for variable in run.get_arguments().filter_map(clap::Arg::get_env) {
             let variable = variable.to_string_lossy();
-            let mut words = AFTER_LONG_HELP.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
-            assert!(words.any(|word| word == variable), "{variable}");
+            assert!(help.contains(&format!("[env: {variable}")), "{variable}");
+        }
+        for variable in ["PGHOST", "PGSSLMODE", "NOTIFY_SOCKET", "WATCHDOG_USEC"] {
+            assert!(AFTER_LONG_HELP.contains(variable), "{variable}");
         }
     }
 

@@ -21,10 +21,8 @@ use rustls::crypto::ring;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use tokio::runtime::Runtime;
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::prelude::*;
 
 fn main() -> ExitCode {
     let exit = run(Cli::parse()).unwrap_or_else(|Failure { exit, message }| {

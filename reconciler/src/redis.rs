@@ -3,22 +3,24 @@
 //! One connection serves all: commands of many coupons share it as a pipeline. Nothing that blocks is ever sent on it.
 
 mod audit;
-mod certificates;
 mod connection;
 mod sentinel;
+mod server;
 mod stream;
 
 pub use audit::{Ends, Held};
-pub use certificates::Certificates;
 pub use connection::ScanCursor;
+pub use server::Certificates;
 pub use stream::Entry;
 
 use crate::error::{self, Remedy};
 use crate::model::coupon::{Info, Offer};
 use crate::model::grant::Link;
-use ::redis::aio::MultiplexedConnection;
-use ::redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Value, cmd, from_redis_value, pipe};
-use connection::{Address, CONNECT_TIMEOUT, Connection, timed_out};
+use ::redis::{
+    Cmd, ErrorKind, FromRedisValue, InfoDict, ParsingError, Pipeline, RedisError, RedisResult, Role, Value, cmd,
+    from_redis_value, from_redis_value_ref, pipe,
+};
+use connection::{Address, Connection};
 use coupon_core::coupon::{Definition, Field};
 use coupon_core::grant::{EntryId, Grant};
 use coupon_core::message;
@@ -27,12 +29,14 @@ use coupon_core::position::Position;
 use coupon_core::user::UserId;
 use coupon_core::words::{Mode, Status};
 use coupon_core::{ledger, open, restore};
+use server::CONNECT_TIMEOUT;
 use std::collections::HashMap;
+use std::io;
 use stream::grants;
 use tokio::sync::Mutex;
 
-/// Keys looked at by one SCAN call.
-const SCAN_COUNT: u32 = 1000;
+/// The module's name in `MODULE LIST`.
+pub const MODULE_NAME: &str = "coupon";
 
 /// Redis, connected when needed.
 pub struct Redis {
@@ -55,8 +59,8 @@ pub enum Resumed {
 
 impl Redis {
     /// Reads the address; connects later.
-    pub fn new(url: &str, certificates: Certificates) -> RedisResult<Self> {
-        Ok(Self { address: Address::parse(url, certificates)?, connection: Mutex::new(None) })
+    pub fn new(url: &str, certificates: &Certificates) -> RedisResult<Self> {
+        Ok(Self { address: Address::parse(url, certificates)?, connection: Mutex::default() })
     }
 
     /// Where a connection goes and whether by TLS, for people.
@@ -99,11 +103,13 @@ impl Redis {
     /// A connection of its own for messages, subscribed to all of the module's channels.
     pub async fn subscribe(&self) -> RedisResult<::redis::aio::PubSub> {
         let connect = async {
+            // Where sentinels name the primary, this is what meets it.
+            self.connection().await?;
             let mut messages = self.address.listen().await?;
             messages.subscribe(&message::CHANNELS).await?;
             Ok(messages)
         };
-        tokio::time::timeout(CONNECT_TIMEOUT, connect).await.unwrap_or_else(|_| Err(timed_out()))
+        tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(io::Error::from)?
     }
 
     /// The state of a coupon, none where there is none.
@@ -118,45 +124,34 @@ impl Redis {
     /// Publishes a definition, all of it, under a number that only grows.
     pub async fn open(&self, key: &str, definition: &Definition, epoch: Epoch, revision: u64) -> RedisResult<()> {
         use open::option;
+        let Definition { quantity, mode, waitlist, opens_at, expires_at } = definition;
         let mut command = cmd("COUPON.OPEN");
-        command.arg(key).arg(option::QUANTITY).arg(definition.quantity);
-        command.arg(option::MODE).arg(definition.mode.word());
-        command.arg(option::WAITLIST).arg(definition.waitlist);
-        command.arg(option::OPENS).arg(definition.opens_at);
-        command.arg(option::EXPIRES).arg(definition.expires_at);
-        command.arg(option::EPOCH).arg(epoch.0).arg(option::REVISION).arg(revision);
+        command.arg((key, option::EPOCH, epoch.0, option::REVISION, revision));
+        command.arg((option::QUANTITY, quantity, option::MODE, mode.word(), option::WAITLIST, waitlist));
+        command.arg((option::OPENS, opens_at, option::EXPIRES, expires_at));
         self.call(&command).await
     }
 
     /// Ends a coupon, under such a number.
     pub async fn close(&self, key: &str, epoch: Epoch, revision: u64) -> RedisResult<()> {
         use open::option;
-        let mut command = cmd("COUPON.CLOSE");
-        command.arg(key).arg(option::EPOCH).arg(epoch.0).arg(option::REVISION).arg(revision);
-        self.call(&command).await
+        self.call(cmd("COUPON.CLOSE").arg((key, option::EPOCH, epoch.0, option::REVISION, revision))).await
     }
 
     /// Asks for the gate to be opened under an epoch, at the ledger's position.
     pub async fn resume(&self, key: &str, epoch: Epoch, at: Position) -> RedisResult<Resumed> {
         use ledger::option;
-        let mut command = cmd("COUPON.RESUME");
-        command.arg(key).arg(option::EPOCH).arg(epoch.0);
-        command.arg(option::SEQ).arg(at.seq.0).arg(option::CHAIN).arg(at.chain.0);
-        match self.call::<()>(&command).await {
-            Ok(()) => Ok(Resumed::Open),
-            Err(error) => {
-                let detail = error.detail().unwrap_or_default();
-                let position = || {
-                    Position::parse(detail)
-                        .ok_or_else(|| unexpected("the position is missing in the refusal of COUPON.RESUME"))
-                };
-                match error.code() {
-                    Some("BEHIND") => Ok(Resumed::Behind(position()?)),
-                    Some("DIVERGED") => Ok(Resumed::Diverged(position()?)),
-                    Some("TRYAGAIN") => Ok(Resumed::Undecided(detail.to_owned())),
-                    _ => Err(error),
-                }
-            }
+        let position = (option::SEQ, at.seq.0, option::CHAIN, at.chain.0);
+        let resumed = self.call::<()>(cmd("COUPON.RESUME").arg((key, option::EPOCH, epoch.0)).arg(position)).await;
+        let Err(error) = resumed else { return Ok(Resumed::Open) };
+        let detail = error.detail().unwrap_or_default();
+        let position =
+            || Position::parse(detail).ok_or(unexpected("the position is missing in the refusal of COUPON.RESUME"));
+        match error.code() {
+            Some("BEHIND") => Ok(Resumed::Behind(position()?)),
+            Some("DIVERGED") => Ok(Resumed::Diverged(position()?)),
+            Some("TRYAGAIN") => Ok(Resumed::Undecided(detail.to_owned())),
+            _ => Err(error),
         }
     }
 
@@ -165,11 +160,10 @@ impl Redis {
     pub async fn restore(&self, key: &str, epoch: Epoch, after: Position, links: &[Link]) -> RedisResult<()> {
         use ledger::option;
         let mut command = cmd("COUPON.RESTORE");
-        command.arg(key).arg(option::EPOCH).arg(epoch.0);
-        command.arg(restore::option::AFTER).arg(after.seq.0).arg(option::CHAIN).arg(after.chain.0);
-        command.arg(restore::option::GRANTS).arg(links.len());
+        command.arg((key, option::EPOCH, epoch.0, restore::option::AFTER, after.seq.0, option::CHAIN, after.chain.0));
+        command.arg((restore::option::GRANTS, links.len()));
         for link in links {
-            command.arg(&link.user).arg(link.requested_at.0).arg(link.granted_at_ms);
+            command.arg((&link.user, link.requested_at.0, link.granted_at_ms));
         }
         self.call(&command).await
     }
@@ -177,16 +171,20 @@ impl Redis {
     /// Shuts the gate of a coupon under an epoch and leaves everything else; its newest grant. What is granted can be read
     /// then without more being granted meanwhile.
     pub async fn shut(&self, key: &str, epoch: Epoch) -> RedisResult<Seq> {
-        self.call::<()>(cmd("COUPON.RESTORE").arg(key).arg(ledger::option::EPOCH).arg(epoch.0)).await?;
-        // Read apart, so that a coupon which lacks a companion key, and refuses to be asked, gives it too.
-        let seq: Option<u64> = self.call(cmd("HGET").arg(key).arg(Field::Seq.name())).await?;
-        Ok(Seq(seq.unwrap_or(0)))
+        self.call::<()>(cmd("COUPON.RESTORE").arg((key, ledger::option::EPOCH, epoch.0))).await?;
+        self.stored(key, Field::Seq).await.map(Seq)
     }
 
     /// The epoch stored in a coupon's hash, also where the coupon cannot answer for itself.
     pub async fn epoch(&self, key: &str) -> RedisResult<Epoch> {
-        let stored: Option<u64> = self.call(cmd("HGET").arg(key).arg(Field::Epoch.name())).await?;
-        Ok(Epoch(stored.unwrap_or(0)))
+        self.stored(key, Field::Epoch).await.map(Epoch)
+    }
+
+    /// A number in a coupon's hash. Read apart, so that a coupon which lacks a companion key, and refuses to be asked, gives
+    /// it too.
+    async fn stored(&self, key: &str, field: Field) -> RedisResult<u64> {
+        let stored: Option<u64> = self.call(&Cmd::hget(key, field.name())).await?;
+        Ok(stored.unwrap_or(0))
     }
 
     /// Whether users were accepted, by what the coupon's hash says, and none of them is left in the line.
@@ -204,14 +202,13 @@ impl Redis {
     /// Tells Redis what is committed.
     pub async fn ack(&self, key: &str, epoch: Epoch, seq: Seq) -> RedisResult<()> {
         use ledger::option;
-        self.call(cmd("COUPON.ACK").arg(key).arg(option::EPOCH).arg(epoch.0).arg(option::SEQ).arg(seq.0)).await
+        self.call(cmd("COUPON.ACK").arg((key, option::EPOCH, epoch.0, option::SEQ, seq.0))).await
     }
 
     /// The grants after an entry, at most so many.
     pub async fn read(&self, key: &str, after: EntryId, count: u32) -> RedisResult<Vec<Grant>> {
-        let mut command = cmd("XREAD");
-        command.arg("COUNT").arg(count).arg("STREAMS").arg(grants_key(key)).arg(after.to_string());
-        let streams: Option<Vec<(Value, Vec<Entry>)>> = self.call(&command).await?;
+        let read = ("COUNT", count, "STREAMS", grants_key(key), after.to_string());
+        let streams: Option<Vec<(Value, Vec<Entry>)>> = self.call(cmd("XREAD").arg(read)).await?;
         grants(streams.into_iter().flatten().flat_map(|(_, entries)| entries))
     }
 
@@ -229,9 +226,8 @@ impl Redis {
         count: u32,
     ) -> RedisResult<(Vec<Grant>, Option<EntryId>)> {
         let newest = before.map_or_else(|| "+".to_owned(), |id| format!("({id}"));
-        let mut command = cmd("XREVRANGE");
-        command.arg(grants_key(key)).arg(newest).arg("-").arg("COUNT").arg(count);
-        let entries: Vec<Entry> = self.call(&command).await?;
+        let page = (grants_key(key), newest, "-", "COUNT", count);
+        let entries: Vec<Entry> = self.call(cmd("XREVRANGE").arg(page)).await?;
         let last = entries.last().map(|entry| entry.id);
         Ok((entries.into_iter().filter_map(|entry| entry.grant.ok()).collect(), last))
     }
@@ -249,17 +245,12 @@ impl Redis {
     /// Members of the sorted set with their scores, by rank from 0, at most so many.
     pub async fn members(&self, key: &str, from: u64, count: u64) -> RedisResult<Vec<(Vec<u8>, f64)>> {
         let to = from.saturating_add(count).saturating_sub(1);
-        self.call(cmd("ZRANGE").arg(issued_key(key)).arg(from).arg(to).arg("WITHSCORES")).await
+        self.call(cmd("ZRANGE").arg((issued_key(key), from, to, "WITHSCORES"))).await
     }
 
     /// One step over the keys that can be coupons: where it goes on, none at the end, and the keys.
     pub async fn scan(&self, at: ScanCursor, glob: &str) -> RedisResult<(Option<ScanCursor>, Vec<Vec<u8>>)> {
-        let scan = |cursor: u64| {
-            let mut command = cmd("SCAN");
-            command.arg(cursor).arg("MATCH").arg(glob).arg("COUNT").arg(SCAN_COUNT).arg("TYPE").arg("hash");
-            command
-        };
-        self.connection().await?.scan(at, scan).await
+        self.connection().await?.scan(at, glob).await
     }
 
     /// The server's clock, in milliseconds.
@@ -271,7 +262,9 @@ impl Redis {
     /// Whether this server takes writes: its role is master. A cluster does by itself what it takes.
     pub async fn is_primary(&self) -> RedisResult<bool> {
         match self.connection().await? {
-            Connection::Server(mut connection) => Ok(role(&mut connection).await? == "master"),
+            Connection::Server(mut connection) => {
+                Ok(matches!(cmd("ROLE").query_async(&mut connection).await?, Role::Primary { .. }))
+            }
             Connection::Cluster(_) => Ok(true),
         }
     }
@@ -279,38 +272,28 @@ impl Redis {
     /// The version of the coupon module as the server counts it, none if it is not loaded.
     pub async fn module_version(&self) -> RedisResult<Option<u64>> {
         let modules: Vec<HashMap<String, Value>> = self.connection().await?.ask_one(cmd("MODULE").arg("LIST")).await?;
-        for mut module in modules {
-            let name = module.remove("name").map(from_redis_value::<String>).transpose()?;
-            if name.as_deref() == Some(MODULE_NAME) {
-                return module.remove("ver").map(from_redis_value::<u64>).transpose().map_err(Into::into);
-            }
-        }
-        Ok(None)
+        let name = Value::BulkString(MODULE_NAME.into());
+        let ours = modules.into_iter().find(|module| module.get("name") == Some(&name));
+        Ok(ours.and_then(|mut module| module.remove("ver")).map(from_redis_value).transpose()?)
     }
 
-    /// A line of `INFO server` or of another section.
-    pub async fn server_info(&self, section: &str, name: &str) -> RedisResult<Option<String>> {
-        let text: String = self.connection().await?.ask_one(cmd("INFO").arg(section)).await?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        Ok(line.map(|value| value.trim().to_owned()))
+    /// The version of the server.
+    pub async fn server_version(&self) -> RedisResult<Option<String>> {
+        let info: InfoDict = self.connection().await?.ask_one(cmd("INFO").arg("server")).await?;
+        Ok(info.get("redis_version"))
     }
 
     /// A configuration value.
     pub async fn config(&self, name: &str) -> RedisResult<Option<String>> {
         let mut values: HashMap<String, String> =
-            self.connection().await?.ask_one(cmd("CONFIG").arg("GET").arg(name)).await?;
+            self.connection().await?.ask_one(cmd("CONFIG").arg(("GET", name))).await?;
         Ok(values.remove(name))
     }
 
     /// Whether this user may call a command; the error says why not. The call is one that the command refuses, or that
     /// changes nothing.
     pub async fn may(&self, call: &[&str]) -> RedisResult<()> {
-        let mut words = call.iter();
-        let mut command = cmd(words.next().copied().unwrap_or_default());
-        for word in words {
-            command.arg(word);
-        }
-        match self.call::<Value>(&command).await {
+        match self.call::<Value>(Cmd::new().arg(call)).await {
             Err(error) if matches!(error::redis_remedy(&error), Remedy::Reconnect(_)) => Err(error),
             Err(error) if error.code() == Some("NOPERM") => Err(error),
             _ => Ok(()),
@@ -326,17 +309,6 @@ fn issued_key(key: &str) -> String {
     format!("{key}{}", coupon_core::key::ISSUED)
 }
 
-/// The module's name in `MODULE LIST`.
-pub const MODULE_NAME: &str = "coupon";
-
-/// What a server is among its replicas: `master` or `slave`.
-async fn role(connection: &mut MultiplexedConnection) -> RedisResult<String> {
-    let role: Value = cmd("ROLE").query_async(connection).await?;
-    let Value::Array(parts) = role else { return Err(unexpected("ROLE gave no array")) };
-    let word = parts.into_iter().next().ok_or_else(|| unexpected("ROLE gave an empty array"))?;
-    Ok(from_redis_value(word)?)
-}
-
 /// Whether a history was refused because the coupon is not shut under its epoch.
 pub fn is_unshut(error: &RedisError) -> bool {
     error.code() == Some("TRYAGAIN") && error.detail() == Some(restore::UNSHUT)
@@ -347,18 +319,10 @@ fn unexpected(what: &'static str) -> RedisError {
 }
 
 impl FromRedisValue for Info {
-    fn from_redis_value(value: Value) -> Result<Self, ::redis::ParsingError> {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
         let fields: HashMap<String, Value> = FromRedisValue::from_redis_value(value)?;
-        let text = |name: &str| -> Result<String, ::redis::ParsingError> {
-            let value = fields.get(name).ok_or_else(|| format!("COUPON.INFO lacks {name}"))?;
-            FromRedisValue::from_redis_value_ref(value)
-        };
-        let number = |name: &str| -> Result<u64, ::redis::ParsingError> {
-            let value = fields.get(name).ok_or_else(|| format!("COUPON.INFO lacks {name}"))?;
-            FromRedisValue::from_redis_value_ref(value)
-        };
-        let status = text("status")?;
-        let mode = text("mode")?;
+        let (status, mode): (String, String) = (field(&fields, "status")?, field(&fields, "mode")?);
+        let number = |name| field(&fields, name);
         Ok(Self {
             offer: Offer {
                 status: Status::parse(status.as_bytes()).ok_or_else(|| format!("COUPON.INFO has status {status}"))?,
@@ -379,6 +343,11 @@ impl FromRedisValue for Info {
             revision: number("revision")?,
         })
     }
+}
+
+fn field<T: FromRedisValue>(info: &HashMap<String, Value>, name: &str) -> Result<T, ParsingError> {
+    let value = info.get(name).ok_or_else(|| format!("COUPON.INFO lacks {name}"))?;
+    from_redis_value_ref(value)
 }
 
 #[cfg(test)]

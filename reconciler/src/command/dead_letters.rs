@@ -1,6 +1,6 @@
 //! `dead-letters`: grants that PostgreSQL refused, listed, shown, tried again or given up.
 
-use super::{print, print_json};
+use super::print_found;
 use crate::cli::LetterAction;
 use crate::error::{Error, Exit, Failure};
 use crate::ledger::{Ledger, Letter};
@@ -8,17 +8,17 @@ use coupon_core::number::Seq;
 use std::io::{self, Write};
 
 /// Does what was asked.
-pub async fn obey(action: LetterAction, ledger: &Ledger) -> Result<Exit, Failure> {
+pub async fn obey(ledger: &Ledger, action: LetterAction) -> Result<Exit, Failure> {
     ledger.ping().await?;
     match action {
         LetterAction::List { coupon, all, json } => {
             let letters = ledger.letters(coupon.as_deref(), None, all).await?;
-            if json { print_json(&letters) } else { print(|out| write_table(out, &letters)) }?;
+            print_found(json, &letters[..], write_table)?;
         }
         LetterAction::Show { coupon, seq, json } => {
             let letters = ledger.letters(Some(&coupon), Some(Seq(seq)), true).await?;
             let letter = letters.first().ok_or_else(|| missing(&coupon, seq))?;
-            if json { print_json(&letters) } else { print(|out| write_letter(out, letter)) }?;
+            print_found(json, &letters, |out, _| write_letter(out, letter))?;
         }
         LetterAction::Retry { coupon, seq, .. } => return retry(ledger, &coupon, seq).await,
         LetterAction::Discard { coupon, seq } => {

@@ -6,21 +6,19 @@ use crate::coupon::Tools;
 use crate::error::{Error, Exit, Failure, Remedy};
 
 /// Restores one coupon.
-pub async fn restore(args: &cli::Restore, mut tools: Tools) -> Result<Exit, Failure> {
+pub async fn restore(mut tools: Tools, args: &cli::Restore) -> Result<Exit, Failure> {
     tools.redis.now_ms().await?;
     tools.ledger.ping().await?;
     tools.stop = signal::listen()?;
     let id = &*args.coupon;
     let key = tools.keys.key(id);
     if !args.yes && tools.redis.has_lost_its_line(&key).await.map_err(|error| failed(id, &error.into()))? {
-        return Err(Failure::new(
-            Exit::Usage,
-            format!(
-                "{key}{} is gone, and with it the line of those who waited; how many there were is not known. Users with a \
-                 row come back, the others have to ask again. If no copy of that key can be brought back, add --yes",
-                coupon_core::key::ISSUED
-            ),
-        ));
+        let why = format!(
+            "{key}{} is gone, and with it the line of those who waited; how many there were is not known. Users with a \
+             row come back, the others have to ask again. If no copy of that key can be brought back, add --yes",
+            coupon_core::key::ISSUED
+        );
+        return Err(Failure::new(Exit::Usage, why));
     }
     let done = tools.coupon(id).restore(args.from_start).await.map_err(|error| failed(id, &error))?;
     let place = done.row.map_or_else(String::new, |row| format!("epoch {}, {}", row.epoch, row.position));
@@ -34,16 +32,15 @@ pub async fn restore(args: &cli::Restore, mut tools: Tools) -> Result<Exit, Fail
 }
 
 fn failed(id: &str, error: &Error) -> Failure {
-    let advice = match error.remedy() {
+    let advised = match error.remedy() {
         _ if matches!(error, Error::Stopping) => {
-            "the coupon stays shut until this is run again, or a running reconciler goes on"
+            format!("{error}; the coupon stays shut until this is run again, or a running reconciler goes on")
         }
-        Remedy::Compare => {
-            "a running reconciler works on it at the same time; look with `coupon-reconciler status`, and run this again if the coupon is still shut"
-        }
-        Remedy::Stop(advice) => advice,
-        _ => "`coupon-reconciler check` says what is missing",
+        Remedy::Compare => format!(
+            "{error}; a running reconciler works on it at the same time: run this again if `coupon-reconciler status` says that it is still shut"
+        ),
+        remedy @ Remedy::Stop(_) => remedy.worded(error),
+        _ => format!("{error}; `coupon-reconciler check` says what is missing"),
     };
-    let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
-    Failure::new(Exit::Failed, format!("coupon {id}: {error}{advice}"))
+    Failure::new(Exit::Failed, format!("coupon {id}: {advised}"))
 }

@@ -19,22 +19,20 @@ use tokio::net::TcpListener;
 const STOP_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(args: cli::Run, redis: Redis, ledger: Ledger) -> Result<Exit, Failure> {
+pub async fn run(redis: Redis, ledger: Ledger, args: cli::Run) -> Result<Exit, Failure> {
     #[cfg(feature = "pause-points")]
     crate::model::pause::check().map_err(|message| Failure::new(Exit::Usage, message))?;
     // Before anything is said or begun: whoever has read "started" may send SIGTERM, and is owed an end in order.
     let stop = signal::listen()?;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
-        Failure::new(
-            Exit::Failed,
-            format!("{} cannot be listened on: {error}; choose another with --listen or LISTEN", args.listen),
-        )
+        let why = format!("{} cannot be listened on: {error}; choose another with --listen or LISTEN", args.listen);
+        Failure::new(Exit::Failed, why)
     })?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        redis = cli::redact(args.redis.url()),
-        postgresql = cli::redact(args.database.url()?),
-        key = %args.redis.key,
+        redis = cli::redact(args.servers.redis.url()),
+        postgresql = cli::redact(args.servers.database.url()?),
+        key = %args.servers.redis.key,
         listen = %args.listen,
         "started"
     );
@@ -42,7 +40,7 @@ pub async fn run(args: cli::Run, redis: Redis, ledger: Ledger) -> Result<Exit, F
         redis: Arc::new(redis),
         ledger: Arc::new(ledger),
         counters: Arc::<Counters>::default(),
-        keys: args.redis.key,
+        keys: args.servers.redis.key,
         batch_max: args.batch_max,
         stop: stop.clone(),
     };

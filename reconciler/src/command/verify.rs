@@ -1,6 +1,7 @@
 //! `verify`: the chain recomputed over the rows, as proof of who was granted in which order.
 
-use super::{print, print_json};
+use super::{each_coupon, print_found};
+use crate::cli;
 use crate::error::{Error, Exit, Failure};
 use crate::ledger::Ledger;
 use crate::model::coupon::Row;
@@ -25,22 +26,15 @@ struct Finding {
 }
 
 /// Verifies one coupon, or all.
-pub async fn verify(ledger: &Ledger, id: Option<&str>, json: bool) -> Result<Exit, Failure> {
+pub async fn verify(ledger: &Ledger, args: &cli::Verify) -> Result<Exit, Failure> {
     ledger.ping().await?;
     let mut findings = Vec::new();
-    if let Some(id) = id {
-        let row = ledger.row(id).await?;
-        let row = row.ok_or_else(|| Failure::new(Exit::Failed, format!("there is no coupon {id} in the ledger")))?;
+    each_coupon(ledger, args.coupon.as_deref(), async |row| {
         findings.push(walk(ledger, &row).await?);
-    } else {
-        let mut pages = ledger.pages();
-        while let Some(page) = pages.next().await? {
-            for row in &page {
-                findings.push(walk(ledger, row).await?);
-            }
-        }
-    }
-    if json { print_json(&findings) } else { print(|out| write_lines(out, &findings)) }?;
+        Ok(())
+    })
+    .await?;
+    print_found(args.json, &findings[..], write_lines)?;
     Ok(if findings.iter().all(|finding| finding.broken.is_none()) { Exit::Ok } else { Exit::Failed })
 }
 
@@ -48,27 +42,23 @@ async fn walk(ledger: &Ledger, row: &Row) -> Result<Finding, Error> {
     let mut finding = Finding { id: row.id.clone(), rows: 0, dead_letters: 0, broken: None };
     let mut at = Position::default();
     let is_watched = io::stderr().is_terminal();
-    loop {
-        // Grants that the relay adds meanwhile lie beyond the position that was read before.
-        let left = row.position.seq.0.saturating_sub(at.seq.0);
-        let page = u32::try_from(left.min(u64::from(GRANTS_PAGE))).unwrap_or(GRANTS_PAGE);
-        let links = if page == 0 { Vec::new() } else { ledger.history(&row.id, at.seq, page).await? };
-        if links.is_empty() {
-            break;
-        }
+    // Grants that the relay adds meanwhile lie beyond the position that was read before.
+    while at.seq < row.position.seq {
+        let left = u32::try_from(row.position.seq.0 - at.seq.0).unwrap_or(u32::MAX);
+        let links = ledger.history(&row.id, at.seq, left.min(GRANTS_PAGE)).await?;
         for link in &links {
             match link.follow(at) {
                 Ok(next) => at = next,
                 Err(broken) => return Ok(Finding { broken: Some(broken), ..finding }),
             }
-            if link.is_dead {
-                finding.dead_letters += 1;
-            } else {
-                finding.rows += 1;
-            }
+            finding.rows += u64::from(!link.is_dead);
+            finding.dead_letters += u64::from(link.is_dead);
+        }
+        if links.is_empty() {
+            break;
         }
         if is_watched {
-            eprint!("\r{}: {} of {} grants", row.id, at.seq, row.position.seq);
+            eprint!("\r{}: {} of {} grants\x1b[K", row.id, at.seq, row.position.seq);
         }
     }
     if is_watched {

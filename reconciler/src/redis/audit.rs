@@ -1,6 +1,6 @@
 //! What the audit reads of a coupon's three keys: plain commands, bounded pages, no writes.
 
-use super::{Entry, Redis, grants_key, issued_key, unexpected};
+use super::{Entry, Redis, grants_key, issued_key, stream, unexpected};
 use ::redis::{Cmd, RedisResult, cmd, pipe};
 use coupon_core::coupon::{Coupon, Field};
 use coupon_core::refusal::Refusal;
@@ -35,7 +35,7 @@ impl Redis {
     pub async fn ends(&self, key: &str) -> RedisResult<Ends> {
         let mut atomic = pipe();
         atomic.atomic().add_command(hash_fields(key)).zcard(issued_key(key));
-        atomic.cmd("XREVRANGE").arg(grants_key(key)).arg("+").arg("-").arg("COUNT").arg(1);
+        atomic.cmd("XREVRANGE").arg((grants_key(key), "+", "-", "COUNT", 1));
         let (fields, members, newest): (_, u64, Vec<Entry>) = self.pipeline(&atomic).await?;
         Ok(Ends { held: held(fields)?, members, newest: newest.into_iter().next() })
     }
@@ -43,9 +43,8 @@ impl Redis {
     /// A page of the stream from an ID, as XRANGE takes it, with the hash of the same moment.
     pub async fn entries_and_hash(&self, key: &str, from: &str, count: u32) -> RedisResult<(Vec<Entry>, Option<Held>)> {
         let mut atomic = pipe();
-        atomic.atomic().add_command(hash_fields(key));
-        atomic.cmd("XRANGE").arg(grants_key(key)).arg(from).arg("+").arg("COUNT").arg(count);
-        let (fields, entries): (_, Vec<Entry>) = self.pipeline(&atomic).await?;
+        atomic.atomic().add_command(hash_fields(key)).add_command(stream::entries(key, from, count));
+        let (fields, entries) = self.pipeline(&atomic).await?;
         Ok((entries, held(fields)?))
     }
 
@@ -69,12 +68,7 @@ impl Redis {
 }
 
 fn hash_fields(key: &str) -> Cmd {
-    let mut command = cmd("HMGET");
-    command.arg(key);
-    for field in Field::ALL {
-        command.arg(field.name());
-    }
-    command
+    Cmd::hmget(key, &Field::ALL.map(Field::name))
 }
 
 fn held(fields: Vec<Option<Vec<u8>>>) -> RedisResult<Option<Held>> {

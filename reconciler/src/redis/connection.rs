@@ -1,26 +1,14 @@
-//! The way to Redis: one server, a cluster whose slots may move, or the primary that sentinels name; with TLS or without.
+//! The way to Redis: one server, a cluster whose slots may move, or the primary that sentinels name.
 
-use super::certificates::Certificates;
 use super::sentinel::Sentinel;
+use super::server::{CONNECT_TIMEOUT, Certificates, RESPONSE_TIMEOUT, Server, away, login_and_rest, tcp};
 use super::unexpected;
 use ::redis::aio::{MultiplexedConnection, PubSub};
 use ::redis::cluster::ClusterClient;
 use ::redis::cluster_async::ClusterConnection;
 use ::redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
-use ::redis::io::tcp::TcpSettings;
-use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo, Pipeline,
-    RedisError, RedisResult, Value, cmd, from_redis_value,
-};
+use ::redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Value, cmd, from_redis_value};
 use std::collections::BTreeSet;
-use std::io;
-use std::time::Duration;
-
-/// A server that does not accept within this time is away.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A command that is not answered within this time failed. Far above the longest ISSUE or a page of the stream.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the scheme of a cluster's address ends with; several nodes follow, with commas between them.
 const CLUSTER_SUFFIX: &str = "-cluster";
@@ -36,16 +24,16 @@ const SCHEMES: [&str; 4] = ["redis", "rediss", "valkey", "valkeys"];
 const CLUSTER_RETRIES: u32 = 3;
 const CLUSTER_RETRY_WAIT_MS: u64 = 50;
 
-/// Where Redis is.
-pub struct Address {
-    way: Way,
-    certificates: Certificates,
-}
+/// Keys looked at by one SCAN call.
+const SCAN_COUNT: u32 = 1000;
 
-enum Way {
-    Server(ConnectionInfo),
-    /// The nodes that were named.
-    Cluster(Vec<ConnectionInfo>),
+/// Where Redis is.
+pub enum Address {
+    /// One server.
+    Server(Server),
+    /// The nodes of a cluster that were named.
+    Cluster(Vec<Server>),
+    /// Those who name the primary.
     Sentinel(Sentinel),
 }
 
@@ -67,22 +55,19 @@ pub struct ScanCursor {
 
 impl Address {
     /// Reads an address; nothing is connected yet.
-    pub fn parse(url: &str, certificates: Certificates) -> RedisResult<Self> {
+    pub fn parse(url: &str, certificates: &Certificates) -> RedisResult<Self> {
         let (scheme, rest) = url.split_once("://").unwrap_or_default();
         let of = |suffix| scheme.strip_suffix(suffix).filter(|scheme| SCHEMES.contains(scheme));
-        let way = if let Some(scheme) = of(CLUSTER_SUFFIX) {
+        let address = if let Some(scheme) = of(CLUSTER_SUFFIX) {
             let (login, nodes) = login_and_rest(rest);
-            let nodes = nodes.split(',').map(|node| server(format!("{scheme}://{login}{node}")));
-            let nodes = nodes.collect::<RedisResult<Vec<_>>>()?;
-            cluster(&nodes, &Certificates::default())?;
-            Way::Cluster(nodes)
+            let node = |node| Server::parse(format!("{scheme}://{login}{node}"), certificates);
+            Self::Cluster(nodes.split(',').map(node).collect::<RedisResult<_>>()?)
         } else if let Some(scheme) = of(SENTINEL_SUFFIX) {
-            Way::Sentinel(Sentinel::parse(scheme, rest)?)
+            Self::Sentinel(Sentinel::parse(scheme, rest, certificates)?)
         } else {
-            Way::Server(server(url)?)
+            Self::Server(Server::parse(url, certificates)?)
         };
-        let address = Self { way, certificates };
-        if address.certificates != Certificates::default() && !address.has_tls() {
+        if *certificates != Certificates::default() && !address.has_tls() {
             return Err(away("--redis-tls-ca, --redis-tls-cert and --redis-tls-key are for TLS; write rediss://"));
         }
         Ok(address)
@@ -90,26 +75,19 @@ impl Address {
 
     /// Connects.
     pub async fn connect(&self) -> RedisResult<Connection> {
-        match &self.way {
-            Way::Server(server) => connect(server, &self.certificates).await.map(Connection::Server),
-            Way::Cluster(nodes) => {
-                cluster(nodes, &self.certificates)?.get_async_connection().await.map(Connection::Cluster)
-            }
-            Way::Sentinel(sentinel) => sentinel.connect(&self.certificates).await.map(Connection::Server),
+        match self {
+            Self::Server(server) => server.connect().await.map(Connection::Server),
+            Self::Cluster(nodes) => cluster(nodes)?.get_async_connection().await.map(Connection::Cluster),
+            Self::Sentinel(sentinel) => sentinel.connect().await.map(Connection::Server),
         }
     }
 
     /// A connection for messages, to where [`Address::connect`] went last. In a cluster any node has them all, so the first
     /// that answers will do.
     pub async fn listen(&self) -> RedisResult<PubSub> {
-        let nodes = match &self.way {
-            Way::Server(server) => vec![server.clone()],
-            Way::Cluster(nodes) => nodes.clone(),
-            Way::Sentinel(sentinel) => vec![sentinel.met()?],
-        };
-        let mut refusal = unexpected("no node of the cluster is named");
-        for node in nodes {
-            match client(&node, &self.certificates)?.get_async_pubsub().await {
+        let mut refusal = unexpected("no server is named");
+        for server in self.servers() {
+            match server.client()?.get_async_pubsub().await {
                 Ok(messages) => return Ok(messages),
                 Err(error) => refusal = error,
             }
@@ -119,96 +97,49 @@ impl Address {
 
     /// Whether the server that is connected is still the one to be connected to.
     pub async fn check(&self) -> RedisResult<()> {
-        match &self.way {
-            Way::Server(_) | Way::Cluster(_) => Ok(()),
-            Way::Sentinel(sentinel) => sentinel.check(&self.certificates).await,
+        match self {
+            Self::Server(_) | Self::Cluster(_) => Ok(()),
+            Self::Sentinel(sentinel) => sentinel.check().await,
         }
     }
 
     /// Whether a server that takes no writes is a matter of time: others find the primary.
     pub const fn finds_primary(&self) -> bool {
-        !matches!(self.way, Way::Server(_))
+        !matches!(self, Self::Server(_))
     }
 
     /// Whether connections have TLS.
     pub fn has_tls(&self) -> bool {
-        match &self.way {
-            Way::Server(server) => has_tls(server),
-            Way::Cluster(nodes) => nodes.iter().any(has_tls),
-            Way::Sentinel(sentinel) => sentinel.has_tls(),
-        }
+        self.servers().iter().any(Server::has_tls)
     }
 
     /// Where a connection goes, for people.
     pub fn place(&self) -> String {
-        match &self.way {
-            Way::Server(server) => addresses([server]),
-            Way::Cluster(nodes) => addresses(nodes),
-            Way::Sentinel(sentinel) => sentinel.place(),
+        self.servers().iter().map(Server::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Where connections go; to the sentinels until the primary is met.
+    fn servers(&self) -> Vec<Server> {
+        match self {
+            Self::Server(server) => vec![server.clone()],
+            Self::Cluster(nodes) => nodes.clone(),
+            Self::Sentinel(sentinel) => sentinel.servers(),
         }
     }
 }
 
-/// Reads the address of one server.
-pub fn server(url: impl IntoConnectionInfo) -> RedisResult<ConnectionInfo> {
-    let write = "write redis://host:port, or rediss://host:port for TLS";
-    let server = url.into_connection_info().map_err(|error| away(format!("{error}; {write}")))?;
-    // A connection that anybody can sit in the middle of is worse than one that says that it has no TLS.
-    if matches!(server.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
-        return Err(away("#insecure is not to be had: name the file of the server's CA with --redis-tls-ca"));
-    }
-    Ok(server.set_tcp_settings(tcp()))
-}
-
-fn tcp() -> TcpSettings {
-    // Without it, a small command waits for the acknowledgement of the one before.
-    TcpSettings::default().set_nodelay(true)
-}
-
-pub fn has_tls(server: &ConnectionInfo) -> bool {
-    matches!(server.addr(), ConnectionAddr::TcpTls { .. })
-}
-
-/// For people.
-pub fn addresses<'a>(servers: impl IntoIterator<Item = &'a ConnectionInfo>) -> String {
-    servers.into_iter().map(|server| server.addr().to_string()).collect::<Vec<_>>().join(", ")
-}
-
-/// Who logs in is said once, before the first node: `user:password@`, and the rest.
-pub fn login_and_rest(rest: &str) -> (&str, &str) {
-    rest.split_at(rest.rfind('@').map_or(0, |at| at + 1))
-}
-
-fn cluster(nodes: &[ConnectionInfo], certificates: &Certificates) -> RedisResult<ClusterClient> {
-    let builder = ClusterClient::builder(nodes.iter().cloned())
+fn cluster(nodes: &[Server]) -> RedisResult<ClusterClient> {
+    let builder = ClusterClient::builder(nodes.iter().map(|node| node.info.clone()))
         .tcp_settings(tcp())
         .connection_timeout(CONNECT_TIMEOUT)
         .response_timeout(RESPONSE_TIMEOUT)
         .retries(CLUSTER_RETRIES)
         .min_retry_wait(CLUSTER_RETRY_WAIT_MS)
         .max_retry_wait(CLUSTER_RETRY_WAIT_MS * 4);
-    if nodes.iter().any(has_tls) { builder.certs(certificates.read()?) } else { builder }.build()
-}
-
-/// Connects to one server.
-pub async fn connect(server: &ConnectionInfo, certificates: &Certificates) -> RedisResult<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(RESPONSE_TIMEOUT));
-    client(server, certificates)?.get_multiplexed_async_connection_with_config(&config).await
-}
-
-fn client(server: &ConnectionInfo, certificates: &Certificates) -> RedisResult<Client> {
-    if has_tls(server) {
-        Client::build_with_tls(server.clone(), certificates.read()?)
-    } else {
-        Client::open(server.clone())
+    match nodes.first().and_then(Server::certificates) {
+        Some(certificates) => builder.certs(certificates?).build(),
+        None => builder.build(),
     }
-}
-
-/// The error of a server that is away, in our words.
-pub fn away(text: impl Into<String>) -> RedisError {
-    RedisError::from(io::Error::other(text.into()))
 }
 
 impl Connection {
@@ -239,34 +170,27 @@ impl Connection {
         }
     }
 
-    /// One step of a walk over all keys with `scan`, a SCAN that lacks its cursor: where it goes on, none at the end, and
-    /// the keys.
-    pub async fn scan(
-        &mut self,
-        at: ScanCursor,
-        scan: impl Fn(u64) -> Cmd,
-    ) -> RedisResult<(Option<ScanCursor>, Vec<Vec<u8>>)> {
+    /// One step over the keys of hashes that match: where it goes on, none at the end, and the keys.
+    pub async fn scan(&mut self, at: ScanCursor, glob: &str) -> RedisResult<(Option<ScanCursor>, Vec<Vec<u8>>)> {
         let ScanCursor { node, cursor } = at;
-        match self {
-            Self::Server(connection) => {
-                let (next, keys) = scan(cursor).query_async(connection).await?;
-                Ok(((next != 0).then_some(ScanCursor { node, cursor: next }), keys))
-            }
+        let mut scan = cmd("SCAN");
+        scan.arg(cursor).arg(("MATCH", glob, "COUNT", SCAN_COUNT, "TYPE", "hash"));
+        let (nodes, reply) = match self {
+            Self::Server(connection) => (1, scan.query_async(connection).await?),
             Self::Cluster(connection) => {
                 let primaries = primaries(connection).await?;
                 // The list may have become shorter since the last step; the next walk sees what this one misses.
                 let Some((host, port)) = primaries.get(node).cloned() else { return Ok((None, Vec::new())) };
                 let routing = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host, port });
-                let reply = connection.route_command(scan(cursor), routing).await?;
-                let (next, keys): (u64, Vec<Vec<u8>>) = from_redis_value(reply)?;
-                let next = match next {
-                    0 if node + 1 == primaries.len() => None,
-                    0 => Some(ScanCursor { node: node + 1, cursor: 0 }),
-                    cursor => Some(ScanCursor { node, cursor }),
-                };
-                Ok((next, keys))
+                (primaries.len(), connection.route_command(scan, routing).await?)
             }
-        }
+        };
+        let (next, keys): (u64, Vec<Vec<u8>>) = from_redis_value(reply)?;
+        let next = match next {
+            0 => (node + 1 < nodes).then_some(ScanCursor { node: node + 1, cursor: 0 }),
+            cursor => Some(ScanCursor { node, cursor }),
+        };
+        Ok((next, keys))
     }
 }
 
@@ -275,19 +199,12 @@ async fn primaries(connection: &mut ClusterConnection) -> RedisResult<Vec<(Strin
     let slots: Vec<Vec<Value>> = cmd("CLUSTER").arg("SLOTS").query_async(connection).await?;
     let mut primaries = BTreeSet::new();
     for range in slots {
-        let primary: Option<Vec<Value>> = range.into_iter().nth(2).map(from_redis_value).transpose()?;
-        let mut parts = primary.into_iter().flatten();
-        let (Some(host), Some(port)) = (parts.next(), parts.next()) else {
-            return Err(unexpected("CLUSTER SLOTS names no primary"));
-        };
-        primaries.insert((from_redis_value(host)?, from_redis_value(port)?));
+        // From, to, the primary and its replicas; of each the host, the port and more.
+        let mut primary: Vec<Value> = from_redis_value(range.into_iter().nth(2).unwrap_or(Value::Nil))?;
+        primary.truncate(2);
+        primaries.insert(from_redis_value(Value::Array(primary))?);
     }
     Ok(primaries.into_iter().collect())
-}
-
-/// The error of a connection that took too long.
-pub fn timed_out() -> RedisError {
-    RedisError::from(io::Error::from(io::ErrorKind::TimedOut))
 }
 
 #[cfg(test)]
@@ -295,7 +212,7 @@ mod tests {
     use super::*;
 
     fn place(url: &str) -> Result<(String, bool), String> {
-        Address::parse(url, Certificates::default())
+        Address::parse(url, &Certificates::default())
             .map(|address| (address.place(), address.has_tls()))
             .map_err(|error| error.to_string())
     }
@@ -342,8 +259,8 @@ mod tests {
     #[test]
     fn certificates_without_tls_are_refused() {
         let certificates = Certificates { ca: Some("/ca.pem".into()), ..Certificates::default() };
-        let refused = Address::parse("redis://a", certificates.clone()).err();
+        let refused = Address::parse("redis://a", &certificates).err();
         assert!(refused.is_some_and(|error| error.to_string().contains("--redis-tls-ca")));
-        assert!(Address::parse("rediss://a", certificates).is_ok());
+        assert!(Address::parse("rediss://a", &certificates).is_ok());
     }
 }

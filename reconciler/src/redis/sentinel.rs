@@ -3,12 +3,10 @@
 //! All of them are asked, and the newest word counts: a failover makes the next configuration epoch, and a sentinel that was
 //! cut off goes on naming the primary of an older one. What they name has to say itself that it is a primary.
 
-use super::certificates::Certificates;
-use super::connection::{CONNECT_TIMEOUT, addresses, away, connect, has_tls, login_and_rest, server};
-use super::role;
+use super::server::{CONNECT_TIMEOUT, Certificates, Server, away, login_and_rest};
 use crate::error::{is_unknown_command, wording};
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, Value, cmd, from_redis_value};
+use ::redis::{ErrorKind, RedisError, RedisResult, Role, Value, cmd, from_redis_value};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::HashMap;
@@ -33,27 +31,29 @@ pub struct Sentinel {
     name: String,
     sentinels: Vec<Node>,
     /// How to log in at the primary, wherever it is.
-    login: ConnectionInfo,
+    login: Server,
+    /// The primary that was connected to last.
     met: Mutex<Option<Named>>,
 }
 
 /// One sentinel, connected when needed.
 struct Node {
-    at: ConnectionInfo,
+    server: Server,
     connection: tokio::sync::Mutex<Option<MultiplexedConnection>>,
 }
 
 /// A primary, as a sentinel names it.
 #[derive(Clone)]
 struct Named {
-    at: ConnectionAddr,
+    host: String,
+    port: u16,
     /// Of the configuration that says so.
     epoch: u64,
 }
 
 impl Sentinel {
     /// Reads what follows the scheme: `user:password@host:port,host:port/NAME?sentinel-user=…&sentinel-password=…`.
-    pub fn parse(scheme: &str, rest: &str) -> RedisResult<Self> {
+    pub fn parse(scheme: &str, rest: &str, certificates: &Certificates) -> RedisResult<Self> {
         let unreadable = || away("an address of sentinels cannot be read: is a host missing, or its port no number?");
         let read = |url: String| Url::parse(&url).map_err(|_| unreadable());
         let (login, rest) = login_and_rest(rest);
@@ -77,92 +77,77 @@ impl Sentinel {
         login.set_query(None);
         let node = |node: &str| {
             let mut url = read(format!("{scheme}://{node}"))?;
-            let is_whole = (url.port().is_some() || url.set_port(Some(PORT)).is_ok())
+            let is_whole = url.set_port(url.port().or(Some(PORT))).is_ok()
                 && url.set_username(&user).is_ok()
                 && url.set_password(password.as_deref()).is_ok();
-            let at = if is_whole { server(url)? } else { return Err(unreadable()) };
-            Ok(Node { at, connection: tokio::sync::Mutex::default() })
+            let server = if is_whole { Server::parse(url, certificates)? } else { return Err(unreadable()) };
+            Ok(Node { server, connection: tokio::sync::Mutex::default() })
         };
         let sentinels = nodes.split(',').map(node).collect::<RedisResult<_>>()?;
-        Ok(Self { name, sentinels, login: server(login)?, met: Mutex::default() })
+        Ok(Self { name, sentinels, login: Server::parse(login, certificates)?, met: Mutex::default() })
     }
 
-    /// Whether connections to them and to the servers have TLS.
-    pub fn has_tls(&self) -> bool {
-        has_tls(&self.login)
+    /// The primary, or the sentinels until it is met.
+    pub fn servers(&self) -> Vec<Server> {
+        match self.met() {
+            Some(named) => vec![self.primary(named)],
+            None => self.sentinels.iter().map(|node| node.server.clone()).collect(),
+        }
     }
 
     /// Connects to the primary.
-    pub async fn connect(&self, certificates: &Certificates) -> RedisResult<MultiplexedConnection> {
-        let named = self.newest(certificates).await?;
-        let of = |why: String| {
-            away(format!("{}, which the sentinels name as the primary of {}: {why}", named.at, self.name))
+    pub async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        let named = self.newest().await?;
+        let primary = self.primary(named.clone());
+        let met = async {
+            let mut connection = primary.connect().await?;
+            match cmd("ROLE").query_async(&mut connection).await? {
+                Role::Primary { .. } => Ok(connection),
+                _ => Err(away("it is a replica still, or again")),
+            }
         };
-        let at = self.login.clone().set_addr(named.at.clone());
-        let mut connection = connect(&at, certificates).await.map_err(|error| of(wording(&error)))?;
-        let role = role(&mut connection).await.map_err(|error| of(wording(&error)))?;
-        if role != "master" {
-            return Err(of("it is a replica still, or again".to_owned()));
-        }
+        let connection = met.await.map_err(|error: RedisError| {
+            let why = wording(&error);
+            away(format!("{primary}, which the sentinels name as the primary of {}: {why}", self.name))
+        })?;
         *self.met.lock().unwrap_or_else(PoisonError::into_inner) = Some(named);
         Ok(connection)
     }
 
-    /// The primary that was connected to last.
-    fn last(&self) -> Option<Named> {
-        self.met.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// How to connect to that.
-    pub fn met(&self) -> RedisResult<ConnectionInfo> {
-        let named = self.last().ok_or_else(|| away("no primary was met yet"))?;
-        Ok(self.login.clone().set_addr(named.at))
-    }
-
     /// An error if a newer configuration names another primary than the one that was met. Sentinels that are away say
     /// nothing about a primary that is there.
-    pub async fn check(&self, certificates: &Certificates) -> RedisResult<()> {
-        let Some(met) = self.last() else { return Ok(()) };
-        match self.newest(certificates).await {
-            Ok(named) if named.epoch > met.epoch && named.at != met.at => {
-                let (now, before, name) = (named.at, met.at, &self.name);
+    pub async fn check(&self) -> RedisResult<()> {
+        let Some(met) = self.met() else { return Ok(()) };
+        match self.newest().await {
+            Ok(named) if named.epoch > met.epoch && (&named.host, named.port) != (&met.host, met.port) => {
+                let (now, before, name) = (self.primary(named), self.primary(met), &self.name);
                 Err(away(format!("the sentinels name {now} as the primary of {name} now, instead of {before}")))
             }
             _ => Ok(()),
         }
     }
 
-    /// The primary, or the sentinels until it is met, for people.
-    pub fn place(&self) -> String {
-        self.last().map_or_else(|| addresses(self.sentinels.iter().map(|node| &node.at)), |met| met.at.to_string())
+    fn met(&self) -> Option<Named> {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn primary(&self, Named { host, port, .. }: Named) -> Server {
+        self.login.moved(host, port)
     }
 
     /// What the newest configuration says, of those that can be heard.
-    async fn newest(&self, certificates: &Certificates) -> RedisResult<Named> {
-        let ask = async |node: &Node| (node.at.addr().to_string(), node.ask(&self.name, certificates).await);
-        let mut asked: FuturesUnordered<_> = self.sentinels.iter().map(ask).collect();
+    async fn newest(&self) -> RedisResult<Named> {
+        let mut asked: FuturesUnordered<_> = self.sentinels.iter().map(|node| node.ask(&self.name)).collect();
         let mut end = Instant::now() + CONNECT_TIMEOUT;
         let (mut newest, mut refusals): (Option<Named>, Vec<String>) = (None, Vec::new());
-        while let Ok(Some((sentinel, answer))) = timeout_at(end, asked.next()).await {
-            let why = match answer {
-                Ok(Some(named)) => {
+        while let Ok(Some(answer)) = timeout_at(end, asked.next()).await {
+            match answer {
+                Ok(named) => {
                     end = end.min(Instant::now() + GRACE);
-                    if newest.as_ref().is_none_or(|newest| newest.epoch < named.epoch) {
-                        newest = Some(named);
-                    }
-                    continue;
+                    newest = newest.filter(|newest| newest.epoch >= named.epoch).or(Some(named));
                 }
-                Ok(None) => {
-                    format!("it knows no primary called {}; SENTINEL MASTERS lists those that it knows", self.name)
-                }
-                Err(error) if is_about_login(&error) => format!(
-                    "{}; it has a login of its own, which {USER} and {PASSWORD} in --redis-url give",
-                    wording(&error)
-                ),
-                Err(error) if is_unknown_command(&error) => "it is no sentinel".to_owned(),
-                Err(error) => wording(&error),
-            };
-            refusals.push(format!("{sentinel}: {why}"));
+                Err(why) => refusals.push(why),
+            }
         }
         newest.ok_or_else(|| {
             refusals.extend((!asked.is_empty()).then(|| "no answer from the others".to_owned()));
@@ -172,24 +157,29 @@ impl Sentinel {
 }
 
 impl Node {
-    /// What this sentinel says; none if it does not know the name.
-    async fn ask(&self, name: &str, certificates: &Certificates) -> RedisResult<Option<Named>> {
+    /// What this sentinel says, or why it says nothing.
+    async fn ask(&self, name: &str) -> Result<Named, String> {
         let mut slot = self.connection.lock().await;
-        // It is put back only once it has answered: a connection that failed, or was given up, is not used again.
-        let mut connection = match slot.take() {
-            Some(connection) => connection,
-            None => connect(&self.at, certificates).await?,
-        };
-        let named = ask(&mut connection, name).await?;
-        *slot = Some(connection);
-        Ok(named.map(|(host, port, epoch)| {
-            let at = if has_tls(&self.at) {
-                ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-            } else {
-                ConnectionAddr::Tcp(host, port)
+        let answer = async {
+            // It is put back only once it has answered: a connection that failed, or was given up, is not used again.
+            let mut connection = match slot.take() {
+                Some(connection) => connection,
+                None => self.server.connect().await?,
             };
-            Named { at, epoch }
-        }))
+            let named = ask(&mut connection, name).await?;
+            *slot = Some(connection);
+            Ok(named)
+        };
+        let why = match answer.await {
+            Ok(Some(named)) => return Ok(named),
+            Ok(None) => format!("it knows no primary called {name}; SENTINEL MASTERS lists those that it knows"),
+            Err(error) if is_about_login(&error) => {
+                format!("{}; its own login goes into --redis-url as {USER} and {PASSWORD}", wording(&error))
+            }
+            Err(error) if is_unknown_command(&error) => "it is no sentinel".to_owned(),
+            Err(error) => wording(&error),
+        };
+        Err(format!("{}: {why}", self.server))
     }
 }
 
@@ -198,12 +188,12 @@ fn is_about_login(error: &RedisError) -> bool {
 }
 
 /// Where the primary is, and the configuration epoch.
-async fn ask(connection: &mut MultiplexedConnection, name: &str) -> RedisResult<Option<(String, u16, u64)>> {
+async fn ask(connection: &mut MultiplexedConnection, name: &str) -> RedisResult<Option<Named>> {
     // While a failover is under way this names the new primary already, and SENTINEL MASTER the old one.
     let place: Option<(String, u16)> =
         cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query_async(connection).await?;
     let Some((host, port)) = place else { return Ok(None) };
     let mut known: HashMap<String, Value> = cmd("SENTINEL").arg("MASTER").arg(name).query_async(connection).await?;
     let epoch = known.remove("config-epoch").map(from_redis_value).transpose()?.unwrap_or(0);
-    Ok(Some((host, port, epoch)))
+    Ok(Some(Named { host, port, epoch }))
 }

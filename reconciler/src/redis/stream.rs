@@ -1,7 +1,7 @@
 //! The one reader of a coupon's stream.
 
 use super::{Redis, grants_key, unexpected};
-use ::redis::{FromRedisValue, ParsingError, RedisResult, Value, cmd};
+use ::redis::{Cmd, FromRedisValue, ParsingError, RedisResult, Value, cmd};
 use coupon_core::grant::{EntryId, Grant};
 
 /// An entry of the stream.
@@ -16,10 +16,13 @@ pub struct Entry {
 impl Redis {
     /// The entries from one on, at most so many.
     pub async fn entries(&self, key: &str, from: EntryId, count: u32) -> RedisResult<Vec<Entry>> {
-        let mut command = cmd("XRANGE");
-        command.arg(grants_key(key)).arg(from.to_string()).arg("+").arg("COUNT").arg(count);
-        self.call(&command).await
+        self.call(&entries(key, &from.to_string(), count)).await
     }
+}
+
+/// Asks for the entries from an ID on, as XRANGE takes it.
+pub(super) fn entries(key: &str, from: &str, count: u32) -> Cmd {
+    cmd("XRANGE").arg((grants_key(key), from, "+", "COUNT", count)).take()
 }
 
 /// The grants of entries that nobody else has written.

@@ -2,6 +2,7 @@
 
 use crate::sale::{await_level, await_open, insert, request, servers};
 use coupon_tests::artifact;
+use coupon_tests::ledger::await_coupon;
 use coupon_tests::postgres_server::Postgres;
 use coupon_tests::reconciler::{Options, Reconciler, command};
 use coupon_tests::redis_server::{self, Redis};
@@ -48,7 +49,7 @@ fn the_schema_leaves_room_for_the_application_and_gives_it_what_it_needs() {
     assert!(as_role("shop", OFFER).is_ok());
     await_open(&mut redis.client(), "a");
     request(&mut redis.client(), "a", "u", 0..2);
-    await_level(&redis, &postgres, "a", 2);
+    await_coupon(&postgres, "a", "seq", "2");
     assert_eq!(as_role("shop", "select granted from coupon_position where coupon_id = 'a'").as_deref(), Ok("2\n"));
     for denied in [
         "update coupon_position set seq = 0",
