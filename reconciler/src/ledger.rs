@@ -20,7 +20,6 @@ mod letters;
 mod orphan;
 mod schema;
 
-pub use coupon::Bid;
 pub use lease::Lease;
 pub use letters::Letter;
 

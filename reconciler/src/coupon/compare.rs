@@ -3,7 +3,6 @@
 use super::plan::{Plan, Publication, plan};
 use super::{Coupon, follow};
 use crate::error::{Error, Remedy};
-use crate::ledger::Bid;
 use crate::model::coupon::{Info, Row, is_on_offer};
 use crate::model::grant::{Checkpoint, Progress};
 use crate::model::pause::{self, Point};
@@ -233,8 +232,8 @@ impl Coupon<'_> {
     async fn open(&self, row: &Row, seen: &Seen, order: Order, is_restored: &mut bool) -> Result<(), Error> {
         let info = seen.info();
         // Of two who saw the same epoch, one gets the next, and reads the ledger's position under it.
-        let bid = Bid::after(row, seen.epoch());
-        let mut progress = self.ledger().take_epochs(&[bid]).await?.remove(self.id).ok_or(Error::Moved)?;
+        let mut taken = self.ledger().take_epochs(&[(row, seen.epoch())]).await?;
+        let mut progress = taken.remove(self.id).ok_or(Error::Moved)?;
         pause::reach(Point::AfterTakeEpoch).await;
         if info.is_none() {
             progress = self.salvage(progress).await?;

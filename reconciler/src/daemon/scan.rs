@@ -4,7 +4,6 @@ use super::catalog::{Catalog, Next, Reason, Ticket};
 use super::presence::Servers;
 use crate::coupon::{Plan, Publication, plan};
 use crate::error::{Error, Remedy};
-use crate::ledger::Bid;
 use crate::model::coupon::{Info, Row};
 use crate::model::grant::{Checkpoint, Progress};
 use crate::model::pause::{self, Point};
@@ -160,7 +159,7 @@ impl Scan<'_> {
         if fenced.is_empty() {
             return Ok(());
         }
-        let bids: Vec<Bid> = fenced.iter().map(|coupon| Bid::after(&coupon.row, coupon.info.epoch)).collect();
+        let bids: Vec<_> = fenced.iter().map(|coupon| (&coupon.row, coupon.info.epoch)).collect();
         let (taken, failure) = match self.servers.tools.ledger.take_epochs(&bids).await {
             Ok(taken) => (taken, None),
             Err(error) => (HashMap::new(), Some(error)),

@@ -1,6 +1,6 @@
 //! Tables `coupon` and `coupon_position`: what the application offers, what Redis was told of it, and the epochs.
 
-use super::{Ledger, bound, bound_ms, count, unsigned};
+use super::{Ledger, QueryAs, Statement, bound, bound_ms, count, unsigned};
 use crate::error::Error;
 use crate::model::coupon::{Info, Offer, Row, Told, is_on_offer};
 use crate::model::grant::Progress;
@@ -27,24 +27,6 @@ impl Pages<'_> {
         let Some(last) = rows.last() else { return Ok(None) };
         self.after.clone_from(&last.id);
         Ok(Some(rows))
-    }
-}
-
-/// A wish for an epoch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bid {
-    /// The coupon.
-    pub id: String,
-    /// The epoch that was seen.
-    pub seen: Epoch,
-    /// The epoch that is wanted.
-    pub next: Epoch,
-}
-
-impl Bid {
-    /// For the epoch after all that were seen.
-    pub fn after(row: &Row, redis: Epoch) -> Self {
-        Self { id: row.id.clone(), seen: row.epoch, next: Epoch(row.epoch.max(redis).0.saturating_add(1)) }
     }
 }
 
@@ -218,7 +200,7 @@ impl Ledger {
         self.coupons(sqlx::query_as(SOME).bind(ids)).await
     }
 
-    async fn coupons(&self, query: super::QueryAs<'_, Stored>) -> Result<Vec<Row>, Error> {
+    async fn coupons(&self, query: QueryAs<'_, Stored>) -> Result<Vec<Row>, Error> {
         Ok(self.fetch(query).await?.into_iter().map(Row::try_from).collect::<Result<_, _>>()?)
     }
 
@@ -228,23 +210,24 @@ impl Ledger {
         Ok(row.is_some_and(|row| row.epoch == progress.epoch && row.position == progress.position))
     }
 
-    /// Takes epochs of coupons that are still at the ones seen, and says where the ledger stands with each. Those that are
-    /// missing in the answer have moved.
-    pub async fn take_epochs(&self, bids: &[Bid]) -> Result<HashMap<String, Progress>, Error> {
-        let ids: Vec<&str> = bids.iter().map(|bid| &*bid.id).collect();
-        let seen: Vec<i64> = bids.iter().map(|bid| count(bid.seen.0)).collect();
-        let next: Vec<i64> = bids.iter().map(|bid| count(bid.next.0)).collect();
+    /// Takes the epoch after all that were seen, in the row and in Redis, of each of these coupons that is still at its row's;
+    /// and says where the ledger stands with it. Those that are missing in the answer have moved.
+    pub async fn take_epochs(&self, coupons: &[(&Row, Epoch)]) -> Result<HashMap<String, Progress>, Error> {
+        let ids: Vec<&str> = coupons.iter().map(|(row, _)| &*row.id).collect();
+        let seen: Vec<i64> = coupons.iter().map(|(row, _)| count(row.epoch.0)).collect();
+        let next: Vec<i64> =
+            coupons.iter().map(|(row, redis)| count(row.epoch.max(*redis).0.saturating_add(1))).collect();
         let taken: Vec<Taken> = self.fetch(sqlx::query_as(TAKE_EPOCHS).bind(&ids).bind(&seen).bind(&next)).await?;
         Ok(taken.into_iter().map(|taken| (taken.id.clone(), taken.progress())).collect())
     }
 
-    /// The stream entry of a grant; the start of the stream if it is not known, which only makes the first read longer.
+    /// The stream entry of a grant.
     pub async fn entry(&self, id: &str, seq: Seq) -> Result<EntryId, Error> {
         if seq.0 == 0 {
             return Ok(EntryId::default());
         }
         let epoch: Option<(i64,)> = self.fetch(sqlx::query_as(ENTRY).bind(id).bind(count(seq.0))).await?.pop();
-        Ok(epoch.map_or_else(EntryId::default, |(epoch,)| EntryId { epoch: Epoch(unsigned(epoch)), seq }))
+        Ok(entry_id(epoch.map(|(epoch,)| epoch), seq))
     }
 
     /// Says that Redis is told what a row offers; the number under which it is. `redis` is the newest that Redis has heard of,
@@ -276,38 +259,27 @@ impl Ledger {
 
     /// Makes a row for a coupon opened by hand; an existing one stays as it is.
     pub async fn adopt(&self, id: &str, info: &Info) -> Result<(), Error> {
-        let Definition { quantity, mode, waitlist, opens_at, expires_at } = info.offer.definition;
-        let query = sqlx::query(ADOPT)
-            .bind(id)
-            .bind(row_status(info, Seq(0)).word())
-            .bind(mode.word())
-            .bind(count(quantity))
-            .bind(count(waitlist))
-            .bind(bound(opens_at)?)
-            .bind(bound(expires_at)?);
+        let query = bind_offer(sqlx::query(ADOPT).bind(id), row_status(info, Seq(0)), &info.offer.definition)?;
         self.execute(query).await.map(drop)
     }
 
     /// Takes Redis's definition and status into the row.
     pub async fn mirror(&self, row: &Row, info: &Info) -> Result<(), Error> {
         // An ended coupon keeps the row's definition: it is the application's word on what comes next.
-        let kept = if is_on_offer(info.offer.status) { info.offer.definition } else { row.offer.definition };
-        let Definition { quantity, mode, waitlist, opens_at, expires_at } = kept;
-        let query = sqlx::query(MIRROR)
-            .bind(&row.id)
-            .bind(row.version)
-            .bind(count(row.revision()))
-            .bind(row_status(info, row.position.seq).word())
-            .bind(mode.word())
-            .bind(count(quantity))
-            .bind(count(waitlist))
-            .bind(bound(opens_at)?)
-            .bind(bound(expires_at)?);
-        match self.execute(query).await? {
+        let kept = if is_on_offer(info.offer.status) { &info.offer } else { &row.offer };
+        let query = sqlx::query(MIRROR).bind(&row.id).bind(row.version).bind(count(row.revision()));
+        match self.execute(bind_offer(query, row_status(info, row.position.seq), &kept.definition)?).await? {
             0 => Err(Error::Moved),
             _ => Ok(()),
         }
     }
+}
+
+/// Status and definition as the next six arguments.
+fn bind_offer<'q>(query: Statement<'q>, status: Status, definition: &Definition) -> Result<Statement<'q>, Error> {
+    let query = query.bind(status.word()).bind(definition.mode.word());
+    let query = query.bind(count(definition.quantity)).bind(count(definition.waitlist));
+    Ok(query.bind(bound(definition.opens_at)?).bind(bound(definition.expires_at)?))
 }
 
 /// The row's status for a coupon of Redis: ISSUED only once its last unit is in the ledger.
@@ -317,15 +289,15 @@ fn row_status(info: &Info, ledger: Seq) -> Status {
 
 impl Taken {
     fn progress(&self) -> Progress {
-        let seq = Seq(unsigned(self.seq));
-        Progress {
-            epoch: Epoch(unsigned(self.epoch)),
-            position: Position { seq, chain: Chain(self.chain) },
-            entry: self
-                .entry_epoch
-                .map_or_else(EntryId::default, |epoch| EntryId { epoch: Epoch(unsigned(epoch)), seq }),
-        }
+        let position = Position { seq: Seq(unsigned(self.seq)), chain: Chain(self.chain) };
+        let entry = entry_id(self.entry_epoch, position.seq);
+        Progress { epoch: Epoch(unsigned(self.epoch)), position, entry }
     }
+}
+
+/// The start of the stream where the entry is not known, which only makes the first read longer.
+fn entry_id(epoch: Option<i64>, seq: Seq) -> EntryId {
+    epoch.map_or_else(EntryId::default, |epoch| EntryId { epoch: Epoch(unsigned(epoch)), seq })
 }
 
 impl TryFrom<Stored> for Row {

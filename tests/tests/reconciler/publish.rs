@@ -190,7 +190,7 @@ fn a_reconciler_that_slept_puts_no_older_definition_over_a_newer_one() {
     await_open(&mut redis.client(), "a");
     first.kill();
     postgres.run("update coupon set quantity = 8 where id = 'a'");
-    let mut paused = Options::between(&redis, &postgres).pause_at("before-publish").start();
+    let paused = Options::between(&redis, &postgres).pause_at("before-publish").start();
     paused.await_pause();
     let _other = Reconciler::start(&redis, &postgres);
     await_hash(&redis, "a", "quantity", "[8]");
