@@ -22,7 +22,7 @@ bench=$target/release/coupon-bench
 # The choice of packages and features of the checking build, for every call of cargo that builds or runs a part of it.
 checking=(--workspace --features coupon-reconciler/pause-points)
 # The same with the client of a Docker engine in the tests, which takes long to build.
-checking_in_containers=(--workspace --features coupon-reconciler/pause-points,coupon-tests/containers)
+checking_in_containers=("${checking[@]}" --features coupon-tests/containers)
 
 data=$(absolute "${DATA_DIR:-.data}")
 

@@ -1,5 +1,5 @@
 //! The images as a user gets them, and all of them together by compose.yaml. They are built by `scripts/images.sh prebuilt`, and
-//! need a Docker engine: `make test-containers` sees to both.
+//! need a Docker engine, and a build with the feature `containers`: `make test-containers` sees to all of it.
 
 mod compose;
 mod crowd;
