@@ -6,7 +6,7 @@ use crate::error::{Error, Remedy};
 use crate::ledger::Bid;
 use crate::model::coupon::{Info, Row};
 use crate::model::grant::{Checkpoint, Progress};
-use crate::model::pause::{self, Point};
+use crate::model::pause;
 
 use crate::redis::Resumed;
 use coupon_core::grant::Grant;
@@ -153,7 +153,7 @@ impl Coupon<'_> {
     async fn adopt(&self, info: &Info) -> Result<(), Error> {
         self.ledger().adopt(self.id, info).await?;
         tracing::info!(coupon = self.id, "adopted: it was opened by hand, and has a row now");
-        pause::reach(Point::AfterAdopt).await;
+        pause::at("after-adopt").await;
         Ok(())
     }
 
@@ -182,7 +182,7 @@ impl Coupon<'_> {
             _ if is_told && row.revision() > 0 => row.revision(),
             _ => self.ledger().announce(row, heard).await?,
         };
-        pause::reach(Point::BeforePublish).await;
+        pause::at("before-publish").await;
         match publication {
             Publication::Open => {
                 self.redis().open(&self.key, &row.offer.definition, epoch, revision).await?;
@@ -194,7 +194,7 @@ impl Coupon<'_> {
             }
             Publication::Nothing | Publication::Raise => {}
         }
-        pause::reach(Point::AfterPublish).await;
+        pause::at("after-publish").await;
         let quantity = row.offer.definition.quantity;
         if row.told.is_some_and(|told| told.offer.definition.quantity > quantity) {
             self.ledger().lower(self.id, revision, quantity).await?;
@@ -225,10 +225,10 @@ impl Coupon<'_> {
     }
 
     async fn resume(&self, progress: &Progress) -> Result<Resumed, Error> {
-        pause::reach(Point::BeforeResume).await;
+        pause::at("before-resume").await;
         let answer = self.redis().resume(&self.key, progress.epoch, progress.position).await?;
         if answer == Resumed::Open {
-            pause::reach(Point::AfterResume).await;
+            pause::at("after-resume").await;
         }
         Ok(answer)
     }
@@ -302,7 +302,7 @@ impl Coupon<'_> {
             return Ok(Progress { epoch, position: row.position, entry });
         }
         let taken = self.ledger().take_epochs(&[Bid::after(row, redis)]).await?.remove(self.id).ok_or(Error::Moved)?;
-        pause::reach(Point::AfterTakeEpoch).await;
+        pause::at("after-take-epoch").await;
         *held = Some(taken.epoch);
         Ok(taken)
     }

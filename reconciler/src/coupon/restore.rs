@@ -14,7 +14,7 @@
 use super::Coupon;
 use crate::error::{self, Error};
 use crate::model::grant::Link;
-use crate::model::pause::{self, Point};
+use crate::model::pause;
 use crate::redis;
 use ::redis::RedisError;
 use coupon_core::limit::RESTORE_MAX;
@@ -72,7 +72,7 @@ impl Restoration<'_> {
     pub async fn name_orphans(&self) -> Result<Position, Error> {
         let granted = self.coupon.redis().shut(&self.coupon.key, self.epoch).await?;
         let common = self.fork(granted).await?;
-        pause::reach(Point::AfterNaming).await;
+        pause::at("after-naming").await;
         Ok(common)
     }
 
@@ -115,7 +115,7 @@ impl Restoration<'_> {
         if to <= after {
             return Ok(Vec::new());
         }
-        Ok(self.coupon.ledger().span(self.coupon.id, after, to).await?)
+        self.coupon.ledger().span(self.coupon.id, after, to).await
     }
 
     async fn send_page(&self, after: &mut Position, page: &[Link]) -> Result<(), Error> {
@@ -139,7 +139,7 @@ impl Restoration<'_> {
             }
             *after = to;
             self.coupon.tools.counters.restored.inc_by(batch.len() as u64);
-            pause::reach(Point::AfterRestoreBatch).await;
+            pause::at("after-restore-batch").await;
         }
         Ok(())
     }
