@@ -22,7 +22,7 @@ pub use tally::Tally;
 use crate::coupon::Tools;
 use crate::error::{self, Error, Remedy};
 use crate::model::coupon::{Row, is_on_offer};
-use crate::model::pause::{self, Point};
+use crate::model::pause;
 use ::redis::RedisError;
 use look::{Look, Seen};
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl<'a> Audit<'a> {
         if first.is_clean() || first.skipped.is_some() {
             return Ok(first);
         }
-        pause::reach(Point::BetweenLooks).await;
+        pause::at("between-looks").await;
         let _alone = self.second_look.lock().await;
         pace.wait(SECOND_LOOK_AFTER).await?;
         let mut second = self.look(id, scope != Scope::Nothing, pace).await?;

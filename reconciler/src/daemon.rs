@@ -24,15 +24,14 @@ mod shards;
 mod subscribe;
 mod worker;
 
-use crate::audit::{Audit, Tally};
+use crate::audit::Tally;
+use crate::cli;
 use crate::coupon::Tools;
 use crate::model::standing::{Source, Standing};
 use catalog::Catalog;
-use clock::Clock;
 use presence::Servers;
-use scan::ScanRequest;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::task::JoinSet;
 
 /// Workers: as many coupons are moved at the same time. Mostly they wait for a commit, which PostgreSQL shares among
@@ -46,44 +45,25 @@ pub const CONNECTIONS_MAX: u32 = WORKERS + 6;
 /// Coupons with work at hand that it tells of: those that wait for an operator first.
 const COUPONS_TOLD_MAX: usize = 2000;
 
-/// What the daemon is told.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Between two issues.
-    pub issue_interval: Duration,
-    /// Between two full passes.
-    pub full_pass_interval: Duration,
-    /// Between two rounds of the audit; zero for none.
-    pub audit_interval: Duration,
-    /// Whether the schema is migrated at the start.
-    pub migrates: bool,
-    /// The name of this process among several, if it has one.
-    pub instance: Option<String>,
-}
-
 /// The daemon.
 pub struct Daemon {
-    settings: Settings,
+    args: cli::Run,
     instance: String,
     since: Instant,
     servers: Servers,
-    catalog: Arc<Catalog>,
-    clock: Clock,
-    scans: ScanRequest,
+    catalog: Catalog,
     drift: Tally,
 }
 
 impl Daemon {
     /// A daemon that does not run yet.
-    pub fn new(tools: Tools, settings: Settings) -> Arc<Self> {
+    pub fn new(tools: Tools, args: cli::Run) -> Arc<Self> {
         Arc::new(Self {
-            instance: settings.instance.clone().unwrap_or_else(lease::instance_name),
-            settings,
+            instance: args.instance.clone().unwrap_or_else(lease::instance_name),
+            args,
             since: Instant::now(),
             servers: Servers::unknown(tools),
-            catalog: Arc::default(),
-            clock: Clock::default(),
-            scans: ScanRequest::default(),
+            catalog: Catalog::default(),
             drift: Tally::default(),
         })
     }
@@ -95,42 +75,34 @@ impl Daemon {
             let daemon = Arc::clone(&self);
             workers.spawn(async move { worker::run(&daemon.servers, &daemon.catalog).await });
         }
-        if !self.settings.audit_interval.is_zero() {
+        let Self { args, instance, servers, catalog, .. } = &*self;
+        if !args.audit_interval.is_zero() {
             // Like a worker it ends what it is at: a repair is a transaction.
             let daemon = Arc::clone(&self);
-            workers.spawn(async move { daemon.audit().await });
+            workers.spawn(async move {
+                let Self { args, servers, catalog, drift, .. } = &*daemon;
+                audit::run(servers, catalog, drift, args.audit_interval).await;
+            });
         }
-        let Self { settings, instance, servers, catalog, clock, scans, .. } = &*self;
         let sources = async {
             tokio::join!(
-                health::redis(servers, catalog, scans, clock),
-                health::postgresql(servers, catalog, scans, settings.migrates),
-                lease::share(servers, catalog, scans, instance),
-                subscribe::redis(servers, catalog, scans),
-                subscribe::postgresql(servers, catalog, scans),
-                scan::run(servers, catalog, scans, settings.full_pass_interval),
-                schedule::run(servers, catalog, clock, settings.issue_interval),
+                health::redis(servers, catalog),
+                health::postgresql(servers, catalog, !args.no_migrate),
+                lease::share(servers, catalog, instance),
+                subscribe::redis(servers, catalog),
+                subscribe::postgresql(servers, catalog),
+                scan::run(servers, catalog, args.full_pass_interval),
+                schedule::run(servers, catalog, args.issue_interval),
             )
         };
-        tokio::select! {
-            _ = sources => {}
-            () = servers.tools.stop.cancelled() => {}
-        }
+        servers.tools.stop.run_until_cancelled(sources).await;
         while workers.join_next().await.is_some() {}
         lease::leave(servers, instance).await;
-    }
-
-    async fn audit(&self) {
-        let Self { settings, servers, catalog, drift, .. } = self;
-        let holds = |id: &str| catalog.holds(id);
-        let rounds = audit::Rounds { audit: Audit::new(&servers.tools), servers, tally: drift, holds: &holds };
-        rounds.run(settings.audit_interval).await;
     }
 }
 
 impl Source for Daemon {
     fn standing(&self) -> Standing {
-        let totals = self.catalog.totals();
         let mut coupons = self.catalog.at_work(COUPONS_TOLD_MAX);
         for (id, drift) in self.drift.left_by_coupon() {
             coupons.entry(id).or_default().drift = drift;
@@ -138,13 +110,13 @@ impl Source for Daemon {
         Standing {
             instance: self.instance.clone(),
             uptime: self.since.elapsed(),
-            now_ms: self.clock.now_ms(),
+            now_ms: self.servers.clock.now_ms(),
             redis_away: self.servers.redis.why(),
             postgresql_away: self.servers.postgresql.why(),
-            shards_held: totals.shards,
+            shards_held: self.catalog.shards(),
             shards: shards::COUNT,
-            known: totals.known,
-            stopped: totals.stopped,
+            known: self.catalog.known(),
+            stopped: self.catalog.stopped(),
             coupons,
             drift: self.drift.left().map(|(kind, left)| (kind.name(), left)).collect(),
         }

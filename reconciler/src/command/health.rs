@@ -8,10 +8,7 @@ use crate::show::fetch;
 
 /// The daemon's own words, and its verdict as the exit code.
 pub async fn health(args: &cli::Health) -> Result<Exit, Failure> {
-    let answer = fetch::get(args.listen, "/readyz").await.map_err(|error| {
-        let message = format!("no daemon answers on {}: {error}; --listen or LISTEN says where it is", args.listen);
-        Failure::new(Exit::Failed, message)
-    })?;
+    let answer = fetch::get(args.listen, "/readyz").await.map_err(|nobody| Failure { exit: Exit::Failed, ..nobody })?;
     print(|out| out.write_all(answer.body()))?;
     Ok(if answer.status().is_success() { Exit::Ok } else { Exit::Failed })
 }

@@ -3,7 +3,7 @@
 use super::{signal, supervisor};
 use crate::cli;
 use crate::coupon::Tools;
-use crate::daemon::{Daemon, Settings};
+use crate::daemon::Daemon;
 use crate::error::{Exit, Failure};
 use crate::ledger::Ledger;
 use crate::model::counters::Counters;
@@ -20,8 +20,6 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(redis: Redis, ledger: Ledger, args: cli::Run) -> Result<Exit, Failure> {
-    #[cfg(feature = "pause-points")]
-    crate::model::pause::check().map_err(|message| Failure::new(Exit::Usage, message))?;
     // Before anything is said or begun: whoever has read "started" may send SIGTERM, and is owed an end in order.
     let stop = signal::listen()?;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
@@ -40,18 +38,11 @@ pub async fn run(redis: Redis, ledger: Ledger, args: cli::Run) -> Result<Exit, F
         redis: Arc::new(redis),
         ledger: Arc::new(ledger),
         counters: Arc::<Counters>::default(),
-        keys: args.servers.redis.key,
+        keys: args.servers.redis.key.clone(),
         batch_max: args.batch_max,
         stop: stop.clone(),
     };
-    let settings = Settings {
-        issue_interval: args.issue_interval,
-        full_pass_interval: args.full_pass_interval,
-        audit_interval: args.audit_interval,
-        migrates: !args.no_migrate,
-        instance: args.instance,
-    };
-    let daemon = Daemon::new(tools.clone(), settings);
+    let daemon = Daemon::new(tools.clone(), args);
     let Tools { redis, ledger, counters, keys, .. } = tools;
     let viewer = Viewer::new(redis, ledger, keys, counters, Arc::<Daemon>::clone(&daemon));
     tokio::spawn(http::serve(listener, viewer, stop.clone()));

@@ -4,13 +4,13 @@ use crate::cli;
 use crate::error::{Exit, Failure};
 use crate::show::view::View;
 use crate::show::{fetch, table};
+use humantime::Rfc3339Timestamp;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::time::SystemTime;
 use terminal_size::{Height, Width, terminal_size};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
-/// To the upper left corner.
+/// To the upper left corner of the screen.
 const HOME: &str = "\x1b[H";
 /// What is left of the line.
 const CLEAR_LINE: &str = "\x1b[K";
@@ -49,42 +49,32 @@ async fn show(args: &cli::Status) -> Result<Exit, Failure> {
             (Ok(()), None) => return Ok(Exit::Ok),
             // Whoever reads may have read enough, as with `| head`.
             (Err(error), _) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Ok),
-            (Err(error), _) => {
-                return Err(Failure::new(Exit::Failed, format!("the table cannot be written: {error}")));
-            }
+            (Err(error), _) => return Err(Failure::new(Exit::Failed, format!("nothing can be written: {error}"))),
         }
     }
 }
 
 /// What the daemon sees.
 async fn look(listen: SocketAddr) -> Result<View, Failure> {
-    let advice = "start one with `coupon-reconciler run`, or say with --listen or LISTEN where it is";
-    let nobody = |why: &dyn std::fmt::Display| {
-        Failure::new(Exit::Unreachable, format!("no daemon answers on {listen}: {why}; {advice}"))
-    };
-    let answer = fetch::get(listen, "/status").await.map_err(|error| nobody(&error))?;
-    serde_json::from_slice(answer.body()).map_err(|_| nobody(&"it is another program, or of another version"))
+    let answer = fetch::get(listen, "/status").await?;
+    let other = "it is another program, or of another version";
+    serde_json::from_slice(answer.body()).map_err(|_| fetch::nobody(listen, other))
 }
 
 fn write(args: &cli::Status, view: &View) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match (args.json, args.watch) {
-        (true, Some(_)) => serde_json::to_writer(&mut out, view)?,
-        (true, None) => serde_json::to_writer_pretty(&mut out, view)?,
-        (false, None) => write!(out, "{}", table::draw(view).join("\n"))?,
-        (false, Some(_)) if io::stdout().is_terminal() => {
-            let text = [vec![now()], table::draw(view)].concat();
-            return redraw(&mut out, &text);
-        }
-        (false, Some(_)) => writeln!(out, "{}\n{}", now(), table::draw(view).join("\n"))?,
-    }
-    writeln!(out)?;
-    out.flush()
+    let text = match (args.json, args.watch) {
+        (true, Some(_)) => serde_json::to_string(view)?,
+        (true, None) => serde_json::to_string_pretty(view)?,
+        (false, None) => table::draw(view).join("\n"),
+        (false, Some(_)) if io::stdout().is_terminal() => return redraw(&table::draw(view)),
+        (false, Some(_)) => format!("{}\n{}\n", now(), table::draw(view).join("\n")),
+    };
+    writeln!(io::stdout(), "{text}")
 }
 
 fn say(message: &str) -> io::Result<()> {
     if io::stdout().is_terminal() {
-        return redraw(&mut io::stdout().lock(), &[now(), message.to_owned()]);
+        return redraw(&[message.to_owned()]);
     }
     // Not among what another program reads.
     eprintln!("{} {message}", now());
@@ -92,24 +82,24 @@ fn say(message: &str) -> io::Result<()> {
 }
 
 /// Over what stands there, line by line, so that nothing flickers; what does not fit is counted.
-fn redraw(out: &mut impl Write, lines: &[String]) -> io::Result<()> {
+fn redraw(lines: &[String]) -> io::Result<()> {
     let (width, height) = terminal_size().map_or((usize::MAX, usize::MAX), |(Width(width), Height(height))| {
-        (usize::from(width), usize::from(height).saturating_sub(1).max(2))
+        (usize::from(width), usize::from(height).saturating_sub(2).max(1))
     });
     let fits = if lines.len() > height { height - 1 } else { lines.len() };
-    write!(out, "{HOME}")?;
-    for line in lines.iter().take(fits) {
-        let cut: String = line.chars().take(width).collect();
-        writeln!(out, "{cut}{CLEAR_LINE}")?;
+    let more = lines.get(fits).map(|_| format!("… and {} more", lines.len() - fits));
+    let mut screen = format!("{HOME}{}{CLEAR_LINE}\n", now());
+    for line in lines[..fits].iter().chain(&more) {
+        screen.extend(line.chars().take(width));
+        screen += CLEAR_LINE;
+        screen += "\n";
     }
-    if fits < lines.len() {
-        writeln!(out, "… and {} more{CLEAR_LINE}", lines.len() - fits)?;
-    }
-    write!(out, "{CLEAR_BELOW}")?;
+    let mut out = io::stdout().lock();
+    write!(out, "{screen}{CLEAR_BELOW}")?;
     out.flush()
 }
 
-fn now() -> String {
-    let now = OffsetDateTime::now_utc();
-    now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default()
+/// The time, to the second.
+fn now() -> Rfc3339Timestamp {
+    humantime::format_rfc3339_seconds(SystemTime::now())
 }

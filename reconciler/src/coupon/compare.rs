@@ -5,7 +5,7 @@ use super::{Coupon, follow};
 use crate::error::{Error, Remedy};
 use crate::model::coupon::{Info, Row, is_on_offer};
 use crate::model::grant::{Checkpoint, Progress};
-use crate::model::pause::{self, Point};
+use crate::model::pause;
 
 use crate::redis::Resumed;
 use coupon_core::grant::Grant;
@@ -153,7 +153,7 @@ impl Coupon<'_> {
     async fn adopt(&self, info: &Info) -> Result<(), Error> {
         self.ledger().adopt(self.id, info).await?;
         tracing::info!(coupon = self.id, "adopted: it was opened by hand, and has a row now");
-        pause::reach(Point::AfterAdopt).await;
+        pause::at("after-adopt").await;
         Ok(())
     }
 
@@ -180,7 +180,7 @@ impl Coupon<'_> {
         let heard = info.map_or(0, |info| info.revision);
         let is_announced = !row.is_news() && row.revision() > 0 && heard <= row.revision();
         let revision = if is_announced { row.revision() } else { self.ledger().announce(row, heard).await? };
-        pause::reach(Point::BeforePublish).await;
+        pause::at("before-publish").await;
         if is_on_offer(row.offer.status) {
             self.redis().open(&self.key, &row.offer.definition, epoch, revision).await?;
             tracing::info!(coupon = self.id, revision, "published");
@@ -188,7 +188,7 @@ impl Coupon<'_> {
             self.redis().close(&self.key, epoch, revision).await?;
             tracing::info!(coupon = self.id, revision, "closed");
         }
-        pause::reach(Point::AfterPublish).await;
+        pause::at("after-publish").await;
         let quantity = row.offer.definition.quantity;
         if row.told.is_some_and(|told| told.offer.definition.quantity > quantity) {
             self.ledger().lower(self.id, revision, quantity).await?;
@@ -219,10 +219,10 @@ impl Coupon<'_> {
     }
 
     async fn resume(&self, progress: &Progress) -> Result<Resumed, Error> {
-        pause::reach(Point::BeforeResume).await;
+        pause::at("before-resume").await;
         let answer = self.redis().resume(&self.key, progress.epoch, progress.position).await?;
         if answer == Resumed::Open {
-            pause::reach(Point::AfterResume).await;
+            pause::at("after-resume").await;
         }
         Ok(answer)
     }
@@ -234,7 +234,7 @@ impl Coupon<'_> {
         // Of two who saw the same epoch, one gets the next, and reads the ledger's position under it.
         let mut taken = self.ledger().take_epochs(&[(row, seen.epoch())]).await?;
         let mut progress = taken.remove(self.id).ok_or(Error::Moved)?;
-        pause::reach(Point::AfterTakeEpoch).await;
+        pause::at("after-take-epoch").await;
         if info.is_none() {
             progress = self.salvage(progress).await?;
         }

@@ -12,7 +12,7 @@
 use super::Coupon;
 use crate::error::{Error, Remedy};
 use crate::model::grant::{Batch, Checkpoint, Progress};
-use crate::model::pause::{self, Point};
+use crate::model::pause;
 use coupon_core::grant::Grant;
 use coupon_core::position::Position;
 use coupon_core::user::UserId;
@@ -42,7 +42,7 @@ impl Coupon<'_> {
             let grants = if ahead.is_empty() {
                 // First what an earlier pass committed and could not say. Redis sends its next message only from level on.
                 self.acknowledge(checkpoint).await?;
-                pause::reach(Point::BeforeRead).await;
+                pause::at("before-read").await;
                 self.redis().read(&self.key, checkpoint.progress.entry, self.tools.batch_max).await?
             } else {
                 std::mem::take(&mut ahead)
@@ -64,7 +64,7 @@ impl Coupon<'_> {
                 None => checkpoint.progress.entry = read_to,
                 Some(batch) => {
                     let to = batch.to;
-                    pause::reach(Point::AfterRead).await;
+                    pause::at("after-read").await;
                     // While PostgreSQL works on a full batch, Redis hears of the one before and hands over the next: a
                     // sixth of the time of a backlog (`make bench ONLY=relay`).
                     let meanwhile = async {
@@ -77,7 +77,7 @@ impl Coupon<'_> {
                     let (committed, next) = tokio::join!(self.commit(batch), meanwhile);
                     committed?;
                     checkpoint.progress = to;
-                    pause::reach(Point::AfterCommit).await;
+                    pause::at("after-commit").await;
                     ahead = next?;
                 }
             }
@@ -89,10 +89,10 @@ impl Coupon<'_> {
     async fn acknowledge(&self, checkpoint: &mut Checkpoint) -> Result<(), Error> {
         let Progress { epoch, position, .. } = checkpoint.progress;
         if checkpoint.acked < position.seq {
-            pause::reach(Point::BeforeAck).await;
+            pause::at("before-ack").await;
             self.redis().ack(&self.key, epoch, position.seq).await?;
             checkpoint.acked = position.seq;
-            pause::reach(Point::AfterAck).await;
+            pause::at("after-ack").await;
         }
         Ok(())
     }
@@ -100,7 +100,7 @@ impl Coupon<'_> {
     /// Makes rows of a batch, dead letters of what PostgreSQL refuses: what is refused is halved until the refused rows stand
     /// alone, so few of them cost few statements, and none holds up its followers.
     pub(super) async fn commit(&self, batch: Batch) -> Result<(), Error> {
-        pause::reach(Point::BeforeCommit).await;
+        pause::at("before-commit").await;
         let mut open = vec![batch];
         while let Some(batch) = open.pop() {
             let len = batch.len() as u64;

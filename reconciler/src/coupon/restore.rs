@@ -14,7 +14,7 @@
 use super::Coupon;
 use crate::error::{self, Error};
 use crate::model::grant::Link;
-use crate::model::pause::{self, Point};
+use crate::model::pause;
 use crate::redis;
 use ::redis::RedisError;
 use coupon_core::limit::RESTORE_MAX;
@@ -69,7 +69,7 @@ impl Restoration<'_> {
     pub async fn name_orphans(&self) -> Result<Position, Error> {
         let granted = self.coupon.redis().shut(&self.coupon.key, self.epoch).await?;
         let common = self.fork(granted).await?;
-        pause::reach(Point::AfterNaming).await;
+        pause::at("after-naming").await;
         Ok(common)
     }
 
@@ -100,7 +100,7 @@ impl Restoration<'_> {
             }
             sent?;
             tools.counters.restored.inc_by(batch.len() as u64);
-            pause::reach(Point::AfterRestoreBatch).await;
+            pause::at("after-restore-batch").await;
             (at, batch) = (to, next?);
             if said.elapsed() >= PROGRESS_INTERVAL && !batch.is_empty() {
                 said = Instant::now();

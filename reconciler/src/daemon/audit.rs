@@ -1,5 +1,6 @@
 //! The audit beside the relay: two rounds over the coupons, again and again, hardly to be noticed.
 
+use super::catalog::Catalog;
 use super::presence::Servers;
 use crate::audit::{Audit, Finding, Pace, Report, Scope, Tally};
 use crate::error::Error;
@@ -16,48 +17,42 @@ const COUPONS_PAGE: u32 = 500;
 const LOGGED_MAX: usize = 20;
 
 /// What the rounds work with.
-pub struct Rounds<'a> {
-    /// How a coupon is compared.
-    pub audit: Audit<'a>,
-    /// Where the coupons are, and whether there is anybody to ask.
-    pub servers: &'a Servers,
-    /// Where the findings are counted.
-    pub tally: &'a Tally,
-    /// Whether a coupon is this process's to work on.
-    pub holds: &'a (dyn Fn(&str) -> bool + Send + Sync),
+struct Rounds<'a> {
+    audit: Audit<'a>,
+    servers: &'a Servers,
+    catalog: &'a Catalog,
+    tally: &'a Tally,
+}
+
+/// Both rounds, until the daemon stops. An error ends a round, and the next begins anew.
+pub async fn run(servers: &Servers, catalog: &Catalog, tally: &Tally, every: Duration) {
+    let rounds = Rounds { audit: Audit::new(&servers.tools), servers, catalog, tally };
+    let counts = async {
+        let mut pace = Pace::background(servers.tools.stop.clone());
+        while rounds.is_time(every, &mut pace).await {
+            if let Err(error) = rounds.compare_counts(&mut pace).await {
+                servers.doubt(&error).await;
+            }
+        }
+    };
+    let grants = async {
+        let (mut pace, mut rest) = (Pace::background(servers.tools.stop.clone()), every);
+        while rounds.is_time(rest, &mut pace).await {
+            rest = every.saturating_mul(REST_INTERVALS);
+            if let Err(error) = rounds.compare_grants(&mut pace).await {
+                rest = every;
+                servers.doubt(&error).await;
+            }
+        }
+    };
+    tokio::join!(counts, grants);
 }
 
 impl Rounds<'_> {
-    /// Both rounds, until the daemon stops. An error ends a round, and the next begins anew.
-    pub async fn run(&self, every: Duration) {
-        let counts = async {
-            let mut pace = Pace::background(self.servers.tools.stop.clone());
-            while self.is_time(every, &mut pace).await {
-                if let Err(error) = self.compare_counts(&mut pace).await {
-                    self.servers.doubt(&error).await;
-                }
-            }
-        };
-        let grants = async {
-            let (mut pace, mut rest) = (Pace::background(self.servers.tools.stop.clone()), every);
-            while self.is_time(rest, &mut pace).await {
-                rest = every.saturating_mul(REST_INTERVALS);
-                if let Err(error) = self.compare_grants(&mut pace).await {
-                    rest = every;
-                    self.servers.doubt(&error).await;
-                }
-            }
-        };
-        tokio::join!(counts, grants);
-    }
-
     /// Waits for the next round; false if the daemon stops.
     async fn is_time(&self, rest: Duration, pace: &mut Pace) -> bool {
-        tokio::select! {
-            () = self.servers.tools.stop.cancelled() => return false,
-            () = self.servers.both() => {}
-        }
-        pace.wait(rest).await.is_ok()
+        let both = self.servers.tools.stop.run_until_cancelled(self.servers.both()).await;
+        both.is_some() && pace.wait(rest).await.is_ok()
     }
 
     /// Compares counts and ends of what is on offer. A coupon of which anything is odd, or was found wrong before, is compared
@@ -68,7 +63,7 @@ impl Rounds<'_> {
             let page = self.servers.tools.ledger.on_offer(&after, COUPONS_PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after.clone_from(&last.id);
-            for row in page.iter().filter(|row| (self.holds)(&row.id)) {
+            for row in page.iter().filter(|row| self.catalog.holds(&row.id)) {
                 if self.tally.holds(&row.id) || self.audit.is_odd(row).await? {
                     self.compare(row, pace).await?;
                 }
@@ -81,14 +76,14 @@ impl Rounds<'_> {
     async fn compare_grants(&self, pace: &mut Pace) -> Result<(), Error> {
         let mut pages = self.servers.tools.ledger.pages();
         while let Some(page) = pages.next().await? {
-            for row in page.iter().filter(|row| (self.holds)(&row.id)) {
+            for row in page.iter().filter(|row| self.catalog.holds(&row.id)) {
                 self.compare(row, pace).await?;
                 pace.rest().await?;
             }
         }
         self.servers.tools.counters.audit_rounds.inc();
         // What another reconciler works on now, it shows.
-        self.tally.retain(self.holds);
+        self.tally.retain(|id| self.catalog.holds(id));
         Ok(())
     }
 

@@ -3,15 +3,15 @@
 //! A coupon is visited by one worker at a time. Whatever happens to it meanwhile is noted, and it is visited again.
 
 use super::shards::{Change, Shards};
-use crate::model::coupon::{Info, Row, is_on_offer};
+use crate::model::coupon::{Info, Offer, Row, is_on_offer};
 use crate::model::grant::Checkpoint;
 use crate::model::standing::Known;
-use coupon_core::number::Seq;
 use coupon_core::words::Status;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 /// A coupon's id.
 pub type Id = Arc<str>;
@@ -34,10 +34,8 @@ pub struct Memory {
     pub checkpoint: Option<Checkpoint>,
     /// Visits that failed in a row.
     pub failures: u32,
-    /// What was said of the last failure.
+    /// What an operator is needed for.
     pub problem: Option<String>,
-    /// Whether an operator is needed.
-    pub stopped: bool,
 }
 
 /// A coupon to visit.
@@ -64,34 +62,12 @@ pub enum Next {
     Forget,
 }
 
-/// How many coupons there are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Shards that this process holds.
-    pub shards: u32,
-    /// Coupons that are remembered.
-    pub known: usize,
-    /// Coupons that wait for an operator.
-    pub stopped: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Idle,
-    Queued,
-    Running,
-    /// Until the sleeper of this number wakes it.
-    Sleeping(u64),
-}
-
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Entry {
-    stage: Stage,
-    /// Something happened since the visit began.
-    again: bool,
+    /// When it is to be visited, or visited again if it is being visited; none if there is no reason.
+    visit_at: Option<Instant>,
+    is_visited: bool,
     compare: bool,
-    /// Whether all grants known of are rows.
-    level: bool,
     /// Users wait and there are units for them.
     waiting: bool,
     /// When the window's next edge has to be acted on, in Unix milliseconds.
@@ -99,11 +75,24 @@ struct Entry {
     memory: Memory,
 }
 
+impl Entry {
+    /// Whether all grants known of are rows, and both sides agree.
+    const fn is_level(&self) -> bool {
+        self.visit_at.is_none() && !self.is_visited
+    }
+
+    fn begin(&mut self, id: Id) -> Ticket {
+        self.visit_at = None;
+        self.is_visited = true;
+        Ticket { id, compare: std::mem::take(&mut self.compare), memory: self.memory.clone() }
+    }
+}
+
 #[derive(Default)]
 struct Inner {
     coupons: HashMap<Id, Entry>,
-    queue: VecDeque<Id>,
-    sleepers: u64,
+    /// Coupons by the time of their visit. One that is not at the time that its entry says is passed over.
+    queue: BTreeSet<(Instant, Id)>,
 }
 
 /// All coupons that are remembered, and which are this process's to work on.
@@ -112,31 +101,14 @@ pub struct Catalog {
     shards: Shards,
     inner: Mutex<Inner>,
     queued: Notify,
+    scan: Notify,
 }
 
 impl Inner {
     fn entry(&mut self, id: &str) -> (Id, &mut Entry) {
-        let id: Id = match self.coupons.get_key_value(id) {
-            Some((id, _)) => Arc::clone(id),
-            None => Arc::from(id),
-        };
-        let entry = self.coupons.entry(Arc::clone(&id)).or_insert(Entry {
-            stage: Stage::Idle,
-            again: false,
-            compare: false,
-            level: true,
-            waiting: false,
-            due_at_ms: None,
-            memory: Memory::default(),
-        });
+        let id = self.coupons.get_key_value(id).map_or_else(|| Arc::from(id), |(known, _)| Arc::clone(known));
+        let entry = self.coupons.entry(Arc::clone(&id)).or_default();
         (id, entry)
-    }
-
-    fn enqueue(&mut self, id: &Id) {
-        if let Some(entry) = self.coupons.get_mut(id) {
-            entry.stage = Stage::Queued;
-            self.queue.push_back(Arc::clone(id));
-        }
     }
 }
 
@@ -151,11 +123,15 @@ impl Catalog {
         self.shards.hold(id)
     }
 
-    /// Takes over what the leases say, and forgets the coupons of others; a visit that is under way ends.
+    /// Takes over what the leases say; what is new is looked at, and the coupons of others are forgotten. A visit that is
+    /// under way ends.
     pub fn hold(&self, shards: impl Iterator<Item = u8>) -> Change {
         let change = self.shards.set(shards);
+        if change.gained > 0 {
+            self.ask_for_scan();
+        }
         if change.lost > 0 {
-            self.lock().coupons.retain(|id, entry| entry.stage == Stage::Running || self.shards.hold(id));
+            self.lock().coupons.retain(|id, entry| entry.is_visited || self.shards.hold(id));
         }
         change
     }
@@ -167,123 +143,102 @@ impl Catalog {
         }
         let mut inner = self.lock();
         let (id, entry) = inner.entry(id);
-        entry.level = false;
         entry.compare |= reason != Reason::Grants;
-        match entry.stage {
-            Stage::Running => entry.again = true,
-            Stage::Queued => {}
-            Stage::Sleeping(_) if reason != Reason::News => {}
-            Stage::Sleeping(_) | Stage::Idle => {
-                inner.enqueue(&id);
-                drop(inner);
-                self.queued.notify_one();
-            }
+        let now = Instant::now();
+        if entry.visit_at.is_none_or(|at| at > now && reason == Reason::News) {
+            entry.visit_at = Some(now);
+            inner.queue.insert((now, id));
+            self.queued.notify_one();
         }
     }
 
     /// The next coupon to visit; waits until there is one.
     pub async fn next(&self) -> Ticket {
         loop {
-            let queued = self.queued.notified();
             if let Some(ticket) = self.take() {
                 return ticket;
             }
-            queued.await;
+            let first = self.lock().queue.first().map(|(at, _)| *at);
+            tokio::select! {
+                () = self.queued.notified() => {}
+                () = sleep_until(first.unwrap_or_else(Instant::now)), if first.is_some() => {}
+            }
         }
     }
 
     fn take(&self) -> Option<Ticket> {
         let mut inner = self.lock();
-        let id = inner.queue.pop_front()?;
-        if !inner.queue.is_empty() {
-            // One permit is kept at most: pass it on, so that the other workers do not sleep over a queue.
-            self.queued.notify_one();
+        let Inner { coupons, queue } = &mut *inner;
+        loop {
+            if queue.first().is_none_or(|(at, _)| *at > Instant::now()) {
+                return None;
+            }
+            let (at, id) = queue.pop_first()?;
+            let entry = coupons.get_mut(&id).filter(|entry| entry.visit_at == Some(at) && !entry.is_visited);
+            if let Some(entry) = entry {
+                // One permit is kept at most: pass it on, so that the other workers do not sleep over a queue.
+                self.queued.notify_one();
+                return Some(entry.begin(id));
+            }
         }
-        let (id, entry) = inner.entry(&id);
-        entry.stage = Stage::Running;
-        entry.again = false;
-        let compare = std::mem::take(&mut entry.compare);
-        Some(Ticket { id, compare, memory: entry.memory.clone() })
     }
 
     /// Takes a coupon that nobody visits or is about to, for what is done to many at once; it ends as a visit does.
     pub fn begin(&self, id: &str) -> Option<Ticket> {
         let mut inner = self.lock();
         let (id, entry) = inner.entry(id);
-        if entry.stage != Stage::Idle {
-            return None;
-        }
-        entry.stage = Stage::Running;
-        entry.again = false;
-        entry.level = false;
-        let compare = std::mem::take(&mut entry.compare);
-        Some(Ticket { id, compare, memory: entry.memory.clone() })
+        entry.is_level().then(|| entry.begin(id))
     }
 
     /// Ends a visit.
-    pub fn finish(self: &Arc<Self>, ticket: Ticket, next: Next) {
+    pub fn finish(&self, ticket: Ticket, next: Next) {
         let mut inner = self.lock();
-        inner.sleepers += 1;
-        let sleeper = inner.sleepers;
         let (id, entry) = inner.entry(&ticket.id);
         entry.memory = ticket.memory;
-        entry.stage = Stage::Idle;
-        let again = std::mem::take(&mut entry.again);
-        match next {
-            Next::Later(delay) => {
-                entry.stage = Stage::Sleeping(sleeper);
-                drop(inner);
-                let catalog = Arc::clone(self);
-                tokio::spawn(async move {
-                    tokio::time::sleep(delay).await;
-                    catalog.wake(&id, sleeper);
-                });
-                return;
-            }
-            Next::Rest | Next::Forget if !again => {
-                entry.level = true;
-                if next == Next::Forget {
-                    inner.coupons.remove(&id);
-                }
-                return;
-            }
-            Next::Rest | Next::Forget | Next::Again => inner.enqueue(&id),
-        }
-        drop(inner);
-        self.queued.notify_one();
-    }
-
-    fn wake(&self, id: &Id, sleeper: u64) {
-        let mut inner = self.lock();
-        if inner.coupons.get(id).is_some_and(|entry| entry.stage == Stage::Sleeping(sleeper)) {
-            inner.enqueue(id);
-            drop(inner);
+        entry.is_visited = false;
+        let now = Instant::now();
+        entry.visit_at = match next {
+            Next::Later(delay) => Some(now + delay),
+            Next::Again => Some(now),
+            // Something happened since the visit began.
+            Next::Rest | Next::Forget => entry.visit_at.map(|_| now),
+        };
+        if let Some(at) = entry.visit_at {
+            inner.queue.insert((at, id));
             self.queued.notify_one();
+        } else if next == Next::Forget {
+            inner.coupons.remove(&id);
         }
     }
 
-    /// A side came back: what failed before may succeed now.
+    /// A side came back: what failed before may succeed now, and what happened meanwhile was not heard of.
     pub fn wake_all(&self) {
         let mut inner = self.lock();
-        let sleeping: Vec<Id> = inner
-            .coupons
-            .iter()
-            .filter(|(_, entry)| matches!(entry.stage, Stage::Sleeping(_)))
-            .map(|(id, _)| Arc::clone(id))
-            .collect();
-        for id in sleeping {
-            inner.enqueue(&id);
+        let Inner { coupons, queue } = &mut *inner;
+        let now = Instant::now();
+        for (id, entry) in coupons.iter_mut().filter(|(_, entry)| entry.visit_at.is_some_and(|at| at > now)) {
+            entry.visit_at = Some(now);
+            queue.insert((now, Arc::clone(id)));
         }
-        drop(inner);
         self.queued.notify_one();
+        self.ask_for_scan();
+    }
+
+    /// Messages may have been lost: everything is to be looked at, now.
+    pub fn ask_for_scan(&self) {
+        self.scan.notify_one();
+    }
+
+    /// Waits until somebody asks for that.
+    pub async fn scan_asked_for(&self) {
+        self.scan.notified().await;
     }
 
     /// Notes that users wait, if the coupon is one of this process's.
     pub fn expect_waiting(&self, id: &str) {
-        if !self.holds(id) {
-            return;
+        if self.holds(id) {
+            self.lock().entry(id).1.waiting = true;
         }
-        self.lock().entry(id).1.waiting = true;
     }
 
     /// Notes what was seen of a coupon whose sides agree.
@@ -302,8 +257,7 @@ impl Catalog {
         }
         if !is_on_offer(row.offer.status)
             && let Some(entry) = inner.coupons.get(id)
-            && entry.stage == Stage::Idle
-            && entry.level
+            && entry.is_level()
         {
             inner.coupons.remove(id);
         }
@@ -311,18 +265,12 @@ impl Catalog {
 
     /// The coupons whose users wait or whose window has an edge before this time. They are no longer noted so.
     pub fn take_due(&self, now_ms: u64) -> Vec<Due> {
-        let mut due = Vec::new();
-        for (id, entry) in &mut self.lock().coupons {
-            let edge = entry.due_at_ms.is_some_and(|at| at <= now_ms);
-            if entry.waiting || edge {
-                entry.waiting = false;
-                if edge {
-                    entry.due_at_ms = None;
-                }
-                due.push(Due { id: Arc::clone(id), edge });
-            }
-        }
-        due
+        let take = |(id, entry): (&Id, &mut Entry)| {
+            let edge = entry.due_at_ms.take_if(|at| *at <= now_ms).is_some();
+            let waiting = std::mem::take(&mut entry.waiting);
+            (waiting || edge).then(|| Due { id: Arc::clone(id), edge })
+        };
+        self.lock().coupons.iter_mut().filter_map(take).collect()
     }
 
     /// Some coupon that is open to the relay, to be looked at as a sample.
@@ -334,27 +282,28 @@ impl Catalog {
     /// What is remembered of coupons with work at hand, at most so many; those that wait for an operator come first.
     pub fn at_work(&self, max: usize) -> HashMap<String, Known> {
         let inner = self.lock();
-        let at_work = inner.coupons.iter().filter(|(_, entry)| !entry.level);
-        let (stopped, others): (Vec<_>, Vec<_>) = at_work.partition(|(_, entry)| entry.memory.stopped);
+        let at_work = inner.coupons.iter().filter(|(_, entry)| !entry.is_level());
+        let (stopped, others): (Vec<_>, Vec<_>) = at_work.partition(|(_, entry)| entry.memory.problem.is_some());
         let known = |(id, Entry { memory, .. }): (&Id, &Entry)| {
             let progress = memory.checkpoint.map(|checkpoint| checkpoint.progress);
-            let known = Known {
-                relayed: progress.map_or(Seq(0), |progress| progress.position.seq),
-                entry: progress.map(|progress| progress.entry).unwrap_or_default(),
-                stopped: memory.stopped,
-                problem: memory.problem.clone(),
-                drift: 0,
-            };
-            (id.to_string(), known)
+            (id.to_string(), Known { progress, problem: memory.problem.clone(), drift: 0 })
         };
         stopped.into_iter().chain(others).take(max).map(known).collect()
     }
 
-    /// How many coupons there are.
-    pub fn totals(&self) -> Totals {
-        let inner = self.lock();
-        let stopped = inner.coupons.values().filter(|entry| entry.memory.stopped).count();
-        Totals { shards: self.shards.len(), known: inner.coupons.len(), stopped }
+    /// How many coupons are remembered.
+    pub fn known(&self) -> usize {
+        self.lock().coupons.len()
+    }
+
+    /// How many of them wait for an operator.
+    pub fn stopped(&self) -> usize {
+        self.lock().coupons.values().filter(|entry| entry.memory.problem.is_some()).count()
+    }
+
+    /// How many shards this process holds.
+    pub fn shards(&self) -> u32 {
+        self.shards.len()
     }
 }
 
@@ -370,22 +319,19 @@ pub struct Due {
 /// When a coupon has to be looked at without anybody sending a message: at its end, and at its beginning if
 /// somebody was let in before that was put off.
 fn due_at_ms(info: &Info) -> Option<u64> {
-    if info.offer.status != Status::Available {
-        return None;
-    }
-    let end = (info.offer.definition.expires_at > 0).then_some(info.offer.definition.expires_at);
-    let begin = (info.offer.definition.opens_at > 0 && info.waiting > 0).then_some(info.offer.definition.opens_at);
-    end.into_iter().chain(begin).min()
+    let Offer { status, definition } = info.offer;
+    let begin = if info.waiting > 0 { definition.opens_at } else { 0 };
+    [begin, definition.expires_at].into_iter().filter(|at| status == Status::Available && *at > 0).min()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn catalog() -> Arc<Catalog> {
+    fn catalog() -> Catalog {
         let catalog = Catalog::default();
         catalog.hold(0..64);
-        Arc::new(catalog)
+        catalog
     }
 
     #[test]

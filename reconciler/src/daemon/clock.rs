@@ -1,30 +1,24 @@
 //! Redis's clock, by which windows open and end and grants are dated, as it is seen from here.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
-/// Redis's clock.
+/// Redis's time less the local one, which wraps around where that is ahead.
 #[derive(Debug, Default)]
-pub struct Clock {
-    /// Redis's time less the local one.
-    offset_ms: AtomicI64,
-}
+pub struct Clock(AtomicU64);
 
 impl Clock {
     /// The time there, in Unix milliseconds.
     pub fn now_ms(&self) -> u64 {
-        let now = local_now_ms().saturating_add(self.offset_ms.load(Ordering::Relaxed));
-        u64::try_from(now).unwrap_or(0)
+        local_now_ms().wrapping_add(self.0.load(Ordering::Relaxed))
     }
 
     /// Takes over what Redis has just said.
     pub fn set(&self, server_ms: u64) {
-        let offset = i64::try_from(server_ms).unwrap_or(i64::MAX).saturating_sub(local_now_ms());
-        self.offset_ms.store(offset, Ordering::Relaxed);
+        self.0.store(server_ms.wrapping_sub(local_now_ms()), Ordering::Relaxed);
     }
 }
 
-fn local_now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+fn local_now_ms() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis() as u64
 }

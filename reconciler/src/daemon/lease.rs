@@ -5,11 +5,11 @@
 
 use super::catalog::Catalog;
 use super::presence::Servers;
-use super::scan::ScanRequest;
 use super::shards;
-use crate::error::{Error, Remedy};
+use crate::error::Error;
 use crate::model::pause;
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// How long a lease holds without being renewed.
 const TERM: Duration = Duration::from_secs(2);
@@ -24,40 +24,29 @@ const GRACE: Duration = Duration::from_millis(5);
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Renews, claims and gives back, over and over.
-pub async fn share(servers: &Servers, catalog: &Catalog, scans: &ScanRequest, instance: &str) {
+pub async fn share(servers: &Servers, catalog: &Catalog, instance: &str) {
     let mut said = None;
     loop {
         servers.postgresql.present().await;
-        // A test that holds this process at a point wants all of it to stand still.
-        if pause::is_held() {
-            tokio::time::sleep(RENEW_INTERVAL).await;
-            continue;
-        }
-        let wait = match take_turn(servers, catalog, scans, instance).await {
-            Ok(wait) => {
-                said = None;
-                wait
-            }
-            Err(error) => {
-                let problem = error.to_string();
-                if said.as_ref() != Some(&problem) {
-                    servers.doubt(&error).await;
-                    said = Some(problem);
-                }
-                RENEW_INTERVAL
-            }
+        let wait = take_turn(servers, catalog, instance).await;
+        let problem = match &wait {
+            Ok(_) => None,
+            Err(error) => servers.react(error).await,
         };
-        tokio::time::sleep(wait).await;
+        if let Some(problem) = problem.as_ref().filter(|problem| said.as_ref() != Some(*problem)) {
+            tracing::error!("{problem}");
+        }
+        said = problem;
+        tokio::time::sleep(wait.unwrap_or(RENEW_INTERVAL)).await;
+        // A test that holds this process at a point wants all of it to stand still.
+        while pause::is_held() {
+            tokio::time::sleep(RENEW_INTERVAL).await;
+        }
     }
 }
 
 /// One turn; how long until the next.
-async fn take_turn(
-    servers: &Servers,
-    catalog: &Catalog,
-    scans: &ScanRequest,
-    instance: &str,
-) -> Result<Duration, Error> {
+async fn take_turn(servers: &Servers, catalog: &Catalog, instance: &str) -> Result<Duration, Error> {
     let ledger = &servers.tools.ledger;
     ledger.renew_leases(instance, TERM).await?;
     let seen = ledger.leases(instance).await?;
@@ -68,11 +57,8 @@ async fn take_turn(
     // No more work is begun on what is given back, before another may begin with it.
     let change = catalog.hold(kept.chain(claimed));
     ledger.give_back_leases(instance, &turn.give_back).await?;
-    if change.gained > 0 {
-        scans.make();
-    }
     if change.gained + change.lost > 0 {
-        let (shards, instances) = (catalog.totals().shards, seen.instances);
+        let (shards, instances) = (catalog.shards(), seen.instances);
         tracing::info!(shards, of = shards::COUNT, instances, "shares the coupons");
     }
     // One that is killed is missed when its time is over, not at the next beat.
@@ -81,12 +67,8 @@ async fn take_turn(
 
 /// Gives all shards back, so that another need not wait.
 pub async fn leave(servers: &Servers, instance: &str) {
-    if !servers.postgresql.is_up() {
-        return;
-    }
-    let left = tokio::time::timeout(LEAVE_TIMEOUT, servers.tools.ledger.leave_leases(instance)).await;
-    if let Ok(Err(error)) = left
-        && !matches!(error.remedy(), Remedy::Reconnect(_))
+    if servers.postgresql.is_up()
+        && let Ok(Err(error)) = timeout(LEAVE_TIMEOUT, servers.tools.ledger.leave_leases(instance)).await
     {
         tracing::warn!(%error, "the leases are not given back; another reconciler takes them in two seconds");
     }

@@ -1,55 +1,43 @@
 //! Whether Redis and PostgreSQL are there: one place that knows, says so once per change, and wakes who waits.
 
+use super::clock::Clock;
 use crate::coupon::Tools;
 use crate::error::{Error, Remedy, Side};
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use tokio::sync::{Notify, watch};
 
 /// Why a side cannot do its part.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Away {
-    /// It does not answer, or only to say that it is starting or ending. How exactly changes from try to try.
-    Unreachable(String),
-    /// It answers, and something has to be set right; the sentence says what.
-    Unfit(String),
+struct Away {
+    why: String,
+    /// It answers, and something has to be set right. Otherwise how exactly it fails changes from try to try.
+    is_unfit: bool,
 }
 
 impl Away {
-    /// It does not answer, because of this.
-    pub fn because(error: impl ToString) -> Self {
-        Self::Unreachable(error.to_string())
-    }
-
-    /// What is said to people.
-    pub fn text(&self) -> &str {
-        match self {
-            Self::Unreachable(text) | Self::Unfit(text) => text,
-        }
+    fn because(error: &Error) -> Self {
+        Self { why: error.cause(), is_unfit: matches!(error, Error::Held(_)) }
     }
 
     /// Whether a log line for the one serves for the other too.
     fn is_said_with(&self, other: &Self) -> bool {
-        matches!((self, other), (Self::Unreachable(_), Self::Unreachable(_))) || self == other
+        self == other || !(self.is_unfit || other.is_unfit)
     }
 }
 
 /// What is known of one side.
 pub struct Presence {
     side: Side,
-    /// None while it is there; otherwise why not.
+    /// None while it is there.
     away: watch::Sender<Option<Away>>,
     /// Wakes the keeper, who looks at once instead of at its next beat.
     doubt: Notify,
-    /// Why it is away, as it was said last.
-    said: Mutex<Option<Away>>,
 }
 
 impl Presence {
     /// A side that nobody has looked at yet.
-    pub fn unknown(side: Side) -> Self {
-        let away = watch::Sender::new(Some(Away::because("not looked at yet")));
-        Self { side, away, doubt: Notify::new(), said: Mutex::new(None) }
+    fn unknown(side: Side) -> Self {
+        let away = Away { why: "not looked at yet".to_owned(), is_unfit: true };
+        Self { side, away: watch::Sender::new(Some(away)), doubt: Notify::new() }
     }
 
     /// Whether it is there.
@@ -59,26 +47,24 @@ impl Presence {
 
     /// Why it is not there.
     pub fn why(&self) -> Option<String> {
-        self.away.borrow().as_ref().map(|away| away.text().to_owned())
+        self.away.borrow().as_ref().map(|away| away.why.clone())
     }
 
     /// It answered, and can do its part. True if it was away before.
     pub fn came(&self) -> bool {
         let came = self.away.send_if_modified(|away| away.take().is_some());
         if came {
-            *self.said.lock().unwrap_or_else(PoisonError::into_inner) = None;
             tracing::info!("{} is there", self.side.name());
         }
         came
     }
 
-    /// It did not answer, or cannot do its part. Said once, not with every try.
-    pub fn left(&self, away: Away) {
-        self.away.send_if_modified(|known| known.replace(away.clone()).is_none());
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if !said.as_ref().is_some_and(|said| said.is_said_with(&away)) {
-            tracing::warn!("waiting for {}: {}", self.side.name(), away.text());
-            *said = Some(away);
+    /// It did not answer, or an operator has to set it right. Said once, not with every try.
+    pub fn left(&self, error: &Error) {
+        let away = Away::because(error);
+        let before = self.away.send_replace(Some(away.clone()));
+        if !before.is_some_and(|before| before.is_said_with(&away)) {
+            tracing::warn!("waiting for {}: {}", self.side.name(), away.why);
         }
         self.doubt.notify_one();
     }
@@ -108,12 +94,15 @@ pub struct Servers {
     pub redis: Presence,
     /// Where they are kept.
     pub postgresql: Presence,
+    /// The time in Redis.
+    pub clock: Clock,
 }
 
 impl Servers {
     /// Two servers that nobody has looked at yet.
     pub fn unknown(tools: Tools) -> Self {
-        Self { tools, redis: Presence::unknown(Side::Redis), postgresql: Presence::unknown(Side::PostgreSql) }
+        let (redis, postgresql) = (Presence::unknown(Side::Redis), Presence::unknown(Side::PostgreSql));
+        Self { tools, redis, postgresql, clock: Clock::default() }
     }
 
     /// Waits until both are there.
@@ -133,26 +122,18 @@ impl Servers {
 
     /// Notes it where an error says that a side is away. Returns what a person has to mend, with advice.
     pub async fn react(&self, error: &Error) -> Option<String> {
+        self.tools.counters.retries.inc();
         let remedy = error.remedy();
         match remedy {
-            Remedy::Stop(_) | Remedy::Isolate | Remedy::RaiseQuantity => return Some(remedy.worded(error)),
-            Remedy::Reconnect(side) => self.lost(side, error).await,
-            Remedy::Compare | Remedy::Retry => {}
-        }
-        self.tools.counters.retries.inc();
-        None
-    }
-
-    /// A side did not answer, or not well.
-    pub async fn lost(&self, side: Side, error: &Error) {
-        let presence = match side {
-            Side::Redis => {
+            Remedy::Stop(_) | Remedy::Isolate => return Some(remedy.worded(error)),
+            Remedy::Reconnect(Side::Redis) => {
                 self.tools.redis.disconnect().await;
-                &self.redis
+                self.redis.left(error);
             }
-            Side::PostgreSql => &self.postgresql,
-        };
-        presence.left(Away::because(error.cause()));
+            Remedy::Reconnect(Side::PostgreSql) => self.postgresql.left(error),
+            Remedy::Compare | Remedy::Retry | Remedy::RaiseQuantity => {}
+        }
+        None
     }
 }
 
@@ -160,15 +141,19 @@ impl Servers {
 mod tests {
     use super::*;
 
+    fn refused(why: &str) -> Error {
+        Error::Redis(std::io::Error::other(why).into())
+    }
+
     #[test]
     fn a_side_away_is_said_once_unless_something_new_is_to_be_done() {
-        let refused = Away::because("refused");
-        let reset = Away::because("reset");
-        let unloaded = Away::Unfit("load the module".into());
+        let held = |advice: &str| Away::because(&Error::Held(advice.into()));
+        let (refused, reset) = (Away::because(&refused("refused")), Away::because(&refused("reset")));
+        let unloaded = held("load the module");
         assert!(refused.is_said_with(&reset));
         assert!(unloaded.is_said_with(&unloaded));
         assert!(!refused.is_said_with(&unloaded));
-        assert!(!unloaded.is_said_with(&Away::Unfit("point at the primary".into())));
+        assert!(!unloaded.is_said_with(&held("point at the primary")));
     }
 
     #[tokio::test]
@@ -177,7 +162,7 @@ mod tests {
         assert!(!redis.is_up());
         tokio::join!(redis.present(), async { assert!(redis.came()) });
         assert!(!redis.came(), "it was there");
-        redis.left(Away::because("gone"));
+        redis.left(&refused("gone"));
         assert_eq!(redis.why().as_deref(), Some("gone"));
     }
 }

@@ -1,14 +1,13 @@
 //! A visit: one bounded pass over one coupon.
 
-use super::backoff::{COUPON_RETRY, COUPON_STOP};
+use super::backoff::{RETRY_MAX, STOP_MAX, delay};
 use super::catalog::{Catalog, Next, Ticket};
 use super::presence::Servers;
 use crate::coupon::Pass;
 use crate::error::{Error, Remedy};
-use std::sync::Arc;
 
 /// Visits one coupon after the other until the daemon stops.
-pub async fn run(servers: &Servers, catalog: &Arc<Catalog>) {
+pub async fn run(servers: &Servers, catalog: &Catalog) {
     loop {
         let mut ticket = tokio::select! {
             biased;
@@ -27,7 +26,6 @@ pub async fn run(servers: &Servers, catalog: &Arc<Catalog>) {
                     tracing::info!(coupon = &*ticket.id, "well again");
                 }
                 ticket.memory.failures = 0;
-                ticket.memory.stopped = false;
                 next
             }
             Err(error) => after(servers, &mut ticket, &error).await,
@@ -70,28 +68,17 @@ async fn after(servers: &Servers, ticket: &mut Ticket, error: &Error) -> Next {
     memory.failures = memory.failures.saturating_add(1);
     // Whatever was remembered may be wrong now; the next visit asks both sides.
     memory.checkpoint = None;
-    memory.stopped = false;
-    servers.tools.counters.retries.inc();
-    let remedy = error.remedy();
-    match remedy {
-        Remedy::Reconnect(side) => {
-            servers.lost(side, error).await;
-            Next::Again
+    if let Some(problem) = servers.react(error).await {
+        if memory.problem.as_ref() != Some(&problem) {
+            tracing::error!(coupon = &*ticket.id, "{problem}");
         }
-        // Moved by somebody else, or fenced: usually the next comparison settles it.
-        Remedy::Compare | Remedy::Retry | Remedy::RaiseQuantity if memory.failures == 1 => Next::Again,
-        Remedy::Compare | Remedy::Retry | Remedy::RaiseQuantity => {
-            tracing::debug!(coupon = &*ticket.id, failures = memory.failures, %error, "retrying");
-            Next::Later(COUPON_RETRY.delay(memory.failures))
-        }
-        Remedy::Stop(_) | Remedy::Isolate => {
-            let problem = remedy.worded(error);
-            if memory.problem.as_ref() != Some(&problem) {
-                tracing::error!(coupon = &*ticket.id, "{problem}");
-                memory.problem = Some(problem);
-            }
-            memory.stopped = true;
-            Next::Later(COUPON_STOP.delay(memory.failures))
-        }
+        memory.problem = Some(problem);
+        return Next::Later(delay(memory.failures, STOP_MAX));
     }
+    // Moved by somebody else, or fenced: usually the next comparison settles it. It waits for a side that is away.
+    if memory.failures == 1 || matches!(error.remedy(), Remedy::Reconnect(_)) {
+        return Next::Again;
+    }
+    tracing::debug!(coupon = &*ticket.id, failures = memory.failures, %error, "retrying");
+    Next::Later(delay(memory.failures, RETRY_MAX))
 }

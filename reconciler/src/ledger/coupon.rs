@@ -9,7 +9,6 @@ use coupon_core::grant::EntryId;
 use coupon_core::number::{Chain, Epoch, Seq};
 use coupon_core::position::Position;
 use coupon_core::words::{Mode, Status};
-use sqlx::FromRow;
 use std::collections::HashMap;
 use time::OffsetDateTime;
 
@@ -139,7 +138,6 @@ const MIRROR: &str = "
     from mirrored m where p.coupon_id = m.id";
 
 /// A row as PostgreSQL gives it.
-#[derive(FromRow)]
 struct Stored {
     id: String,
     version: i64,
@@ -162,8 +160,29 @@ struct Stored {
     chain: i64,
 }
 
+from_row!(Stored {
+    id,
+    version,
+    quantity,
+    waitlist,
+    opens_at,
+    expires_at,
+    status,
+    mode,
+    told_quantity,
+    told_waitlist,
+    told_opens_at,
+    told_expires_at,
+    told_status,
+    told_mode,
+    revision,
+    granted,
+    epoch,
+    seq,
+    chain
+});
+
 /// Where the ledger stands under an epoch that was just taken.
-#[derive(FromRow)]
 struct Taken {
     id: String,
     epoch: i64,
@@ -171,6 +190,8 @@ struct Taken {
     chain: i64,
     entry_epoch: Option<i64>,
 }
+
+from_row!(Taken { id, epoch, seq, chain, entry_epoch });
 
 impl Ledger {
     /// One coupon.

@@ -4,7 +4,6 @@ use super::{Ledger, count, unsigned};
 use crate::error::Error;
 use crate::model::grant::Link;
 use coupon_core::number::{Arrival, Chain, Seq};
-use sqlx::FromRow;
 use std::collections::HashMap;
 
 /// Both tables are read by their key (coupon, seq), so a page costs the same wherever it begins. The upper bound says so to
@@ -28,7 +27,6 @@ const CHAINS: &str = "
     union all
     select seq, chain from coupon_dead_letter where coupon_id = $1 and seq = any($2)";
 
-#[derive(FromRow)]
 pub(super) struct Stored {
     seq: i64,
     user_id: String,
@@ -37,6 +35,8 @@ pub(super) struct Stored {
     chain: i64,
     is_dead: bool,
 }
+
+from_row!(Stored { seq, user_id, requested_us, granted_ms, chain, is_dead });
 
 impl Ledger {
     /// The chain at these grants, as far as the ledger holds them.

@@ -6,7 +6,6 @@
 
 use super::{Ledger, unsigned};
 use crate::error::Error;
-use sqlx::FromRow;
 use std::time::Duration;
 
 /// One shard.
@@ -20,7 +19,6 @@ pub struct Lease {
     pub is_held: bool,
 }
 
-#[derive(FromRow)]
 struct Stored {
     shard: i16,
     instance: Option<String>,
@@ -28,6 +26,8 @@ struct Stored {
     instances: i64,
     next_end_ms: Option<i64>,
 }
+
+from_row!(Stored { shard, instance, is_held, instances, next_end_ms });
 
 /// All shards, and who is alive.
 #[derive(Debug)]

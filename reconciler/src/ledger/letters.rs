@@ -4,11 +4,10 @@ use super::{Ledger, count, unsigned};
 use crate::error::Error;
 use coupon_core::number::Seq;
 use serde::Serialize;
-use sqlx::FromRow;
 use std::collections::HashMap;
 
 /// A dead letter.
-#[derive(Debug, Clone, Serialize, FromRow)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Letter {
     /// The coupon.
     pub coupon_id: String,
@@ -33,6 +32,20 @@ pub struct Letter {
     /// When it was given up.
     pub discarded_at: Option<String>,
 }
+
+from_row!(Letter {
+    coupon_id,
+    seq,
+    user_id,
+    requested_at,
+    granted_at,
+    epoch,
+    chain,
+    sqlstate,
+    reason,
+    created_at,
+    discarded_at
+});
 
 const LETTERS: &str = "
     select coupon_id, seq, user_id, requested_at::text, granted_at::text, epoch, chain, sqlstate, reason,

@@ -1,7 +1,6 @@
 //! What the daemon says of itself, to who shows it.
 
-use coupon_core::grant::EntryId;
-use coupon_core::number::Seq;
+use super::grant::Progress;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -35,13 +34,9 @@ pub struct Standing {
 /// What is remembered of a coupon.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
-    /// How far the relay has come, if that is known.
-    pub relayed: Seq,
-    /// The stream's entry of that grant.
-    pub entry: EntryId,
-    /// Whether the coupon waits for an operator.
-    pub stopped: bool,
-    /// What went wrong last, if it has not been put right.
+    /// Where the relay is.
+    pub progress: Option<Progress>,
+    /// What an operator is needed for.
     pub problem: Option<String>,
     /// Findings of the audit that are left.
     pub drift: u64,

@@ -1,11 +1,13 @@
 //! One request to a daemon that runs: what it serves over HTTP, asked for by the commands beside it.
 
+use crate::error::{Exit, Failure};
 use axum::BoxError;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::header::HOST;
 use axum::http::{Request, Response};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -18,11 +20,15 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_MAX: usize = 64 << 20;
 
 /// Asks the daemon that listens there.
-///
-/// # Errors
-/// As the network says; or if it does not answer in time, or not in HTTP.
-pub async fn get(listen: SocketAddr, path: &str) -> Result<Response<Bytes>, BoxError> {
-    timeout(ANSWER_TIMEOUT, ask(reachable(listen), path)).await?
+pub async fn get(listen: SocketAddr, path: &str) -> Result<Response<Bytes>, Failure> {
+    let answer = timeout(ANSWER_TIMEOUT, ask(reachable(listen), path)).await;
+    answer.unwrap_or_else(|late| Err(late.into())).map_err(|why| nobody(listen, why))
+}
+
+/// There is no daemon.
+pub fn nobody(listen: SocketAddr, why: impl Display) -> Failure {
+    let advice = "start one with `coupon-reconciler run`, or say with --listen or LISTEN where it is";
+    Failure::new(Exit::Unreachable, format!("no daemon answers on {listen}: {why}; {advice}"))
 }
 
 async fn ask(at: SocketAddr, path: &str) -> Result<Response<Bytes>, BoxError> {

@@ -4,7 +4,7 @@ use super::view::Viewer;
 use super::{metrics, page};
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -29,18 +29,15 @@ pub async fn serve(listener: TcpListener, viewer: Viewer, stop: CancellationToke
 }
 
 /// What holds for every answer: it is of this moment, is what it says it is, and is nobody else's to embed.
-async fn guard(mut response: Response) -> Response {
-    let headers: &mut HeaderMap = response.headers_mut();
-    for (name, value) in [
+async fn guard(response: Response) -> impl IntoResponse {
+    let headers = [
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_FRAME_OPTIONS, "DENY"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    headers.insert(header::CONTENT_SECURITY_POLICY, page::POLICY.clone());
-    response
+        (header::CONTENT_SECURITY_POLICY, page::POLICY.as_str()),
+    ];
+    (headers, response)
 }
 
 async fn live_page() -> Html<&'static str> {
@@ -48,12 +45,14 @@ async fn live_page() -> Html<&'static str> {
 }
 
 async fn status(State(viewer): State<Arc<Viewer>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], viewer.look().await.json.clone())
+    // Numbers and text: this cannot fail.
+    let json = serde_json::to_vec(&*viewer.look().await).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], json)
 }
 
 async fn measure(State(viewer): State<Arc<Viewer>>) -> impl IntoResponse {
-    let seen = viewer.look().await;
-    let text = metrics::render(&viewer.counters, &viewer.source.standing(), &seen.view);
+    let view = viewer.look().await;
+    let text = metrics::render(&viewer.counters, &viewer.source.standing(), &view);
     ([(header::CONTENT_TYPE, metrics::OPENMETRICS_TEXT)], text)
 }
 

@@ -9,15 +9,14 @@ use crate::model::counters::Counters;
 use crate::model::coupon::{Info, Row};
 use crate::model::standing::{Known, Source, Standing};
 use crate::redis::Redis;
-use axum::body::Bytes;
 use coupon_core::key::KeyPattern;
-use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 /// Coupons of the ledger that are shown; a bound on what one who asks can cost. Those on offer come first.
 const COUPONS_MAX: u32 = 2000;
@@ -171,7 +170,7 @@ impl View {
 
 impl Coupon {
     /// What the ledger says of it.
-    fn of_ledger(row: Row, dead_letters: u64) -> Self {
+    fn of_ledger(dead_letters: u64, row: Row) -> Self {
         let persisted = row.position.seq.0;
         Self {
             status: row.offer.status.to_string(),
@@ -189,16 +188,15 @@ impl Coupon {
 
     /// What the daemon says of it.
     fn add_known(&mut self, known: &Known) {
-        self.persisted = self.persisted.max(known.relayed.0);
+        self.persisted = self.persisted.max(known.progress.map_or(0, |progress| progress.position.seq.0));
         self.drift = known.drift;
-        self.stopped = known.stopped;
+        self.stopped = known.problem.is_some();
         self.problem.clone_from(&known.problem);
     }
 
     /// What Redis says of it.
     fn add_info(&mut self, info: &Info) {
-        let is_read = !self.mode.is_empty();
-        if !is_read {
+        if self.mode.is_empty() {
             self.mode = info.offer.definition.mode.to_string();
             self.quantity = info.offer.definition.quantity;
             self.persisted = self.persisted.max(info.persisted.0);
@@ -216,24 +214,15 @@ impl Coupon {
 }
 
 /// What was seen last.
-pub struct Seen {
-    /// Both sides.
-    pub view: View,
-    /// The same as JSON.
-    pub json: Bytes,
-    /// Until then nobody looks again.
-    until: Instant,
-    /// The ledger's part, which is shown on while PostgreSQL is away.
-    ledger: Arc<LedgerSeen>,
-}
-
-/// What was seen of the ledger.
 #[derive(Default)]
-struct LedgerSeen {
-    coupons: Vec<Coupon>,
+struct Last {
+    view: Arc<View>,
+    /// Until then nobody looks again.
+    until: Option<Instant>,
+    /// The ledger's part, which is shown on while PostgreSQL is away.
+    of_ledger: Vec<Coupon>,
     total: u64,
-    /// When that was, by Redis's clock.
-    at_ms: Option<u64>,
+    read_at_ms: Option<u64>,
 }
 
 /// Looks, for all who ask.
@@ -245,7 +234,7 @@ pub struct Viewer {
     redis: Arc<Redis>,
     ledger: Arc<Ledger>,
     keys: KeyPattern,
-    seen: Mutex<Option<Arc<Seen>>>,
+    last: Mutex<Last>,
 }
 
 impl Viewer {
@@ -257,61 +246,56 @@ impl Viewer {
         counters: Arc<Counters>,
         source: Arc<dyn Source>,
     ) -> Self {
-        Self { counters, source, redis, ledger, keys, seen: Mutex::default() }
+        Self { counters, source, redis, ledger, keys, last: Mutex::default() }
     }
 
     /// What there is to see.
-    pub async fn look(&self) -> Arc<Seen> {
+    pub async fn look(&self) -> Arc<View> {
         // Who comes meanwhile waits, and is given the same.
-        let mut last = self.seen.lock().await;
-        if let Some(seen) = &*last
-            && Instant::now() < seen.until
-        {
-            return Arc::clone(seen);
-        }
+        let mut last = self.last.lock().await;
         let begun = Instant::now();
+        if last.until.is_some_and(|until| begun < until) {
+            return Arc::clone(&last.view);
+        }
         let standing = self.source.standing();
-        let mut ledger = last.as_ref().map(|seen| Arc::clone(&seen.ledger)).unwrap_or_default();
         let mut postgresql_away = standing.postgresql_away.clone();
         if postgresql_away.is_none() {
-            match self.look_at_ledger(standing.now_ms).await {
-                Ok(read) => ledger = Arc::new(read),
+            match self.look_at_ledger().await {
+                Ok((coupons, total)) => {
+                    (last.of_ledger, last.total, last.read_at_ms) = (coupons, total, Some(standing.now_ms));
+                }
                 Err(why) => postgresql_away = Some(why),
             }
         }
-        let coupons = self.look_at_coupons(&ledger.coupons, &standing).await;
-        let view = View {
+        let coupons = self.look_at_coupons(last.of_ledger.clone(), &standing).await;
+        last.view = Arc::new(View {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: standing.uptime.as_secs(),
             now_ms: standing.now_ms,
             shards: Shards { held: standing.shards_held, of: standing.shards },
             redis: side(standing.redis_away),
             postgresql: side(postgresql_away),
-            ledger_read_at_ms: ledger.at_ms,
+            ledger_read_at_ms: last.read_at_ms,
             audit_rounds: self.counters.audit_rounds.get(),
-            coupons_total: ledger.total.max(coupons.len() as u64),
+            coupons_total: last.total.max(coupons.len() as u64),
             coupons,
             instance: standing.instance,
-        };
-        // Numbers and text: this cannot fail.
-        let json = Bytes::from(serde_json::to_vec(&view).unwrap_or_default());
+        });
         let rest = (begun.elapsed() * REST_PER_LOOK).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX);
-        Arc::clone(last.insert(Arc::new(Seen { view, json, until: Instant::now() + rest, ledger })))
+        last.until = Some(Instant::now() + rest);
+        Arc::clone(&last.view)
     }
 
-    /// Or why it cannot be seen.
-    async fn look_at_ledger(&self, now_ms: u64) -> Result<LedgerSeen, String> {
+    /// Coupons, and how many there are in all; or why they cannot be seen.
+    async fn look_at_ledger(&self) -> Result<(Vec<Coupon>, u64), String> {
         let ledger = Arc::clone(&self.ledger);
         // A task of its own: a statement that is given up half-way would leave its answer to the next one.
         let look = tokio::spawn(async move {
             let (rows, total) = ledger.first(COUPONS_MAX).await?;
             let ids: Vec<&str> = rows.iter().map(|row| &*row.id).collect();
-            let mut letters = ledger.count_letters(&ids).await?;
-            let coupons = rows.into_iter().map(|row| {
-                let dead_letters = letters.remove(&row.id).unwrap_or_default();
-                Coupon::of_ledger(row, dead_letters)
-            });
-            Ok(LedgerSeen { coupons: coupons.collect(), total, at_ms: Some(now_ms) })
+            let letters = ledger.count_letters(&ids).await?;
+            let coupon = |row: Row| Coupon::of_ledger(letters.get(&row.id).copied().unwrap_or(0), row);
+            Ok((rows.into_iter().map(coupon).collect(), total))
         });
         match timeout(SIDE_TIMEOUT, look).await {
             Ok(Ok(read)) => read.map_err(|error: Error| error.cause()),
@@ -320,26 +304,21 @@ impl Viewer {
     }
 
     /// The ledger's coupons, and others that the daemon has to do with, as all say together.
-    async fn look_at_coupons(&self, of_ledger: &[Coupon], standing: &Standing) -> Vec<Coupon> {
-        let read: HashSet<&str> = of_ledger.iter().map(|coupon| &*coupon.id).collect();
-        let others = standing.coupons.keys().filter(|id| !read.contains(&***id));
-        let others = others.map(|id| Coupon { id: id.clone(), ..Coupon::default() });
-        let mut coupons: Vec<Coupon> = of_ledger.iter().cloned().chain(others).collect();
+    async fn look_at_coupons(&self, mut coupons: Vec<Coupon>, standing: &Standing) -> Vec<Coupon> {
+        let read: HashSet<&str> = coupons.iter().map(|coupon| &*coupon.id).collect();
+        let others: Vec<&String> = standing.coupons.keys().filter(|id| !read.contains(&***id)).collect();
+        coupons.extend(others.into_iter().map(|id| Coupon { id: id.clone(), ..Coupon::default() }));
         for coupon in &mut coupons {
             coupon.here = self.source.holds(&coupon.id);
             if let Some(known) = standing.coupons.get(&coupon.id) {
                 coupon.add_known(known);
             }
         }
-        if standing.redis_away.is_some() {
-            return coupons;
-        }
-        let deadline = Instant::now() + SIDE_TIMEOUT;
-        for some in coupons.chunks_mut(CALLS_AT_ONCE) {
-            let look = join_all(some.iter_mut().map(|coupon| self.look_at_redis(coupon, standing)));
-            if timeout_at(deadline, look).await.is_err() {
-                break;
-            }
+        if standing.redis_away.is_none() {
+            let look = stream::iter(&mut coupons)
+                .for_each_concurrent(CALLS_AT_ONCE, |coupon| self.look_at_redis(coupon, standing));
+            // What has not been seen by then is not known.
+            let _ = timeout(SIDE_TIMEOUT, look).await;
         }
         coupons
     }
@@ -355,7 +334,8 @@ impl Viewer {
         }
         if coupon.lag > 0 {
             // Entries are trimmed up to what is persisted, which itself stays: two are enough to see the next.
-            let after = standing.coupons.get(&coupon.id).map(|known| known.entry).unwrap_or_default();
+            let progress = standing.coupons.get(&coupon.id).and_then(|known| known.progress);
+            let after = progress.map(|progress| progress.entry).unwrap_or_default();
             let grants = self.redis.read(&key, after, 2).await.unwrap_or_default();
             let oldest = grants.iter().find(|grant| grant.id.seq.0 > coupon.granted - coupon.lag);
             let age_ms = oldest.map_or(0, |grant| standing.now_ms.saturating_sub(grant.granted_at_ms));
@@ -409,8 +389,11 @@ mod tests {
     #[test]
     fn a_coupon_without_a_row_is_what_redis_says() {
         use crate::model::coupon::Offer;
+        use crate::model::grant::Progress;
         use coupon_core::coupon::Definition;
+        use coupon_core::grant::EntryId;
         use coupon_core::number::{Epoch, Seq};
+        use coupon_core::position::Position;
         use coupon_core::words::{Mode, Status};
 
         let definition = Definition { quantity: 9, mode: Mode::Instant, waitlist: 0, opens_at: 0, expires_at: 0 };
@@ -430,7 +413,9 @@ mod tests {
         assert_eq!(said, (9, 2, 3, 3, 4));
         // The relay is further than Redis has heard.
         let mut coupon = Coupon { mode: "QUEUE".into(), quantity: 7, persisted: 1, epoch: 2, ..Coupon::default() };
-        coupon.add_known(&Known { relayed: Seq(4), ..Known::default() });
+        let position = Position { seq: Seq(4), ..Position::default() };
+        let progress = Some(Progress { epoch: Epoch(2), position, entry: EntryId::default() });
+        coupon.add_known(&Known { progress, ..Known::default() });
         coupon.add_info(&info);
         let said = (coupon.quantity, coupon.persisted, coupon.epoch, coupon.lag, coupon.remaining);
         assert_eq!(said, (7, 4, 2, 1, 2), "the row counts");

@@ -4,7 +4,7 @@ use crate::sale::servers;
 use coupon_tests::container;
 use coupon_tests::deadline::DEADLINE;
 use coupon_tests::reconciler::Options;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
 use tempfile::TempDir;
 
 /// The manager's end of the socket.
@@ -21,10 +21,6 @@ impl Manager {
         let socket = UnixDatagram::bind(&path).expect("a socket");
         container::show(directory.path());
         container::show(&path);
-        Self::on(socket, directory)
-    }
-
-    fn on(socket: UnixDatagram, directory: TempDir) -> Self {
         socket.set_read_timeout(Some(DEADLINE)).expect("a time limit");
         Self { socket, heard: Vec::new(), directory }
     }
@@ -136,19 +132,4 @@ fn a_manager_that_is_not_there_is_no_reason_to_stop() {
     let (redis, postgres) = servers();
     let reconciler = Options::between(&redis, &postgres).env("NOTIFY_SOCKET", "/nowhere/notify").start().await_ready();
     reconciler.await_log("NOTIFY_SOCKET is of no use");
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_manager_may_listen_by_name() {
-    use std::os::linux::net::SocketAddrExt;
-
-    let (redis, postgres) = servers();
-    let directory = tempfile::tempdir().expect("temporary directory");
-    // A name that nobody else has.
-    let name = directory.path().display().to_string();
-    let address = SocketAddr::from_abstract_name(&name).expect("a name");
-    let mut manager = Manager::on(UnixDatagram::bind_addr(&address).expect("a socket"), directory);
-    let _reconciler = Options::between(&redis, &postgres).env("NOTIFY_SOCKET", &format!("@{name}")).start();
-    manager.await_word("READY=1");
 }
