@@ -32,7 +32,6 @@ mod letters;
 mod orphan;
 mod schema;
 
-pub use lease::Lease;
 pub use letters::Letter;
 
 use crate::error::Error;

@@ -47,22 +47,14 @@ pub async fn share(servers: &Servers, catalog: &Catalog, instance: &str) {
 
 /// One turn; how long until the next.
 async fn take_turn(servers: &Servers, catalog: &Catalog, instance: &str) -> Result<Duration, Error> {
-    let ledger = &servers.tools.ledger;
-    ledger.renew_leases(instance, TERM).await?;
-    let seen = ledger.leases(instance).await?;
-    let turn = shards::turn(instance, seen.instances, &seen.leases);
-    let claimed = ledger.claim_leases(instance, &turn.claim).await?;
-    let kept = seen.leases.iter().filter(|lease| lease.holder.as_deref() == Some(instance));
-    let kept = kept.map(|lease| lease.shard).filter(|shard| !turn.give_back.contains(shard));
-    // No more work is begun on what is given back, before another may begin with it.
-    let change = catalog.hold(kept.chain(claimed));
-    ledger.give_back_leases(instance, &turn.give_back).await?;
+    let taken = servers.tools.ledger.take_leases(instance, TERM).await?;
+    let change = catalog.hold(taken.shards.iter().copied());
     if change.gained + change.lost > 0 {
-        let (shards, instances) = (catalog.shards(), seen.instances);
+        let (shards, instances) = (taken.shards.len(), taken.instances);
         tracing::info!(shards, of = shards::COUNT, instances, "shares the coupons");
     }
     // One that is killed is missed when its time is over, not at the next beat.
-    Ok(seen.next_end.map_or(RENEW_INTERVAL, |end| RENEW_INTERVAL.min(end + GRACE)))
+    Ok(taken.next_end.map_or(RENEW_INTERVAL, |end| RENEW_INTERVAL.min(end + GRACE)))
 }
 
 /// Gives all shards back, so that another need not wait.

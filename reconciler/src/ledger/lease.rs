@@ -8,119 +8,69 @@ use super::{Ledger, unsigned};
 use crate::error::Error;
 use std::time::Duration;
 
-/// One shard.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
-    /// Its number.
-    pub shard: u8,
-    /// Who holds or held it.
-    pub holder: Option<String>,
-    /// Whether that one is alive.
-    pub is_held: bool,
-}
-
-struct Stored {
-    shard: i16,
-    instance: Option<String>,
-    is_held: bool,
-    instances: i64,
-    next_end_ms: Option<i64>,
-}
-
-from_row!(Stored { shard, instance, is_held, instances, next_end_ms });
-
-/// All shards, and who is alive.
+/// What an instance holds from now on.
 #[derive(Debug)]
 pub struct Leases {
-    /// The shards in their order.
-    pub leases: Vec<Lease>,
-    /// Instances that are alive.
-    pub instances: usize,
+    /// Its shards.
+    pub shards: Vec<u8>,
+    /// Instances that are alive, itself among them.
+    pub instances: u64,
     /// When the next of the others is gone if it does not renew.
     pub next_end: Option<Duration>,
 }
 
-const RENEW: &str = "
+/// Says that an instance is alive; gives back what is beyond its share of the shards, and takes what nobody who is alive holds
+/// up to that. What another one takes in the same moment is passed over.
+const TAKE: &str = "
     with gone as (
         delete from coupon_instance
         where name <> $1 and until not between clock_timestamp() - interval '1 minute' and clock_timestamp() + interval '1 minute'
-    )
-    insert into coupon_instance (name, until) values ($1, clock_timestamp() + $2 * interval '1 millisecond')
-    on conflict (name) do update set until = excluded.until";
-
-const LEASES: &str = "
-    with alive as (
+    ), renewed as (
+        insert into coupon_instance (name, until) values ($1, clock_timestamp() + $2 * interval '1 millisecond')
+        on conflict (name) do update set until = excluded.until
+    ), others as (
         select name, until from coupon_instance
-        where until > clock_timestamp() and until <= clock_timestamp() + interval '1 minute'
+        where name <> $1 and until > clock_timestamp() and until <= clock_timestamp() + interval '1 minute'
+    ), share as (
+        select ceil((select count(*) from coupon_lease) / (count(*) + 1.0))::bigint as shards, count(*) + 1 as instances
+        from others
+    ), mine as (
+        select shard, row_number() over (order by shard) <= shards as is_kept
+        from coupon_lease, share where instance = $1
+    ), free as (
+        select shard from coupon_lease
+        where instance is distinct from $1 and not exists (select from others where name = instance)
+        order by shard
+        limit greatest((select shards from share) - (select count(*) from mine), 0)
+        for update skip locked
+    ), given_back as (
+        update coupon_lease set instance = null where shard in (select shard from mine where not is_kept)
+    ), taken as (
+        update coupon_lease set instance = $1 where shard in (select shard from free)
     )
-    select l.shard, l.instance, i.name is not null as is_held,
-           (select count(*) from alive) as instances,
-           (select (extract(epoch from min(until) - clock_timestamp()) * 1000)::bigint
-            from alive where name <> $1) as next_end_ms
-    from coupon_lease l left join alive i on i.name = l.instance
-    order by l.shard";
-
-/// Compare-and-set on the holder that was seen: of two who claim a shard, one gets it.
-const CLAIM: &str = "
-    update coupon_lease l set instance = $1
-    from unnest($2::smallint[], $3::text[]) as seen (shard, instance)
-    where l.shard = seen.shard and l.instance is not distinct from seen.instance
-    returning l.shard";
-
-const GIVE_BACK: &str = "update coupon_lease set instance = null where instance = $1 and shard = any($2)";
+    select array(select shard from mine where is_kept union all select shard from free) as shards,
+           (select instances from share) as instances,
+           (select (extract(epoch from min(until) - clock_timestamp()) * 1000)::bigint from others) as next_end_ms";
 
 const LEAVE: &str = "
     with gone as (delete from coupon_instance where name = $1)
     update coupon_lease set instance = null where instance = $1";
 
 impl Ledger {
-    /// Says that an instance is alive, and will be for so long.
-    pub async fn renew_leases(&self, name: &str, term: Duration) -> Result<(), Error> {
+    /// Takes the share of an instance, for so long.
+    pub async fn take_leases(&self, name: &str, term: Duration) -> Result<Leases, Error> {
         let term_ms = i64::try_from(term.as_millis()).unwrap_or(i64::MAX);
-        self.execute(sqlx::query(RENEW).bind(name).bind(term_ms)).await.map(drop)
-    }
-
-    /// Who holds what.
-    pub async fn leases(&self, name: &str) -> Result<Leases, Error> {
-        let rows: Vec<Stored> = self.fetch(sqlx::query_as(LEASES).bind(name)).await?;
-        let first = rows.first();
+        let (shards, instances, next_end_ms): (Vec<i16>, i64, Option<i64>) =
+            self.one(sqlx::query_as(TAKE).bind(name).bind(term_ms)).await?;
         Ok(Leases {
-            instances: first.map_or(0, |row| usize::try_from(row.instances).unwrap_or(0)),
-            next_end: first.and_then(|row| row.next_end_ms).map(|ms| Duration::from_millis(unsigned(ms))),
-            leases: rows
-                .into_iter()
-                .map(|row| Lease { shard: shard(row.shard), holder: row.instance, is_held: row.is_held })
-                .collect(),
+            shards: shards.into_iter().filter_map(|shard| u8::try_from(shard).ok()).collect(),
+            instances: unsigned(instances),
+            next_end: next_end_ms.map(|ms| Duration::from_millis(unsigned(ms))),
         })
-    }
-
-    /// Takes shards from whom they were seen with; those that were got.
-    pub async fn claim_leases(&self, name: &str, seen: &[Lease]) -> Result<Vec<u8>, Error> {
-        if seen.is_empty() {
-            return Ok(Vec::new());
-        }
-        let shards: Vec<i16> = seen.iter().map(|lease| lease.shard.into()).collect();
-        let holders: Vec<Option<&str>> = seen.iter().map(|lease| lease.holder.as_deref()).collect();
-        let claimed: Vec<(i16,)> = self.fetch(sqlx::query_as(CLAIM).bind(name).bind(&shards).bind(&holders)).await?;
-        Ok(claimed.into_iter().map(|(number,)| shard(number)).collect())
-    }
-
-    /// Lets others have shards.
-    pub async fn give_back_leases(&self, name: &str, shards: &[u8]) -> Result<(), Error> {
-        if shards.is_empty() {
-            return Ok(());
-        }
-        let shards: Vec<i16> = shards.iter().map(|shard| i16::from(*shard)).collect();
-        self.execute(sqlx::query(GIVE_BACK).bind(name).bind(&shards)).await.map(drop)
     }
 
     /// Gives all back and says good-bye.
     pub async fn leave_leases(&self, name: &str) -> Result<(), Error> {
         self.execute(sqlx::query(LEAVE).bind(name)).await.map(drop)
     }
-}
-
-/// A CHECK keeps it below 64.
-fn shard(number: i16) -> u8 {
-    u8::try_from(number).unwrap_or(u8::MAX)
 }
