@@ -24,7 +24,7 @@ mod shards;
 mod subscribe;
 mod worker;
 
-use crate::audit::{Audit, Tally};
+use crate::audit::Tally;
 use crate::coupon::Tools;
 use crate::model::standing::{Source, Standing};
 use catalog::Catalog;
@@ -98,7 +98,10 @@ impl Daemon {
         if !self.settings.audit_interval.is_zero() {
             // Like a worker it ends what it is at: a repair is a transaction.
             let daemon = Arc::clone(&self);
-            workers.spawn(async move { daemon.audit().await });
+            workers.spawn(async move {
+                let Self { settings, servers, catalog, drift, .. } = &*daemon;
+                audit::run(servers, catalog, drift, settings.audit_interval).await;
+            });
         }
         let Self { settings, instance, servers, catalog, clock, scans, .. } = &*self;
         let sources = async {
@@ -118,13 +121,6 @@ impl Daemon {
         }
         while workers.join_next().await.is_some() {}
         lease::leave(servers, instance).await;
-    }
-
-    async fn audit(&self) {
-        let Self { settings, servers, catalog, drift, .. } = self;
-        let holds = |id: &str| catalog.holds(id);
-        let rounds = audit::Rounds { audit: Audit::new(&servers.tools), servers, tally: drift, holds: &holds };
-        rounds.run(settings.audit_interval).await;
     }
 }
 

@@ -8,7 +8,7 @@ mod connection;
 mod sentinel;
 mod stream;
 
-pub use audit::{Ends, Held};
+pub use audit::{Held, Moment};
 pub use certificates::Certificates;
 pub use connection::ScanCursor;
 pub use stream::Entry;

@@ -115,7 +115,7 @@ impl Restoration<'_> {
         if to <= after {
             return Ok(Vec::new());
         }
-        Ok(self.coupon.ledger().span(self.coupon.id, after, to).await?)
+        self.coupon.ledger().span(self.coupon.id, after, to).await
     }
 
     async fn send_page(&self, after: &mut Position, page: &[Link]) -> Result<(), Error> {

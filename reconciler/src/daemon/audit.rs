@@ -1,5 +1,6 @@
 //! The audit beside the relay: two rounds over the coupons, again and again, hardly to be noticed.
 
+use super::catalog::Catalog;
 use super::presence::Servers;
 use crate::audit::{Audit, Finding, Pace, Report, Scope, Tally};
 use crate::error::Error;
@@ -9,86 +10,65 @@ use std::time::Duration;
 /// A round over every grant rests so many intervals before it begins again.
 const REST_INTERVALS: u32 = 10;
 
-/// Coupons in one page of what is on offer.
-const COUPONS_PAGE: u32 = 500;
-
 /// Findings of one coupon that are logged; the command shows all.
 const LOGGED_MAX: usize = 20;
 
+/// What a round compares.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// Counts and ends of what is on offer. A coupon of which anything is odd, or was found wrong before, is compared grant by
+    /// grant at once.
+    Ends,
+    /// Every grant of every coupon.
+    Grants,
+}
+
 /// What the rounds work with.
-pub struct Rounds<'a> {
-    /// How a coupon is compared.
-    pub audit: Audit<'a>,
-    /// Where the coupons are, and whether there is anybody to ask.
-    pub servers: &'a Servers,
-    /// Where the findings are counted.
-    pub tally: &'a Tally,
-    /// Whether a coupon is this process's to work on.
-    pub holds: &'a (dyn Fn(&str) -> bool + Send + Sync),
+struct Rounds<'a> {
+    audit: Audit<'a>,
+    servers: &'a Servers,
+    catalog: &'a Catalog,
+    tally: &'a Tally,
+}
+
+/// Both rounds, until the daemon stops.
+pub async fn run(servers: &Servers, catalog: &Catalog, tally: &Tally, every: Duration) {
+    let rounds = Rounds { audit: Audit::new(&servers.tools), servers, catalog, tally };
+    let rest = every.saturating_mul(REST_INTERVALS);
+    tokio::join!(rounds.repeat(Depth::Ends, every, every), rounds.repeat(Depth::Grants, every, rest));
 }
 
 impl Rounds<'_> {
-    /// Both rounds, until the daemon stops. An error ends a round, and the next begins anew.
-    pub async fn run(&self, every: Duration) {
-        let counts = async {
-            let mut pace = Pace::background(self.servers.tools.stop.clone());
-            while self.is_time(every, &mut pace).await {
-                if let Err(error) = self.compare_counts(&mut pace).await {
-                    self.servers.doubt(&error).await;
-                }
+    /// An error ends a round, and the next begins anew, as soon as the first one did.
+    async fn repeat(&self, depth: Depth, first: Duration, rest: Duration) {
+        let stop = &self.servers.tools.stop;
+        let (mut pace, mut wait) = (Pace::background(stop.clone()), first);
+        while stop.run_until_cancelled(self.servers.both()).await.is_some() && pace.wait(wait).await.is_ok() {
+            wait = rest;
+            if let Err(error) = self.round(depth, &mut pace).await {
+                wait = first;
+                self.servers.doubt(&error).await;
             }
-        };
-        let grants = async {
-            let (mut pace, mut rest) = (Pace::background(self.servers.tools.stop.clone()), every);
-            while self.is_time(rest, &mut pace).await {
-                rest = every.saturating_mul(REST_INTERVALS);
-                if let Err(error) = self.compare_grants(&mut pace).await {
-                    rest = every;
-                    self.servers.doubt(&error).await;
-                }
-            }
-        };
-        tokio::join!(counts, grants);
-    }
-
-    /// Waits for the next round; false if the daemon stops.
-    async fn is_time(&self, rest: Duration, pace: &mut Pace) -> bool {
-        tokio::select! {
-            () = self.servers.tools.stop.cancelled() => return false,
-            () = self.servers.both() => {}
         }
-        pace.wait(rest).await.is_ok()
     }
 
-    /// Compares counts and ends of what is on offer. A coupon of which anything is odd, or was found wrong before, is compared
-    /// grant by grant at once.
-    async fn compare_counts(&self, pace: &mut Pace) -> Result<(), Error> {
-        let mut after = String::new();
-        loop {
-            let page = self.servers.tools.ledger.on_offer(&after, COUPONS_PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after.clone_from(&last.id);
-            for row in page.iter().filter(|row| (self.holds)(&row.id)) {
-                if self.tally.holds(&row.id) || self.audit.is_odd(row).await? {
+    async fn round(&self, depth: Depth, pace: &mut Pace) -> Result<(), Error> {
+        let tools = &self.servers.tools;
+        let is_deep = depth == Depth::Grants;
+        let mut pages = if is_deep { tools.ledger.pages() } else { tools.ledger.on_offer() };
+        while let Some(page) = pages.next().await? {
+            for row in page.iter().filter(|row| self.catalog.holds(&row.id)) {
+                if is_deep || self.tally.holds(&row.id) || self.audit.is_odd(&row.id).await? {
                     self.compare(row, pace).await?;
                 }
                 pace.rest().await?;
             }
         }
-    }
-
-    /// Compares every grant of every coupon.
-    async fn compare_grants(&self, pace: &mut Pace) -> Result<(), Error> {
-        let mut pages = self.servers.tools.ledger.pages();
-        while let Some(page) = pages.next().await? {
-            for row in page.iter().filter(|row| (self.holds)(&row.id)) {
-                self.compare(row, pace).await?;
-                pace.rest().await?;
-            }
+        if is_deep {
+            tools.counters.audit_rounds.inc();
+            // What another reconciler works on now, it shows.
+            self.tally.retain(|id| self.catalog.holds(id));
         }
-        self.servers.tools.counters.audit_rounds.inc();
-        // What another reconciler works on now, it shows.
-        self.tally.retain(self.holds);
         Ok(())
     }
 

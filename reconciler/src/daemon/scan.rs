@@ -82,11 +82,8 @@ impl Scan<'_> {
     async fn pass(&mut self, whole: bool) -> Result<(), Error> {
         // What is on offer comes first: after a restart of Redis these coupons are shut.
         let mut seen = HashSet::new();
-        let mut after = String::new();
-        loop {
-            let rows = self.servers.tools.ledger.on_offer(&after, PAGE).await?;
-            let Some(last) = rows.last() else { break };
-            after.clone_from(&last.id);
+        let mut pages = self.servers.tools.ledger.on_offer();
+        while let Some(rows) = pages.next().await? {
             let rows: Vec<Row> = rows.into_iter().filter(|row| self.catalog.holds(&row.id)).collect();
             let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
             self.compare_page(&ids, rows).await?;
