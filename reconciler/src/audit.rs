@@ -20,11 +20,12 @@ pub use pace::Pace;
 pub use tally::Tally;
 
 use crate::coupon::Tools;
-use crate::error::{self, Error, Remedy};
+use crate::error::{Error, Remedy};
 use crate::model::coupon::{Row, is_on_offer};
 use crate::model::pause;
-use ::redis::RedisError;
+use coupon_core::position::Position;
 use look::{Look, Seen};
+use std::iter;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -32,6 +33,9 @@ use tokio::sync::Mutex;
 const SECOND_LOOK_AFTER: Duration = Duration::from_millis(500);
 
 const NOT_LEVEL: &str = "the coupon is not open under the ledger's epoch, so there is nothing to compare; is `coupon-reconciler run` at work?";
+
+const LINE_LOST: &str = "the :issued key is gone, and with it the line of those who waited; bring it back, or give them up with \
+     `coupon-reconciler restore COUPON --from-start --yes`";
 
 /// What is put right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,17 +61,19 @@ impl<'a> Audit<'a> {
         Self { tools, second_look: Mutex::default() }
     }
 
-    /// Whether a coupon on offer has to be looked at grant by grant: one round trip to Redis and one statement.
-    pub async fn is_odd(&self, row: &Row) -> Result<bool, Error> {
-        if !is_on_offer(row.offer.status) {
-            return Ok(false);
-        }
-        match self.tools.redis.ends(&self.tools.keys.key(&row.id)).await {
-            // Read after Redis, which can only be behind with its acknowledgement.
-            Ok(ends) => Ok(hash::is_odd(row, &ends, self.tools.ledger.whole_end(&row.id).await?)),
-            Err(error) if is_away(&error) => Err(error.into()),
-            Err(_) => Ok(true),
-        }
+    /// Whether a coupon has to be looked at grant by grant, by its ends: one round trip to Redis and two statements.
+    pub async fn is_odd(&self, id: &str) -> Result<bool, Error> {
+        let Tools { redis, ledger, keys, .. } = self.tools;
+        let ends = match redis.ends(&keys.key(id)).await.map_err(Error::Redis) {
+            Err(error) if is_away(&error) => return Err(error),
+            Err(_) => return Ok(true),
+            Ok(ends) => ends,
+        };
+        // Read after Redis, which can only be behind with its acknowledgement.
+        let Some(row) = ledger.row(id).await? else { return Ok(false) };
+        let Position { seq, chain } = row.position;
+        let is_whole = seq.0 == 0 || ledger.chains(id, iter::once(seq)).await?.get(&seq) == Some(&chain);
+        Ok(hash::is_odd(&row, &ends, Some(seq).filter(|_| is_whole)))
     }
 
     /// Audits one coupon. A finding counts only if a second look, after what was on its way has arrived, sees it too.
@@ -91,83 +97,63 @@ impl<'a> Audit<'a> {
 
     /// Puts the ledger's grants in the place of what Redis has; whether that could be done.
     async fn restore(&self, id: &str) -> Result<bool, Error> {
-        let key = self.tools.keys.key(id);
-        if self.tools.redis.has_lost_its_line(&key).await? {
-            tracing::warn!(
-                coupon = id,
-                "the :issued key is gone, and with it the line of those who waited; bring it back, or give them up with \
-                 `coupon-reconciler restore COUPON --from-start --yes`"
-            );
-            return Ok(false);
-        }
-        let restored = self.tools.coupon(id).restore(true).await.map(drop);
+        let restored = if self.tools.redis.has_lost_its_line(&self.tools.keys.key(id)).await? {
+            Err(Error::Held(LINE_LOST.into()))
+        } else {
+            self.tools.coupon(id).restore(true).await.map(drop)
+        };
         if let Err(error) = &restored {
-            tracing::warn!(coupon = id, "Redis could not be brought back to the ledger: {error}");
+            tracing::warn!(coupon = id, "Redis is not brought back to the ledger: {error}");
         }
         or_left(restored)
     }
 
     /// Looks once.
     async fn look(&self, id: &str, mends: bool, pace: &mut Pace) -> Result<Report, Error> {
-        let Some(row) = self.tools.ledger.row(id).await? else {
-            return Ok(Report::skipped(id, "the ledger has no row"));
-        };
-        let key = self.tools.keys.key(id);
+        let (redis, ledger, key) = (&*self.tools.redis, &*self.tools.ledger, &*self.tools.keys.key(id));
+        let Some(row) = &ledger.row(id).await? else { return Ok(Report::skipped(id, "the ledger has no row")) };
         let look = async {
-            let sees_redis = match self.sight(&row, &key).await? {
-                Ok(sees_redis) => sees_redis,
-                Err(why) => return Ok(Report::skipped(id, why)),
-            };
-            let (redis, ledger) = (&*self.tools.redis, &*self.tools.ledger);
-            let report = Report { seq: row.position.seq.0, ..Report::new(id) };
-            let (row, key, seen) = (&row, &*key, Seen::default());
-            let look = Look { redis, ledger, pace, row, key, sees_redis, mends, report, seen };
-            let report = look.run().await?;
-            Ok(match self.sight(row, key).await? {
-                // Resumed or restored meanwhile: what was seen were two histories.
-                Err(why) if sees_redis => Report::skipped(id, why),
-                _ => report,
-            })
+            let Some(sees_redis) = self.sees_redis(row, key).await? else { return Ok(Report::skipped(id, NOT_LEVEL)) };
+            let (seen, report) = (Seen::default(), Report { seq: row.position.seq.0, ..Report::new(id) });
+            let report = Look { redis, ledger, pace, row, key, sees_redis, mends, report, seen }.run().await?;
+            // Resumed or restored meanwhile: what was seen were two histories.
+            let is_torn = sees_redis && self.sees_redis(row, key).await?.is_none();
+            Ok(if is_torn { Report::skipped(id, NOT_LEVEL) } else { report })
         };
         match look.await {
             // Something is wrong with this coupon's keys alone.
-            Err(Error::Redis(error)) if !is_away(&error) => Ok(Report::skipped(id, error::wording(&error))),
+            Err(error @ Error::Redis(_)) if !is_away(&error) => Ok(Report::skipped(id, error.cause())),
             report => report,
         }
     }
 
-    /// Whether Redis has something to compare, or why nothing can be compared now: it can where Redis was found to continue
-    /// the ledger, under the epoch at which it did.
-    async fn sight(&self, row: &Row, key: &str) -> Result<Result<bool, String>, Error> {
+    /// Whether Redis has something to compare: where it was found to continue the ledger, under the epoch at which it did. None
+    /// where nothing can be compared now.
+    async fn sees_redis(&self, row: &Row, key: &str) -> Result<Option<bool>, Error> {
         Ok(match self.tools.redis.info(key).await {
-            Ok(Some(info)) if row.epoch.0 > 0 && !info.fenced && info.epoch == row.epoch => Ok(true),
-            Ok(None) if is_on_offer(row.offer.status) && row.epoch.0 > 0 => {
-                Err("Redis does not have it; is `coupon-reconciler run` at work?".into())
-            }
-            Ok(None) => Ok(false),
             // Opened by hand just now.
-            Ok(_) if row.epoch.0 == 0 => Ok(false),
-            Ok(_) => Err(NOT_LEVEL.into()),
+            Ok(_) if row.epoch.0 == 0 => Some(false),
+            Ok(Some(info)) => (!info.fenced && info.epoch == row.epoch).then_some(true),
+            Ok(None) => (!is_on_offer(row.offer.status)).then_some(false),
             // The hash cannot be read, which is a finding of its own; or a companion key lacks something, so that Redis does
             // not say whether the coupon is open.
             Err(error) => match (error.code(), self.tools.redis.held(key).await?.map(|held| held.coupon)) {
-                (Some("ERR"), Some(Err(_))) => Ok(true),
-                (Some("TRYAGAIN"), Some(Ok(coupon))) if coupon.epoch == row.epoch => Ok(true),
+                (Some("ERR"), Some(Err(_))) => Some(true),
+                (Some("TRYAGAIN"), Some(Ok(coupon))) if coupon.epoch == row.epoch => Some(true),
                 _ => return Err(error.into()),
             },
         })
     }
 }
 
-fn is_away(error: &RedisError) -> bool {
-    matches!(error::redis_remedy(error), Remedy::Reconnect(_))
+fn is_away(error: &Error) -> bool {
+    matches!(error.remedy(), Remedy::Reconnect(_))
 }
 
 /// Whether a repair was done. One that is refused, by a constraint or because somebody else moved the coupon, leaves a finding.
 fn or_left(repaired: Result<(), Error>) -> Result<bool, Error> {
     match repaired {
-        Ok(()) => Ok(true),
-        Err(error) if matches!(error.remedy(), Remedy::Reconnect(_)) => Err(error),
-        Err(_) => Ok(false),
+        Err(error) if is_away(&error) => Err(error),
+        repaired => Ok(repaired.is_ok()),
     }
 }

@@ -8,7 +8,7 @@ mod sentinel;
 mod server;
 mod stream;
 
-pub use audit::{Ends, Held};
+pub use audit::{Held, Moment};
 pub use connection::ScanCursor;
 pub use server::Certificates;
 pub use stream::Entry;

@@ -2,33 +2,22 @@
 
 use super::finding::Finding;
 use super::kind::Kind;
-use super::line::is_within;
 use crate::model::coupon::Row;
-use crate::redis::{Ends, Held};
+use crate::redis::{Held, Moment};
 use coupon_core::coupon::{Coupon, Cursor, Field};
 use coupon_core::number::Seq;
 use coupon_core::position::Position;
 
-/// What the hash is held against.
-#[derive(Debug, Clone, Copy)]
-pub struct Witness<'a> {
-    /// Where the stream ends; none if that is not known.
-    pub stream: Option<Position>,
-    /// The newest grant in the ledger, read after the hash; none if that is not known.
-    pub ledger: Option<Seq>,
-    /// Where the granted users end in the sorted set; none if that is not known.
-    pub line: Option<&'a Cursor>,
-}
-
-/// What cannot be in the hash. A number that follows from another wrong one is not named too.
-pub fn judge(held: &Held, witness: Witness<'_>) -> Vec<Finding> {
+/// What cannot be in the hash, held against where the stream ends, the newest grant in the ledger (read after the hash), and the
+/// last of the granted users in the sorted set; none where that is not known.
+pub fn judge(held: &Held, stream: Option<Position>, ledger: Option<Seq>, line: Option<&(f64, String)>) -> Vec<Finding> {
     let coupon = match &held.coupon {
         Ok(coupon) => coupon,
         Err(refusal) => return vec![Finding::of_field(Kind::CounterWrong, "hash", refusal.to_string())],
     };
     let mut findings = Vec::new();
     // The stream is believed where it was followed and only one field contradicts it.
-    let (hash, mut stream) = (coupon.position, witness.stream.unwrap_or(coupon.position));
+    let (hash, mut stream) = (coupon.position, stream.unwrap_or(coupon.position));
     if hash.seq > stream.seq && hash.chain != stream.chain {
         // Both numbers moved on together, as only a grant moves them.
         let (first, last) = (stream.seq.next(), hash.seq);
@@ -36,63 +25,58 @@ pub fn judge(held: &Held, witness: Witness<'_>) -> Vec<Finding> {
         findings.push(Finding::of_grant(Kind::EntryWrong, first, None, reason));
         stream = hash;
     }
-    let mut wrong = |field: Field, reason: String| {
-        findings.push(Finding::of_field(Kind::CounterWrong, field.name(), format!("{} {reason}", field.name())));
-    };
-    if hash.seq != stream.seq {
-        wrong(Field::Seq, format!("is {}, and the newest grant has {}", hash.seq, stream.seq));
-    } else if hash.chain != stream.chain {
-        wrong(Field::Chain, format!("is {}, and the newest grant has {}", hash.chain, stream.chain));
+    let remaining = coupon.definition.quantity.saturating_sub(stream.seq.0).to_string();
+    let persisted = coupon.persisted.min(ledger.unwrap_or(coupon.persisted));
+    for (field, is, should_be) in [
+        (Field::Seq, hash.seq.to_string(), stream.seq.to_string()),
+        (Field::Chain, hash.chain.to_string(), stream.chain.to_string()),
+        (Field::Remaining, held.remaining.clone().unwrap_or_else(|| remaining.clone()), remaining),
+        (Field::Persisted, coupon.persisted.to_string(), persisted.to_string()),
+    ] {
+        if is != should_be {
+            let reason = format!("{} is {is}, and {should_be} by what was granted", field.name());
+            findings.push(Finding::of_field(Kind::CounterWrong, field.name(), reason));
+        }
     }
-    let remaining = coupon.definition.quantity.saturating_sub(stream.seq.0);
-    if let Some(stored) = &held.remaining
-        && stored.parse() != Ok(remaining)
-    {
-        wrong(Field::Remaining, format!("is {stored}, and quantity less what is granted is {remaining}"));
-    }
-    if let Some(ledger) = witness.ledger.filter(|ledger| coupon.persisted > *ledger) {
-        wrong(Field::Persisted, format!("is {}, and the ledger ends at seq {ledger}", coupon.persisted));
-    }
+    // What follows from another wrong number is not named too.
     if findings.is_empty()
-        && let Some((field, reason)) = wrong_cursor(coupon, witness.line)
+        && let Some(field) = wrong_cursor(coupon, line)
     {
-        findings.push(Finding::of_field(Kind::CounterWrong, field.name(), format!("{} {reason}", field.name())));
+        let reason = format!("{} covers more or fewer users than it should", field.name());
+        findings.push(Finding::of_field(Kind::CounterWrong, field.name(), reason));
     }
     findings
 }
 
 /// Whether the ends of a coupon's keys and rows do not fit together; `ledger` is the newest grant there, if the ledger's own end
 /// is whole.
-pub fn is_odd(row: &Row, ends: &Ends, ledger: Option<Seq>) -> bool {
+pub fn is_odd(row: &Row, ends: &Moment, ledger: Option<Seq>) -> bool {
     let Some(held) = &ends.held else { return false };
     let Ok(coupon) = &held.coupon else { return true };
-    let stream = match &ends.newest {
+    let stream = match ends.entries.last() {
         None => Some(Position::default()),
         Some(entry) => entry.grant.as_ref().ok().map(|grant| Position { seq: entry.id.seq, chain: grant.chain }),
     };
     let is_whole = stream.is_some() && ledger.is_some() && ends.members >= coupon.position.seq.0;
     // Under another epoch it is opened, resumed or restored just now.
-    coupon.epoch == row.epoch && !(is_whole && judge(held, Witness { stream, ledger, line: None }).is_empty())
+    coupon.epoch == row.epoch && !(is_whole && judge(held, stream, ledger, None).is_empty())
 }
 
 /// The cursors end where the granted and the persisted users do. They are one where all is persisted, and persisted is never
 /// more than granted.
-fn wrong_cursor(coupon: &Coupon, line: Option<&Cursor>) -> Option<(Field, &'static str)> {
-    let (granted, persisted) = (&coupon.granted_to, &coupon.persisted_to);
-    let ends_at = |end: &Cursor, to: &Cursor| {
-        let member = end.user.as_deref().unwrap_or_default();
-        to.arrival <= end.arrival && is_within(to, member.as_bytes(), end.arrival.score())
-    };
-    if line.is_some_and(|end| !granted.as_ref().is_some_and(|to| ends_at(end, to))) {
-        return Some((Field::GrantedTo, "does not end where the granted users do"));
-    }
+fn wrong_cursor(coupon: &Coupon, line: Option<&(f64, String)>) -> Option<Field> {
+    let Coupon { granted_to, persisted_to, .. } = coupon;
+    let ends_at =
+        |to: &Cursor, (score, user): &(f64, String)| to.arrival.score() == *score && to.covers(*score, user.as_bytes());
     let arrival = |cursor: &Option<Cursor>| cursor.as_ref().map(|cursor| cursor.arrival);
-    let fits = if coupon.persisted == coupon.position.seq {
-        persisted == granted
+    let is_all_persisted = coupon.persisted == coupon.position.seq;
+    if line.is_some_and(|last| !granted_to.as_ref().is_some_and(|to| ends_at(to, last))) {
+        Some(Field::GrantedTo)
+    } else if arrival(persisted_to) > arrival(granted_to) || is_all_persisted && persisted_to != granted_to {
+        Some(Field::PersistedTo)
     } else {
-        arrival(persisted) <= arrival(granted)
-    };
-    (!fits).then_some((Field::PersistedTo, "covers others than those who are persisted"))
+        None
+    }
 }
 
 #[cfg(test)]
@@ -122,17 +106,20 @@ mod tests {
         })
     }
 
+    type Witness<'a> = (Position, u64, Option<&'a (f64, String)>);
+
     /// What is found where these fields are others than they should be.
-    fn found(changes: &[(&str, &'static [u8])], witness: Witness<'_>) -> Vec<&'static str> {
+    fn found(changes: &[(&str, &'static [u8])], (stream, ledger, line): Witness<'_>) -> Vec<&'static str> {
         let change = |name: &str| changes.iter().find(|(changed, _)| *changed == name).map(|(_, value)| *value);
         let coupon = Coupon::decode(|wanted| change(wanted.name()).or_else(|| field(wanted.name())));
         let remaining = change("remaining").map_or("5".into(), |bytes| String::from_utf8_lossy(bytes).into_owned());
         let held = Held { coupon, remaining: Some(remaining) };
-        judge(&held, witness).iter().map(|finding| finding.field.unwrap_or("entries")).collect()
+        let findings = judge(&held, Some(stream), Some(Seq(ledger)), line);
+        findings.iter().map(|finding| finding.field.unwrap_or("entries")).collect()
     }
 
     const fn witness(stream: Position, ledger: u64) -> Witness<'static> {
-        Witness { stream: Some(stream), ledger: Some(Seq(ledger)), line: None }
+        (stream, ledger, None)
     }
 
     #[test]
@@ -174,8 +161,8 @@ mod tests {
 
     #[test]
     fn the_cursor_ends_with_the_granted_users() {
-        let end = Cursor { arrival: Arrival(40), user: Some("f".into()) };
-        let cursors = |value| found(&[("granted_to", value)], Witness { line: Some(&end), ..witness(END, 4) });
+        let last = (40.0, "f".into());
+        let cursors = |value| found(&[("granted_to", value)], (END, 4, Some(&last)));
         for sound in [&b"40"[..], b"40 f"] {
             assert!(cursors(sound).is_empty());
         }
@@ -210,17 +197,17 @@ mod tests {
         Entry { id, grant: Ok(grant) }
     }
 
-    fn ends() -> Ends {
+    fn ends() -> Moment {
         let held = Held { coupon: Coupon::decode(|wanted| field(wanted.name())), remaining: Some("5".into()) };
-        Ends { held: Some(held), members: 4, newest: Some(newest(END)) }
+        Moment { held: Some(held), members: 4, entries: vec![newest(END)] }
     }
 
     #[test]
     fn ends_that_fit_together_are_not_odd() {
         assert!(!is_odd(&row(1), &ends(), Some(Seq(3))));
-        assert!(!is_odd(&row(1), &Ends { members: 90, ..ends() }, Some(Seq(4))), "more wait, and a row came in");
-        assert!(!is_odd(&row(1), &Ends { held: None, ..ends() }, None), "its visit says that it is gone");
-        assert!(!is_odd(&row(2), &Ends { members: 0, ..ends() }, None), "it is being resumed");
+        assert!(!is_odd(&row(1), &Moment { members: 90, ..ends() }, Some(Seq(4))), "more wait, and a row came in");
+        assert!(!is_odd(&row(1), &Moment { held: None, ..ends() }, None), "its visit says that it is gone");
+        assert!(!is_odd(&row(2), &Moment { members: 0, ..ends() }, None), "it is being resumed");
     }
 
     #[test]
@@ -228,15 +215,15 @@ mod tests {
         let remaining = |coupon| Some(Held { coupon, remaining: Some("6".into()) });
         let foreign = Entry { grant: Err("user"), ..newest(END) };
         for (why, odd) in [
-            ("a granted user is gone", Ends { members: 3, ..ends() }),
-            ("a counter is wrong", Ends { held: ends().held.and_then(|held| remaining(held.coupon)), ..ends() }),
-            ("the hash cannot be read", Ends { held: remaining(Err(Refusal::NoCoupon)), ..ends() }),
-            ("the newest entry is no grant", Ends { newest: Some(foreign), ..ends() }),
+            ("a granted user is gone", Moment { members: 3, ..ends() }),
+            ("a counter is wrong", Moment { held: ends().held.and_then(|held| remaining(held.coupon)), ..ends() }),
+            ("the hash cannot be read", Moment { held: remaining(Err(Refusal::NoCoupon)), ..ends() }),
+            ("the newest entry is no grant", Moment { entries: vec![foreign], ..ends() }),
             (
                 "the newest entry is gone",
-                Ends { newest: Some(newest(Position { seq: Seq(3), chain: Chain(33) })), ..ends() },
+                Moment { entries: vec![newest(Position { seq: Seq(3), chain: Chain(33) })], ..ends() },
             ),
-            ("the stream is gone", Ends { newest: None, ..ends() }),
+            ("the stream is gone", Moment { entries: vec![], ..ends() }),
         ] {
             assert!(is_odd(&row(1), &odd, Some(Seq(3))), "{why}");
         }

@@ -2,10 +2,7 @@
 
 use super::kind::Kind;
 use crate::model::grant::Link;
-use coupon_core::coupon::Cursor;
 use coupon_core::limit::RESTORE_MAX;
-use coupon_core::number::Arrival;
-use coupon_core::user::UserId;
 
 /// COUPON.RESTORE puts a batch of users before the first who waits, a microsecond each: so far may one stand before those
 /// of an earlier batch.
@@ -15,53 +12,42 @@ const SQUEEZED_US: f64 = RESTORE_MAX as f64;
 /// The granted users seen so far, in the order of their grants.
 #[derive(Debug, Default)]
 pub struct Line {
-    /// The last of them in the set's order.
-    last: Option<(f64, String)>,
-    /// Those who do not stand where they should.
-    astray: u64,
-    /// How many stand up to the last of them, if nobody does who should not.
-    pub expected: u64,
-    /// Those who stand earlier than they requested, and still behind those who were granted before: COUPON.RESTORE puts a
-    /// user there who would else stand behind somebody who waits.
+    /// The last of them in the set's order, with the score.
+    pub last: Option<(f64, String)>,
+    /// How many stand where they should.
+    pub standing: u64,
+    /// Those of them who stand earlier than they requested, and still behind those who were granted before: COUPON.RESTORE puts
+    /// a user there who would else stand behind somebody who waits.
     pub earlier: u64,
 }
 
 impl Line {
     /// Takes the next granted user; what is wrong with the place.
     pub fn take(&mut self, link: &Link, score: Option<f64>) -> Option<Kind> {
-        let at = link.requested_at.score();
-        let is_right = |score: f64| {
-            score == at || score < at && self.last.as_ref().is_none_or(|(last, _)| score > last - SQUEEZED_US)
-        };
-        let Some(score) = score.filter(|score| is_right(*score)) else {
-            self.astray += 1;
-            return Some(if score.is_none() { Kind::MemberMissing } else { Kind::ScoreWrong });
-        };
-        self.earlier += u64::from(score != at);
-        self.expected = link.seq.0.saturating_sub(self.astray);
-        if self.last.as_ref().is_none_or(|(last, user)| (score, &link.user) > (*last, user)) {
+        let Some(score) = score else { return Some(Kind::MemberMissing) };
+        let (at, last) = (link.requested_at.score(), self.last.as_ref());
+        let is_earlier = score < at && last.is_none_or(|(last, _)| score > last - SQUEEZED_US);
+        if score != at && !is_earlier {
+            return Some(Kind::ScoreWrong);
+        }
+        self.standing += 1;
+        self.earlier += u64::from(is_earlier);
+        if last.is_none_or(|(last, user)| (score, &link.user) > (*last, user)) {
             self.last = Some((score, link.user.clone()));
         }
         None
     }
 
-    /// Everybody up to here is granted; none if nobody is.
-    pub fn end(&self) -> Option<Cursor> {
-        let (score, user) = self.last.as_ref()?;
-        Some(Cursor { arrival: Arrival::from_score(*score)?, user: Some(user.clone()) })
+    /// Whether a member of the set stands among them.
+    pub fn covers(&self, score: f64, member: &[u8]) -> bool {
+        self.last.as_ref().is_some_and(|(last, user)| (score, member) <= (*last, user.as_bytes()))
     }
-}
-
-/// Whether a member of the set stands among the granted ones. Bytes that are no user id can only have been put there by
-/// hand; their score decides.
-pub fn is_within(end: &Cursor, member: &[u8], score: f64) -> bool {
-    UserId::parse(member).map_or(score < end.arrival.score(), |user| end.covers(score, user.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coupon_core::number::{Chain, Seq};
+    use coupon_core::number::{Arrival, Chain, Seq};
 
     #[test]
     fn a_user_stands_where_the_request_came_in() {
@@ -83,17 +69,17 @@ mod tests {
                 Link { seq: Seq(seq), user, requested_at, granted_at_ms: 0, chain: Chain::START, is_dead: false };
             assert_eq!(line.take(&link, score), found, "{}", link.user);
         }
-        assert_eq!(line.end(), Some(Cursor { arrival: Arrival(4500), user: Some("f".into()) }));
-        assert_eq!((line.expected, line.earlier), (5, 3));
+        assert_eq!(line.last, Some((4500.0, "f".into())));
+        assert_eq!((line.standing, line.earlier), (5, 3));
     }
 
     #[test]
     fn those_behind_the_last_granted_one_wait() {
-        let end = Cursor { arrival: Arrival(45), user: Some("f".into()) };
+        let line = Line { last: Some((45.0, "f".into())), ..Line::default() };
         for (member, score, within) in
             [("z", 44.0, true), ("e", 45.0, true), ("g", 45.0, false), ("a", 46.0, false), ("", 44.0, true)]
         {
-            assert_eq!(is_within(&end, member.as_bytes(), score), within, "{member}");
+            assert_eq!(line.covers(score, member.as_bytes()), within, "{member}");
         }
     }
 }

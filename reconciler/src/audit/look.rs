@@ -13,9 +13,9 @@
 //! slips through is not seen by a second look ([`super::Audit::coupon`]).
 
 use super::finding::{Finding, Report};
-use super::hash::{self, Witness};
+use super::hash;
 use super::kind::Kind;
-use super::line::{Line, is_within};
+use super::line::Line;
 use super::or_left;
 use super::pace::Pace;
 use super::trace::Trace;
@@ -24,9 +24,9 @@ use crate::error::Error;
 use crate::ledger::Ledger;
 use crate::model::coupon::Row;
 use crate::model::grant::Link;
-use crate::redis::{Entry, Held, Redis};
-use coupon_core::coupon::Cursor;
-use coupon_core::number::{Epoch, Seq};
+use crate::redis::{Entry, Held, Moment, Redis};
+use coupon_core::grant::{EntryId, Grant};
+use coupon_core::number::Seq;
 use coupon_core::position::Position;
 use std::collections::HashSet;
 
@@ -68,7 +68,7 @@ pub struct Seen {
     has_unknown: bool,
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
     /// Looks.
     pub async fn run(mut self) -> Result<Report, Error> {
         self.rows().await?;
@@ -96,7 +96,6 @@ impl Look<'_> {
             for (link, score) in links.into_iter().zip(scores) {
                 self.take_row(link, score).await?;
             }
-            self.pace.show(&self.row.id, to, end);
             self.pace.rest().await?;
             after = to;
         }
@@ -121,25 +120,29 @@ impl Look<'_> {
             self.take_gap(Some(&link)).await?;
         }
         self.report.dead_letters += u64::from(link.is_dead);
+        let before = self.seen.trace.position();
         let follows = self.seen.trace.follow(&link);
-        if let Err(before) = &follows {
-            self.take_altered(before, &link, score).await?;
-        } else {
+        if follows {
             self.take_member(&link, score);
+        } else {
+            self.take_altered(before, &link).await?;
         }
-        self.seen.newest = follows.is_ok().then_some(link);
+        self.seen.newest = follows.then_some(link);
         Ok(())
     }
 
     /// A row that does not follow the one before it. If its chain was not changed, it leads to the original.
-    async fn take_altered(&mut self, before: &Trace, link: &Link, score: Option<f64>) -> Result<(), Error> {
+    async fn take_altered(&mut self, before: Option<Position>, link: &Link) -> Result<(), Error> {
         let at = Position { seq: link.seq, chain: link.chain };
-        let proof = if self.report.room() > 0 { self.prove(before, at, None, Epoch(0)).await? } else { None };
         let mut reason = "its user, time or chain was changed: it does not follow the grant before it".to_owned();
-        if let Some(user) = proof.and_then(|mut proof| proof.users.pop()) {
+        // Once no more findings are kept, the originals need no names.
+        if let Some(mut proof) = self.prove(before.filter(|_| self.report.room() > 0), at, None).await?
+            && let Some(Grant { user, .. }) = proof.next().await?.and_then(|mut grants| grants.pop())
+        {
             reason = format!("its user or time was changed: the chain proves user {user}");
+            self.seen.trace = Trace::at(at);
             self.seen.proved.insert(user);
-        } else if score != Some(link.requested_at.score()) {
+        } else {
             self.seen.has_unknown = true;
         }
         self.find(Kind::RowAltered, link.seq, Some(&link.user), reason);
@@ -156,22 +159,20 @@ impl Look<'_> {
         }
     }
 
-    /// What Redis proves of the grants from here to a position.
-    async fn prove<'s>(
-        &'s self,
-        from: &Trace,
+    /// What Redis proves of the grants from one position, if that is certain, to another one.
+    async fn prove(
+        &self,
+        from: Option<Position>,
         to: Position,
-        after: Option<&'s str>,
-        epoch: Epoch,
-    ) -> Result<Option<Proof<'s>>, Error> {
-        let (redis, key, before) = (self.redis, self.key, self.seen.newest.as_ref());
-        for from in from.ends().filter(|_| self.sees_redis) {
-            let gap = Gap { redis, key, from, before, to, after, epoch };
-            if let Some(proof) = gap.prove(self.report.room()).await? {
-                return Ok(Some(proof));
-            }
-        }
-        Ok(None)
+        after: Option<&Link>,
+    ) -> Result<Option<Proof<'a>>, Error> {
+        let Some(from) = from.filter(|_| self.sees_redis) else { return Ok(None) };
+        let neighbours: Vec<&Link> = self.seen.newest.iter().chain(after).collect();
+        let epoch = match neighbours.first() {
+            Some(link) => self.ledger.entry(&self.row.id, link.seq).await?.epoch,
+            None => self.row.epoch,
+        };
+        Gap { redis: self.redis, key: self.key, from, to, epoch }.prove(&neighbours).await
     }
 
     /// Grants that are neither rows nor dead letters, up to the next link or the ledger's end.
@@ -179,43 +180,31 @@ impl Look<'_> {
         let (first, end) = (self.seen.trace.seq().next(), self.row.position);
         let last = after.map_or(end.seq, |link| Seq(link.seq.0.saturating_sub(1)));
         let to = after.map_or(end, |link| Position { seq: link.seq, chain: link.chain });
-        let epoch = match self.seen.newest.as_ref().or(after) {
-            Some(link) => self.ledger.entry(&self.row.id, link.seq).await?.epoch,
-            None => self.row.epoch,
-        };
-        let user = after.map(|link| &*link.user);
-        // Once no more findings are kept, their users need no names.
         let is_asked = self.mends || self.report.room() > 0;
-        let proof = if is_asked { self.prove(&self.seen.trace, to, user, epoch).await? } else { None };
-        let (mut users, mut is_mended) = (Vec::new(), false);
-        let mut reason = "the row is missing, and Redis does not prove whose it was";
+        let proof = self.prove(self.seen.trace.position().filter(|_| is_asked), to, after).await?;
         // Behind the last of all the position is known.
-        let mut trace = if after.is_none() { Trace::at(end) } else { Trace::lost_at(last) };
-        if let Some(mut proof) = proof {
-            trace = Trace::at(Position { seq: last, chain: proof.chain });
-            users = std::mem::take(&mut proof.users);
-            reason = "the row is missing, and the chain proves whose it was";
-            if self.mends && or_left(self.insert(proof).await)? {
-                is_mended = true;
-                reason = "the row was missing, and was put back as the chain proves it";
+        self.seen.trace = if after.is_some() { Trace::lost_at(last) } else { Trace::at(end) };
+        self.seen.newest = None;
+        let Some(mut proof) = proof else {
+            self.seen.has_unknown = true;
+            for seq in first.0..=last.0 {
+                let reason = "the row is missing, and Redis does not prove whose it was";
+                self.find(Kind::RowMissing, Seq(seq), None, reason);
             }
-        }
-        let mut users = users.into_iter();
-        for seq in first.0..=last.0 {
-            let user = users.next();
-            let finding = Finding::of_grant(Kind::RowMissing, Seq(seq), user.as_deref(), reason);
-            self.report.add(if is_mended { finding.repaired() } else { finding });
-            self.seen.has_unknown |= !is_mended && user.is_none();
-            self.seen.proved.extend(user.filter(|_| !is_mended));
-        }
-        (self.seen.trace, self.seen.newest) = (trace, None);
-        Ok(())
-    }
-
-    /// Makes rows of what is proved.
-    async fn insert(&self, mut proof: Proof<'_>) -> Result<(), Error> {
-        while let Some(grants) = proof.next().await? {
-            self.ledger.fill(&self.row.id, self.row.epoch, &grants).await?;
+            return Ok(());
+        };
+        while let Some(mut grants) = proof.next().await? {
+            grants.retain(|grant| grant.id.seq <= last);
+            let is_mended = self.mends && or_left(self.ledger.fill(&self.row.id, self.row.epoch, &grants).await)?;
+            for Grant { id, user, chain, .. } in grants {
+                let reason = "the row is missing, and the chain proves whose it was";
+                let finding = Finding::of_grant(Kind::RowMissing, id.seq, Some(&user), reason);
+                self.report.add(if is_mended { finding.repaired() } else { finding });
+                self.seen.trace = Trace::at(Position { seq: id.seq, chain });
+                if !is_mended && self.report.room() > 0 {
+                    self.seen.proved.insert(user);
+                }
+            }
         }
         Ok(())
     }
@@ -231,7 +220,7 @@ impl Look<'_> {
             self.report.add(Finding::of_field(Kind::PositionWrong, "chain", reason));
         }
         let beyond = self.ledger.beyond(&self.row.id, PAGE).await?;
-        if beyond.first().is_some_and(|link| self.seen.trace.is_followed_by(link)) {
+        if beyond.first().is_some_and(|link| self.seen.trace.clone().follow(link)) {
             let reason = format!("the position's seq is {}, and the rows go on", end.seq);
             self.report.add(Finding::of_field(Kind::PositionWrong, "seq", reason));
             return Ok(true);
@@ -246,33 +235,24 @@ impl Look<'_> {
     /// Members of the sorted set among the granted ones who have no grant. Counting tells whether there are any; only
     /// then all are looked through.
     async fn foreign_members(&mut self) -> Result<(), Error> {
-        let Some(end) = self.seen.line.end().filter(|_| !self.seen.has_unknown) else { return Ok(()) };
-        let members = self.redis.members_to(self.key, end.arrival.score()).await?;
+        let Some((score, _)) = self.seen.line.last.as_ref().filter(|_| !self.seen.has_unknown) else { return Ok(()) };
+        let members = self.redis.members_to(self.key, *score).await?;
         let mut rank = 0;
-        while members > self.seen.line.expected && rank < members && self.report.room() > 0 {
+        while members > self.seen.line.standing && rank < members && self.report.room() > 0 {
             let page = self.redis.members(self.key, rank, PAGE.into()).await?;
-            for user in self.without_grant(&end, &page).await? {
-                let reason = "the user stands among the granted ones of the :issued key without a grant";
-                self.report.add(Finding { user: Some(user), ..Finding::new(Kind::MemberForeign, reason) });
+            let within = page.iter().filter(|(member, score)| self.seen.line.covers(*score, member));
+            // PostgreSQL cannot even hold other bytes: with them it is nobody who has a grant.
+            let users = within.map(|(member, _)| String::from_utf8_lossy(member).replace('\0', "\u{fffd}"));
+            for user in self.ledger.without_grant(&self.row.id, &users.collect::<Vec<_>>()).await? {
+                if !self.seen.proved.contains(&user) {
+                    let reason = "the user stands among the granted ones of the :issued key without a grant";
+                    self.report.add(Finding { user: Some(user), ..Finding::new(Kind::MemberForeign, reason) });
+                }
             }
-            rank = rank.saturating_add(PAGE.into());
+            rank += u64::from(PAGE);
             self.pace.rest().await?;
         }
         Ok(())
-    }
-
-    async fn without_grant(&self, end: &Cursor, members: &[(Vec<u8>, f64)]) -> Result<Vec<String>, Error> {
-        let (mut users, mut foreign) = (Vec::new(), Vec::new());
-        for (member, _) in members.iter().filter(|(member, score)| is_within(end, member, *score)) {
-            match str::from_utf8(member) {
-                Ok(user) if !user.contains('\0') => users.push(user),
-                // Bytes that PostgreSQL cannot even hold.
-                _ => foreign.push(String::from_utf8_lossy(member).into_owned()),
-            }
-        }
-        let without = self.ledger.without_grant(&self.row.id, &users).await?;
-        foreign.extend(without.into_iter().filter(|user| !self.seen.proved.contains(user)));
-        Ok(foreign)
     }
 
     /// Follows the stream from the position to its end, or to the first fault, behind which nothing is relayed before it is
@@ -280,45 +260,44 @@ impl Look<'_> {
     async fn stream_and_hash(&mut self, goes_on: bool) -> Result<(), Error> {
         let (id, start) = (&self.row.id, self.row.position.seq);
         let first = if start.0 > 0 { proof::find(self.redis, self.key, start).await? } else { None };
-        let mut from = match &first {
-            Some(entry) => format!("({}", entry.id),
-            None => self.ledger.entry(id, start).await?.to_string(),
+        let mut last = match &first {
+            Some(entry) => entry.id,
+            None => self.ledger.entry(id, start).await?,
         };
         // No rest here: a sale must not run away from who follows it.
         let (held, is_sound) = loop {
-            let (entries, held) = self.redis.entries_and_hash(self.key, &from, PAGE).await?;
+            let from = EntryId { seq: last.seq.next(), ..last };
+            let Moment { held, entries, .. } = self.redis.page(self.key, from, PAGE).await?;
             let Some(held) = held else { return Ok(()) };
-            let last = entries.last().filter(|_| entries.len() == PAGE as usize).map(|entry| entry.id);
+            let is_last = entries.len() < PAGE as usize;
+            last = entries.last().map_or(last, |entry| entry.id);
             let is_sound = self.take_entries(entries, &held).await?;
-            match last.filter(|_| is_sound) {
-                Some(last) => from = format!("({last}"),
-                None => break (held, is_sound),
+            if is_last || !is_sound {
+                break (held, is_sound);
             }
         };
         let Some(later) = self.ledger.row(id).await? else { return Ok(()) };
         let coupon = held.coupon.as_ref().ok();
-        // It stays in the stream as long as nothing behind it is persisted: the coupon could not be resumed without it.
-        let stays = start.0 > 0 && coupon.is_some_and(|coupon| start >= coupon.persisted);
-        let is_newest = |entry: &Entry| match (&entry.grant, &self.seen.newest) {
-            (Ok(entry), Some(row)) => {
-                (&entry.user, entry.requested_at, entry.chain) == (&row.user, row.requested_at, row.chain)
-            }
-            (entry, _) => entry.is_ok(),
+        let is_as_its_row = |grant: &Grant| {
+            let is_same =
+                |row: &Link| (&row.user, row.requested_at, row.chain) == (&grant.user, grant.requested_at, grant.chain);
+            self.seen.newest.as_ref().is_none_or(is_same)
         };
-        if first.as_ref().map_or(stays, |entry| !is_newest(entry)) {
+        let is_wrong = match &first {
+            Some(entry) => !entry.grant.as_ref().is_ok_and(is_as_its_row),
+            // It stays in the stream as long as nothing behind it is persisted: the coupon could not be resumed without it.
+            None => start.0 > 0 && coupon.is_some_and(|coupon| start >= coupon.persisted),
+        };
+        if is_wrong {
             let reason = format!("entry {start} is missing in the :grants key, or is not what its row is");
             self.find(Kind::EntryWrong, start, None, reason);
         }
+        let stream = self.seen.trace.position().filter(|_| is_sound);
+        let ledger = (!goes_on).then_some(later.position.seq);
         // Only where all who are granted were seen standing rightly.
-        let is_whole = coupon.is_some_and(|coupon| self.seen.line.expected == coupon.position.seq.0);
-        let has_gaps = self.report.left().any(|finding| finding.kind == Kind::RowMissing);
-        let line = self.seen.line.end().filter(|_| is_whole && !has_gaps && !self.seen.has_unknown);
-        let witness = Witness {
-            stream: self.seen.trace.position().filter(|_| is_sound),
-            ledger: (!goes_on).then_some(later.position.seq),
-            line: line.as_ref(),
-        };
-        for finding in hash::judge(&held, witness) {
+        let is_whole = coupon.is_some_and(|coupon| self.seen.line.standing == coupon.position.seq.0);
+        let line = self.seen.line.last.as_ref().filter(|_| is_whole);
+        for finding in hash::judge(&held, stream, ledger, line) {
             self.report.add(finding);
         }
         Ok(())
@@ -337,29 +316,25 @@ impl Look<'_> {
                 // What was acknowledged meanwhile is trimmed.
                 self.seen.trace = Trace::lost_at(last);
             } else if id.seq > next && id.seq <= granted {
-                fault = Some((next, None, format!("entries {next} to {last} are missing in the :grants key")));
+                let reason = format!("entries {next} to {last} are missing in the :grants key");
+                fault = Some(Finding::of_grant(Kind::EntryWrong, next, None, reason));
                 break;
             }
-            match grant.map(Link::from) {
-                Ok(link) if self.seen.trace.is_followed_by(&link) => {
-                    self.seen.trace = Trace::at(Position { seq: link.seq, chain: link.chain });
-                    following.push(link);
-                }
-                other => {
-                    let reason = format!("entry {id} is no grant of this coupon, or was altered");
-                    fault = Some((id.seq, other.ok().map(|link| link.user), reason));
-                    break;
-                }
+            let link = grant.ok().map(Link::from);
+            if !link.as_ref().is_some_and(|link| self.seen.trace.follow(link)) {
+                let user = link.as_ref().map(|link| &*link.user);
+                let reason = format!("entry {id} is no grant of this coupon, or was altered");
+                fault = Some(Finding::of_grant(Kind::EntryWrong, id.seq, user, reason));
+                break;
             }
+            following.extend(link);
         }
         let scores = self.scores(&following).await?;
         for (link, score) in following.iter().zip(scores) {
             self.take_member(link, score);
         }
         let is_sound = fault.is_none();
-        if let Some((seq, user, reason)) = fault {
-            self.find(Kind::EntryWrong, seq, user.as_deref(), reason);
-        }
+        fault.into_iter().for_each(|fault| self.report.add(fault));
         Ok(is_sound)
     }
 }

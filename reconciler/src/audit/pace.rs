@@ -1,8 +1,6 @@
 //! How fast an audit goes.
 
 use crate::error::Error;
-use coupon_core::number::Seq;
-use std::io::{self, IsTerminal};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -14,21 +12,22 @@ const REST_PER_WORK: u32 = 49;
 /// The pace of an audit.
 #[derive(Debug)]
 pub struct Pace {
-    /// Ends it; none where somebody waits for the audit, which then takes no rests.
-    stop: Option<CancellationToken>,
+    rest_per_work: u32,
+    /// Ends it.
+    stop: CancellationToken,
     /// Since when it has worked without a rest.
     since: Instant,
 }
 
 impl Pace {
-    /// Without rests.
+    /// Without rests, as somebody waits for it.
     pub fn full() -> Self {
-        Self { stop: None, since: Instant::now() }
+        Self { rest_per_work: 0, ..Self::background(CancellationToken::new()) }
     }
 
     /// Beside a sale, until the daemon stops.
     pub fn background(stop: CancellationToken) -> Self {
-        Self { stop: Some(stop), since: Instant::now() }
+        Self { rest_per_work: REST_PER_WORK, stop, since: Instant::now() }
     }
 
     /// Rests from what it has done.
@@ -36,31 +35,17 @@ impl Pace {
     /// # Errors
     /// [`Error::Stopping`] if the daemon stops.
     pub async fn rest(&mut self) -> Result<(), Error> {
-        match self.stop {
-            None => Ok(()),
-            Some(_) => self.wait(self.since.elapsed().saturating_mul(REST_PER_WORK)).await,
+        if self.rest_per_work == 0 {
+            return Ok(());
         }
-    }
-
-    /// Shows whoever waits how far it is, and nothing more at the end.
-    pub fn show(&self, id: &str, at: Seq, of: Seq) {
-        if self.stop.is_none() && io::stderr().is_terminal() {
-            let far = if at < of { format!("{}: {at} of {of} grants", id.escape_debug()) } else { String::new() };
-            eprint!("\r\x1b[K{far}");
-        }
+        self.wait(self.since.elapsed().saturating_mul(self.rest_per_work)).await
     }
 
     /// Waits, which is no work; the same error.
     pub async fn wait(&mut self, duration: Duration) -> Result<(), Error> {
-        match &self.stop {
-            None => sleep(duration).await,
-            Some(stop) => tokio::select! {
-                () = stop.cancelled() => return Err(Error::Stopping),
-                () = sleep(duration) => {}
-            },
-        }
+        let waited = self.stop.run_until_cancelled(sleep(duration)).await;
         self.since = Instant::now();
-        Ok(())
+        waited.ok_or(Error::Stopping)
     }
 }
 

@@ -1,83 +1,59 @@
 //! Following the chain over links of which some may be wrong, so that each fault is named where it is and once.
 
 use crate::model::grant::Link;
-use coupon_core::grant::Grant;
 use coupon_core::number::{Chain, Seq};
 use coupon_core::position::Position;
 use coupon_core::user::UserId;
+use std::iter;
 
-/// Chains that are kept in mind at once. Each wrong link in a row adds one.
-const TAILS_MAX: usize = 8;
+/// Chains that may be the right one beside that of a wrong link. Each wrong link in a row adds one.
+const DOUBTS_MAX: usize = 8;
 
-/// How far the chain was followed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How far the chain was followed; at first, to the start.
+#[derive(Debug, Clone, Default)]
 pub struct Trace {
-    seq: Seq,
-    /// One of these is the chain here: after a wrong link either its content is wrong or its chain, and the next link
-    /// tells which. None: nothing is known, and the next link is believed.
-    tails: Vec<Chain>,
-}
-
-impl Default for Trace {
-    fn default() -> Self {
-        Self::at(Position::default())
-    }
+    at: Position,
+    /// After a wrong link either its chain is right and its content is wrong, or one of these is the chain here. The next link
+    /// tells which.
+    doubts: Vec<Chain>,
+    /// Whether nothing is known of the chain here: the next link is believed.
+    is_lost: bool,
 }
 
 impl Trace {
     /// At a known position.
-    pub fn at(Position { seq, chain }: Position) -> Self {
-        Self { seq, tails: vec![chain] }
+    pub fn at(at: Position) -> Self {
+        Self { at, ..Self::default() }
     }
 
     /// Behind a link of which nothing is known.
-    pub const fn lost_at(seq: Seq) -> Self {
-        Self { seq, tails: Vec::new() }
+    pub fn lost_at(seq: Seq) -> Self {
+        Self { is_lost: true, ..Self::at(Position { seq, chain: Chain::START }) }
     }
 
     /// The newest link followed.
     pub const fn seq(&self) -> Seq {
-        self.seq
-    }
-
-    /// The positions one of which is the one here.
-    pub fn ends(&self) -> impl Iterator<Item = Position> {
-        self.tails.iter().map(|chain| Position { seq: self.seq, chain: *chain })
+        self.at.seq
     }
 
     /// The position here, if it is certain.
     pub fn position(&self) -> Option<Position> {
-        self.ends().next().filter(|_| self.tails.len() == 1)
+        (!self.is_lost && self.doubts.is_empty()).then_some(self.at)
     }
 
-    /// Whether a link is the next one.
-    pub fn is_followed_by(&self, link: &Link) -> bool {
-        let is_next = |tail: &Chain| after(*tail, link) == Some(link.chain);
-        link.seq == self.seq.next() && (self.tails.is_empty() || self.tails.iter().any(is_next))
-    }
-
-    /// Goes on to a link. If it does not follow, the error is where it should have.
-    pub fn follow(&mut self, link: &Link) -> Result<(), Self> {
-        let next = Self { seq: link.seq, tails: vec![link.chain] };
-        if self.is_followed_by(link) {
-            *self = next;
-            return Ok(());
+    /// Goes on to a link; whether it follows.
+    pub fn follow(&mut self, link: &Link) -> bool {
+        let before = iter::once(&self.at.chain).chain(&self.doubts);
+        // A user id that can be nobody's follows nothing.
+        let next = |chain: &Chain| Some(chain.next(UserId::parse(link.user.as_bytes()).ok()?, link.requested_at));
+        let next: Vec<Chain> = before.filter_map(next).take(DOUBTS_MAX).collect();
+        let is_next = link.seq == self.at.seq.next() && (self.is_lost || next.contains(&link.chain));
+        *self = Self::at(Position { seq: link.seq, chain: link.chain });
+        if !is_next {
+            self.doubts = next;
         }
-        let before = std::mem::replace(self, next);
-        self.tails.extend(before.tails.iter().filter_map(|tail| after(*tail, link)).take(TAILS_MAX));
-        Err(before)
+        is_next
     }
-}
-
-impl From<Grant> for Link {
-    fn from(Grant { id, user, requested_at, granted_at_ms, chain }: Grant) -> Self {
-        Self { seq: id.seq, user, requested_at, granted_at_ms, chain, is_dead: false }
-    }
-}
-
-/// The chain behind another one with a link's user and time; none if the user id can be nobody's.
-fn after(chain: Chain, link: &Link) -> Option<Chain> {
-    UserId::parse(link.user.as_bytes()).ok().map(|user| chain.next(user, link.requested_at))
 }
 
 #[cfg(test)]
@@ -90,10 +66,8 @@ mod tests {
         (1..=len)
             .map(|seq| {
                 let (user, requested_at) = (format!("u{seq}"), Arrival(100 + seq));
-                let mut link = Link { seq: Seq(seq), user, requested_at, granted_at_ms: 0, chain, is_dead: false };
-                chain = after(chain, &link).unwrap_or_default();
-                link.chain = chain;
-                link
+                chain = UserId::parse(user.as_bytes()).map(|user| chain.next(user, requested_at)).unwrap_or_default();
+                Link { seq: Seq(seq), user, requested_at, granted_at_ms: 0, chain, is_dead: false }
             })
             .collect()
     }
@@ -101,8 +75,8 @@ mod tests {
     /// The seqs that do not follow, and whether the end is one that may be.
     fn breaks(links: &[Link], end: Chain) -> (Vec<u64>, bool) {
         let mut trace = Trace::default();
-        let broken = links.iter().filter(|link| trace.follow(link).is_err()).map(|link| link.seq.0).collect();
-        (broken, trace.ends().any(|at| at.chain == end))
+        let broken = links.iter().filter(|link| !trace.follow(link)).map(|link| link.seq.0).collect();
+        (broken, trace.at.chain == end || trace.doubts.contains(&end))
     }
 
     #[test]
@@ -142,10 +116,10 @@ mod tests {
         let links = history(5);
         let mut trace = Trace::lost_at(Seq(3));
         assert_eq!(trace.position(), None);
-        assert_eq!(trace.follow(&links[3]), Ok(()));
-        assert_eq!(trace.follow(&links[4]), Ok(()));
+        assert!(trace.follow(&links[3]));
+        assert!(trace.follow(&links[4]));
         let mut trace = Trace::at(Position { seq: Seq(2), chain: links[1].chain });
-        assert_eq!(trace.follow(&links[2]), Ok(()));
-        assert_eq!(trace.clone().follow(&links[4]), Err(trace), "one is missing");
+        assert!(trace.follow(&links[2]));
+        assert!(!trace.follow(&links[4]), "one is missing");
     }
 }

@@ -26,23 +26,15 @@ pub struct Gap<'a> {
     pub key: &'a str,
     /// Behind this they are missing.
     pub from: Position,
-    /// The grant there, if it is at hand.
-    pub before: Option<&'a Link>,
-    /// The chain has to lead here.
+    /// The chain has to lead here: to the last of them, or to the one behind it.
     pub to: Position,
-    /// The user of the grant there; none if it is the last that is missing.
-    pub after: Option<&'a str>,
     /// The epoch for grants whose own is not known any more.
     pub epoch: Epoch,
 }
 
 /// Whose the grants of a gap were.
 pub struct Proof<'a> {
-    /// The chain at the last of them.
-    pub chain: Chain,
-    /// Their users in order, as many as were asked for.
-    pub users: Vec<String>,
-    begin: Walk<'a>,
+    walk: Walk<'a>,
     /// Where each page has to arrive.
     milestones: IntoIter<Position>,
 }
@@ -62,60 +54,41 @@ enum Source {
     /// In the stream, from this entry on.
     Stream(EntryId),
     /// In the sorted set, from this rank on. It does not say under which epoch they were granted.
-    Line(u64, Epoch),
+    Line(u64),
 }
 
 impl<'a> Gap<'a> {
-    /// Looks for the grants in Redis.
-    pub async fn prove(self, users_max: usize) -> Result<Option<Proof<'a>>, Error> {
-        for source in self.sources().await? {
-            let granted_at_ms = self.before.map_or(0, |link| link.granted_at_ms);
+    /// Looks for the grants in Redis. In the sorted set they stand between their neighbours, as far as these are known.
+    pub async fn prove(mut self, neighbours: &[&Link]) -> Result<Option<Proof<'a>>, Error> {
+        let before = neighbours.iter().find(|link| link.seq == self.from.seq);
+        let granted_at_ms = before.map_or(0, |link| link.granted_at_ms);
+        if let Some(entry) = find(self.redis, self.key, self.to.seq).await? {
+            self.epoch = entry.id.epoch;
+        }
+        for source in self.sources(neighbours).await? {
             let begin = Walk { gap: self, source, at: self.from, granted_at_ms };
             let (mut walk, mut milestones) = (begin, Vec::new());
-            let (mut chain, mut users) = (self.from.chain, Vec::new());
-            while walk.at.seq < self.to.seq {
-                let page = walk.next().await?;
-                if page.is_empty() {
-                    break;
-                }
+            while walk.at.seq < self.to.seq && !walk.next().await?.is_empty() {
                 milestones.push(walk.at);
-                for grant in page.into_iter().filter(|grant| self.lacks(grant)) {
-                    chain = grant.chain;
-                    if users.len() < users_max {
-                        users.push(grant.user);
-                    }
-                }
             }
             if walk.at == self.to {
-                return Ok(Some(Proof { chain, users, begin, milestones: milestones.into_iter() }));
+                return Ok(Some(Proof { walk: begin, milestones: milestones.into_iter() }));
             }
         }
         Ok(None)
     }
 
-    fn lacks(&self, grant: &Grant) -> bool {
-        self.after.is_none() || grant.id.seq < self.to.seq
-    }
-
-    /// The stream holds all there is to a grant, the sorted set only who and when: it comes second. There the grants stand
-    /// between their neighbours.
-    async fn sources(&self) -> Result<Vec<Source>, Error> {
+    /// The stream holds all there is to a grant, the sorted set only who and when: it comes second.
+    async fn sources(&self, neighbours: &[&Link]) -> Result<Vec<Source>, Error> {
         let first = find(self.redis, self.key, self.from.seq.next()).await?;
         let mut sources: Vec<Source> = first.map(|entry| Source::Stream(entry.id)).into_iter().collect();
-        let epoch = find(self.redis, self.key, self.to.seq).await?.map_or(self.epoch, |entry| entry.id.epoch);
         if self.from.seq.0 == 0 {
-            sources.push(Source::Line(0, epoch));
+            sources.push(Source::Line(0));
         }
-        if let Some(link) = self.before
-            && let Some(rank) = self.redis.rank(self.key, &link.user).await?
-        {
-            sources.push(Source::Line(rank.saturating_add(1), epoch));
-        }
-        if let Some(user) = self.after
-            && let Some(rank) = self.redis.rank(self.key, user).await?
-            && let Some(first) = rank.saturating_add(1).checked_sub(self.to.seq.0.saturating_sub(self.from.seq.0))
-        {
-            sources.push(Source::Line(first, epoch));
+        for link in neighbours {
+            let rank = self.redis.rank(self.key, &link.user).await?;
+            let first = rank.and_then(|rank| (rank + self.from.seq.next().0).checked_sub(link.seq.0));
+            sources.extend(first.map(Source::Line));
         }
         Ok(sources)
     }
@@ -138,25 +111,21 @@ pub async fn find(redis: &Redis, key: &str, seq: Seq) -> Result<Option<Entry>, E
 }
 
 impl Proof<'_> {
-    /// The next of the grants, read again to be written; none at the end.
+    /// The next of the grants, up to where the chain leads, read again to be named or written; none at the end.
     ///
     /// # Errors
     /// [`Error::Moved`] if others stand there by now.
     pub async fn next(&mut self) -> Result<Option<Vec<Grant>>, Error> {
         let Some(milestone) = self.milestones.next() else { return Ok(None) };
-        let mut grants = self.begin.next().await?;
-        if self.begin.at != milestone {
-            return Err(Error::Moved);
-        }
-        grants.retain(|grant| self.begin.gap.lacks(grant));
-        Ok((!grants.is_empty()).then_some(grants))
+        let grants = self.walk.next().await?;
+        if self.walk.at == milestone { Ok(Some(grants)) } else { Err(Error::Moved) }
     }
 }
 
 impl Walk<'_> {
     /// The next grants with their chain; none if the source does not hold the next one.
     async fn next(&mut self) -> Result<Vec<Grant>, Error> {
-        let Gap { redis, key, to, .. } = self.gap;
+        let Gap { redis, key, to, epoch, .. } = self.gap;
         let left = to.seq.0.saturating_sub(self.at.seq.0);
         let count = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
         let mut grants: Vec<Grant> = match &mut self.source {
@@ -167,17 +136,15 @@ impl Walk<'_> {
                 }
                 entries.into_iter().map_while(|entry| entry.grant.ok()).collect()
             }
-            Source::Line(rank, epoch) => {
+            Source::Line(rank) => {
                 let users = redis.accepted(key, *rank, count.into()).await?;
                 *rank = rank.saturating_add(users.len() as u64);
-                from_line(users, self.at.seq, *epoch, &mut self.granted_at_ms)
+                from_line(users, self.at.seq, epoch, &mut self.granted_at_ms)
             }
         };
         for grant in &mut grants {
-            match follow(self.at, grant) {
-                Some(next) => (self.at, grant.chain) = (next, next.chain),
-                None => return Ok(Vec::new()),
-            }
+            let Some(next) = follow(self.at, grant) else { return Ok(Vec::new()) };
+            (self.at, grant.chain) = (next, next.chain);
         }
         Ok(grants)
     }

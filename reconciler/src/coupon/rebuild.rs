@@ -15,13 +15,12 @@ impl Coupon<'_> {
             redis: self.redis(),
             key: &self.key,
             from: from.position,
-            before: None,
             to: Position { seq: entry.id.seq, chain: entry.chain },
-            after: Some(&entry.user),
             epoch: entry.id.epoch,
         };
-        let Some(mut proof) = gap.prove(0).await? else { return Ok(false) };
-        while let Some(grants) = proof.next().await? {
+        let Some(mut proof) = gap.prove(&[&entry.clone().into()]).await? else { return Ok(false) };
+        while let Some(mut grants) = proof.next().await? {
+            grants.retain(|grant| grant.id.seq < entry.id.seq);
             let Some(last) = grants.last() else { break };
             let position = Position { seq: last.id.seq, chain: last.chain };
             let to = Progress { position, entry: last.id, ..from };

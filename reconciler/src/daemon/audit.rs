@@ -10,11 +10,18 @@ use std::time::Duration;
 /// A round over every grant rests so many intervals before it begins again.
 const REST_INTERVALS: u32 = 10;
 
-/// Coupons in one page of what is on offer.
-const COUPONS_PAGE: u32 = 500;
-
 /// Findings of one coupon that are logged; the command shows all.
 const LOGGED_MAX: usize = 20;
+
+/// What a round compares.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// Counts and ends of what is on offer. A coupon of which anything is odd, or was found wrong before, is compared grant by
+    /// grant at once.
+    Ends,
+    /// Every grant of every coupon.
+    Grants,
+}
 
 /// What the rounds work with.
 struct Rounds<'a> {
@@ -24,66 +31,44 @@ struct Rounds<'a> {
     tally: &'a Tally,
 }
 
-/// Both rounds, until the daemon stops. An error ends a round, and the next begins anew.
+/// Both rounds, until the daemon stops.
 pub async fn run(servers: &Servers, catalog: &Catalog, tally: &Tally, every: Duration) {
     let rounds = Rounds { audit: Audit::new(&servers.tools), servers, catalog, tally };
-    let counts = async {
-        let mut pace = Pace::background(servers.tools.stop.clone());
-        while rounds.is_time(every, &mut pace).await {
-            if let Err(error) = rounds.compare_counts(&mut pace).await {
-                servers.doubt(&error).await;
-            }
-        }
-    };
-    let grants = async {
-        let (mut pace, mut rest) = (Pace::background(servers.tools.stop.clone()), every);
-        while rounds.is_time(rest, &mut pace).await {
-            rest = every.saturating_mul(REST_INTERVALS);
-            if let Err(error) = rounds.compare_grants(&mut pace).await {
-                rest = every;
-                servers.doubt(&error).await;
-            }
-        }
-    };
-    tokio::join!(counts, grants);
+    let rest = every.saturating_mul(REST_INTERVALS);
+    tokio::join!(rounds.repeat(Depth::Ends, every, every), rounds.repeat(Depth::Grants, every, rest));
 }
 
 impl Rounds<'_> {
-    /// Waits for the next round; false if the daemon stops.
-    async fn is_time(&self, rest: Duration, pace: &mut Pace) -> bool {
-        let both = self.servers.tools.stop.run_until_cancelled(self.servers.both()).await;
-        both.is_some() && pace.wait(rest).await.is_ok()
+    /// An error ends a round, and the next begins anew, as soon as the first one did.
+    async fn repeat(&self, depth: Depth, first: Duration, rest: Duration) {
+        let stop = &self.servers.tools.stop;
+        let (mut pace, mut wait) = (Pace::background(stop.clone()), first);
+        while stop.run_until_cancelled(self.servers.both()).await.is_some() && pace.wait(wait).await.is_ok() {
+            wait = rest;
+            if let Err(error) = self.round(depth, &mut pace).await {
+                wait = first;
+                self.servers.doubt(&error).await;
+            }
+        }
     }
 
-    /// Compares counts and ends of what is on offer. A coupon of which anything is odd, or was found wrong before, is compared
-    /// grant by grant at once.
-    async fn compare_counts(&self, pace: &mut Pace) -> Result<(), Error> {
-        let mut after = String::new();
-        loop {
-            let page = self.servers.tools.ledger.on_offer(&after, COUPONS_PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after.clone_from(&last.id);
+    async fn round(&self, depth: Depth, pace: &mut Pace) -> Result<(), Error> {
+        let tools = &self.servers.tools;
+        let is_deep = depth == Depth::Grants;
+        let mut pages = if is_deep { tools.ledger.pages() } else { tools.ledger.on_offer() };
+        while let Some(page) = pages.next().await? {
             for row in page.iter().filter(|row| self.catalog.holds(&row.id)) {
-                if self.tally.holds(&row.id) || self.audit.is_odd(row).await? {
+                if is_deep || self.tally.holds(&row.id) || self.audit.is_odd(&row.id).await? {
                     self.compare(row, pace).await?;
                 }
                 pace.rest().await?;
             }
         }
-    }
-
-    /// Compares every grant of every coupon.
-    async fn compare_grants(&self, pace: &mut Pace) -> Result<(), Error> {
-        let mut pages = self.servers.tools.ledger.pages();
-        while let Some(page) = pages.next().await? {
-            for row in page.iter().filter(|row| self.catalog.holds(&row.id)) {
-                self.compare(row, pace).await?;
-                pace.rest().await?;
-            }
+        if is_deep {
+            tools.counters.audit_rounds.inc();
+            // What another reconciler works on now, it shows.
+            self.tally.retain(|id| self.catalog.holds(id));
         }
-        self.servers.tools.counters.audit_rounds.inc();
-        // What another reconciler works on now, it shows.
-        self.tally.retain(|id| self.catalog.holds(id));
         Ok(())
     }
 

@@ -54,11 +54,8 @@ impl Scan<'_> {
         let Tools { redis, ledger, keys, .. } = self.tools;
         // What is on offer comes first: after a restart of Redis these coupons are shut.
         let mut seen = HashSet::new();
-        let mut after = String::new();
-        loop {
-            let mut rows = ledger.on_offer(&after, PAGE).await?;
-            let Some(last) = rows.last() else { break };
-            after.clone_from(&last.id);
+        let mut pages = ledger.on_offer();
+        while let Some(mut rows) = pages.next().await? {
             rows.retain(|row| self.catalog.holds(&row.id));
             let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
             self.compare(&ids, rows).await?;

@@ -1,19 +1,9 @@
 //! What the audit asks of the ledger.
 
+use super::Ledger;
 use super::history::Stored;
-use super::{Ledger, unsigned};
 use crate::error::Error;
 use crate::model::grant::Link;
-use coupon_core::number::Seq;
-
-/// One statement sees one moment. The chain of no grant is 0.
-const WHOLE_END: &str = "
-    select seq from coupon_position p
-    where coupon_id = $1
-      and chain = coalesce(
-          (select chain from user_coupon u where u.coupon_id = p.coupon_id and u.seq = p.seq),
-          (select chain from coupon_dead_letter d where d.coupon_id = p.coupon_id and d.seq = p.seq), 0)
-      and not exists (select from user_coupon u where u.coupon_id = p.coupon_id and u.seq > p.seq)";
 
 const BEYOND: &str = "
     select seq, user_id, (extract(epoch from requested_at) * 1000000)::bigint as requested_us,
@@ -28,12 +18,6 @@ const WITHOUT_GRANT: &str = "
       and not exists (select from coupon_dead_letter where coupon_id = $1 and user_id = asked.user_id)";
 
 impl Ledger {
-    /// The newest grant, if the position is that of the newest row or dead letter.
-    pub async fn whole_end(&self, id: &str) -> Result<Option<Seq>, Error> {
-        let end: Option<(i64,)> = self.fetch(sqlx::query_as(WHOLE_END).bind(id)).await?.pop();
-        Ok(end.map(|(seq,)| Seq(unsigned(seq))))
-    }
-
     /// Rows beyond the coupon's position, at most so many: the relay writes none such.
     pub async fn beyond(&self, id: &str, limit: u32) -> Result<Vec<Link>, Error> {
         let rows: Vec<Stored> = self.fetch(sqlx::query_as(BEYOND).bind(id).bind(i64::from(limit))).await?;
@@ -41,7 +25,7 @@ impl Ledger {
     }
 
     /// Those of these users who have neither a row nor a dead letter.
-    pub async fn without_grant(&self, id: &str, users: &[&str]) -> Result<Vec<String>, Error> {
+    pub async fn without_grant(&self, id: &str, users: &[String]) -> Result<Vec<String>, Error> {
         let users: Vec<(String,)> = self.fetch(sqlx::query_as(WITHOUT_GRANT).bind(id).bind(users)).await?;
         Ok(users.into_iter().map(|(user,)| user).collect())
     }

@@ -12,9 +12,10 @@ use coupon_core::words::{Mode, Status};
 use std::collections::HashMap;
 use time::OffsetDateTime;
 
-/// All coupons, page by page.
+/// Coupons in the order of their ids, page by page.
 pub struct Pages<'a> {
     ledger: &'a Ledger,
+    query: &'static str,
     /// The last id of the page before.
     after: String,
 }
@@ -22,7 +23,7 @@ pub struct Pages<'a> {
 impl Pages<'_> {
     /// The next page; none at the end.
     pub async fn next(&mut self) -> Result<Option<Vec<Row>>, Error> {
-        let rows = self.ledger.coupons(sqlx::query_as(ALL).bind(&self.after).bind(i64::from(PAGE_LEN))).await?;
+        let rows = self.ledger.coupons(sqlx::query_as(self.query).bind(&self.after).bind(i64::from(PAGE_LEN))).await?;
         let Some(last) = rows.last() else { return Ok(None) };
         self.after.clone_from(&last.id);
         Ok(Some(rows))
@@ -199,14 +200,14 @@ impl Ledger {
         Ok(self.coupons(sqlx::query_as(ONE).bind(id)).await?.pop())
     }
 
-    /// Coupons that are on offer, or that Redis was told to offer, in the order of their ids, after one.
-    pub async fn on_offer(&self, after: &str, limit: u32) -> Result<Vec<Row>, Error> {
-        self.coupons(sqlx::query_as(ON_OFFER).bind(after).bind(i64::from(limit))).await
+    /// Coupons that are on offer, or that Redis was told to offer.
+    pub const fn on_offer(&self) -> Pages<'_> {
+        Pages { ledger: self, query: ON_OFFER, after: String::new() }
     }
 
-    /// All coupons, in the order of their ids.
+    /// All coupons.
     pub const fn pages(&self) -> Pages<'_> {
-        Pages { ledger: self, after: String::new() }
+        Pages { ledger: self, query: ALL, after: String::new() }
     }
 
     /// So many coupons, those on offer before the others; and how many there are in all.

@@ -95,6 +95,12 @@ impl Link {
     }
 }
 
+impl From<Grant> for Link {
+    fn from(Grant { id, user, requested_at, granted_at_ms, chain }: Grant) -> Self {
+        Self { seq: id.seq, user, requested_at, granted_at_ms, chain, is_dead: false }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 use super::{Entry, Redis, grants_key, issued_key, stream, unexpected};
 use ::redis::{Cmd, RedisResult, cmd, pipe};
 use coupon_core::coupon::{Coupon, Field};
+use coupon_core::grant::EntryId;
 use coupon_core::refusal::Refusal;
 
 /// The status hash as it is stored.
@@ -14,15 +15,15 @@ pub struct Held {
     pub remaining: Option<String>,
 }
 
-/// The ends of all three keys at one moment.
+/// All three keys at one moment.
 #[derive(Debug)]
-pub struct Ends {
+pub struct Moment {
     /// The hash; none if it is gone.
     pub held: Option<Held>,
     /// How many members the sorted set has.
     pub members: u64,
-    /// The newest entry of the stream.
-    pub newest: Option<Entry>,
+    /// What was asked for of the stream.
+    pub entries: Vec<Entry>,
 }
 
 impl Redis {
@@ -31,21 +32,21 @@ impl Redis {
         held(self.call(&hash_fields(key)).await?)
     }
 
-    /// What can be compared without reading the coupon as a whole.
-    pub async fn ends(&self, key: &str) -> RedisResult<Ends> {
-        let mut atomic = pipe();
-        atomic.atomic().add_command(hash_fields(key)).zcard(issued_key(key));
-        atomic.cmd("XREVRANGE").arg((grants_key(key), "+", "-", "COUNT", 1));
-        let (fields, members, newest): (_, u64, Vec<Entry>) = self.pipeline(&atomic).await?;
-        Ok(Ends { held: held(fields)?, members, newest: newest.into_iter().next() })
+    /// What can be compared without reading the coupon as a whole: of the stream the newest entry.
+    pub async fn ends(&self, key: &str) -> RedisResult<Moment> {
+        self.moment(key, cmd("XREVRANGE").arg((grants_key(key), "+", "-", "COUNT", 1))).await
     }
 
-    /// A page of the stream from an ID, as XRANGE takes it, with the hash of the same moment.
-    pub async fn entries_and_hash(&self, key: &str, from: &str, count: u32) -> RedisResult<(Vec<Entry>, Option<Held>)> {
+    /// A page of the stream from an entry on, with the rest of that moment.
+    pub async fn page(&self, key: &str, from: EntryId, count: u32) -> RedisResult<Moment> {
+        self.moment(key, &stream::entries(key, from, count)).await
+    }
+
+    async fn moment(&self, key: &str, entries: &Cmd) -> RedisResult<Moment> {
         let mut atomic = pipe();
-        atomic.atomic().add_command(hash_fields(key)).add_command(stream::entries(key, from, count));
-        let (fields, entries) = self.pipeline(&atomic).await?;
-        Ok((entries, held(fields)?))
+        atomic.atomic().add_command(hash_fields(key)).zcard(issued_key(key)).add_command(entries.clone());
+        let (fields, members, entries) = self.pipeline(&atomic).await?;
+        Ok(Moment { held: held(fields)?, members, entries })
     }
 
     /// The scores of users in the sorted set.
@@ -53,17 +54,17 @@ impl Redis {
         if users.is_empty() {
             return Ok(Vec::new());
         }
-        self.call(cmd("ZMSCORE").arg(issued_key(key)).arg(users)).await
+        self.call(cmd("ZMSCORE").arg((issued_key(key), users))).await
     }
 
     /// A user's 0-based rank in the sorted set.
     pub async fn rank(&self, key: &str, user: &str) -> RedisResult<Option<u64>> {
-        self.call(cmd("ZRANK").arg(issued_key(key)).arg(user)).await
+        self.call(cmd("ZRANK").arg((issued_key(key), user))).await
     }
 
     /// How many members have this score or a lower one.
     pub async fn members_to(&self, key: &str, score: f64) -> RedisResult<u64> {
-        self.call(cmd("ZCOUNT").arg(issued_key(key)).arg("-inf").arg(score)).await
+        self.call(cmd("ZCOUNT").arg((issued_key(key), "-inf", score))).await
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Redis, grants_key, unexpected};
 use ::redis::{Cmd, FromRedisValue, ParsingError, RedisResult, Value, cmd};
 use coupon_core::grant::{EntryId, Grant};
+use std::collections::HashMap;
 
 /// An entry of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,13 +17,13 @@ pub struct Entry {
 impl Redis {
     /// The entries from one on, at most so many.
     pub async fn entries(&self, key: &str, from: EntryId, count: u32) -> RedisResult<Vec<Entry>> {
-        self.call(&entries(key, &from.to_string(), count)).await
+        self.call(&entries(key, from, count)).await
     }
 }
 
-/// Asks for the entries from an ID on, as XRANGE takes it.
-pub(super) fn entries(key: &str, from: &str, count: u32) -> Cmd {
-    cmd("XRANGE").arg((grants_key(key), from, "+", "COUNT", count)).take()
+/// Asks for the entries from one on.
+pub(super) fn entries(key: &str, from: EntryId, count: u32) -> Cmd {
+    cmd("XRANGE").arg((grants_key(key), from.to_string(), "+", "COUNT", count)).take()
 }
 
 /// The grants of entries that nobody else has written.
@@ -33,12 +34,12 @@ pub(super) fn grants(entries: impl IntoIterator<Item = Entry>) -> RedisResult<Ve
 
 impl FromRedisValue for Entry {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        let (id, fields): (String, Vec<Vec<u8>>) = FromRedisValue::from_redis_value(value)?;
-        let pairs = fields.chunks_exact(2).filter_map(|pair| match pair {
-            [name, value] => Some((name.as_slice(), value.as_slice())),
-            _ => None,
-        });
-        Ok(Self { id: EntryId::parse(&id).ok_or("an entry of the stream has no ID")?, grant: Grant::parse(&id, pairs) })
+        let (id, fields): (String, HashMap<Vec<u8>, Vec<u8>>) = FromRedisValue::from_redis_value(value)?;
+        let fields = fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+        Ok(Self {
+            id: EntryId::parse(&id).ok_or("an entry of the stream has no ID")?,
+            grant: Grant::parse(&id, fields),
+        })
     }
 }
 
