@@ -3,10 +3,10 @@
 //! All of them are asked, and the newest word counts: a failover makes the next configuration epoch, and a sentinel that was
 //! cut off goes on naming the primary of an older one. What they name has to say itself that it is a primary.
 
-use super::server::{CONNECT_TIMEOUT, Certificates, Server, away, login_and_rest};
+use super::server::{CONNECT_TIMEOUT, Certificates, Server, away, is_primary, login_and_rest};
 use crate::error::{is_unknown_command, wording};
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{ErrorKind, RedisError, RedisResult, Role, Value, cmd, from_redis_value};
+use ::redis::{ErrorKind, RedisError, RedisResult, Value, cmd, from_redis_value};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::HashMap;
@@ -101,10 +101,8 @@ impl Sentinel {
         let primary = self.primary(named.clone());
         let met = async {
             let mut connection = primary.connect().await?;
-            match cmd("ROLE").query_async(&mut connection).await? {
-                Role::Primary { .. } => Ok(connection),
-                _ => Err(away("it is a replica still, or again")),
-            }
+            let is_primary = is_primary(&mut connection).await?;
+            if is_primary { Ok(connection) } else { Err(away("it is a replica still, or again")) }
         };
         let connection = met.await.map_err(|error: RedisError| {
             let why = wording(&error);

@@ -4,7 +4,7 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::io::tcp::TcpSettings;
 use ::redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError,
-    RedisResult, TlsCertificates,
+    RedisResult, Role, TlsCertificates, cmd,
 };
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -107,6 +107,11 @@ impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.info.addr().fmt(f)
     }
+}
+
+/// Whether a server takes writes: its role is master.
+pub async fn is_primary(server: &mut MultiplexedConnection) -> RedisResult<bool> {
+    Ok(matches!(cmd("ROLE").query_async(server).await?, Role::Primary { .. }))
 }
 
 /// How connections use TCP.
