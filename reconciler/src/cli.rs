@@ -135,13 +135,9 @@ pub struct Database {
 impl Database {
     /// The address, wherever it was written.
     pub fn url(&self) -> Result<&str, Failure> {
-        self.database_url_file.as_deref().or(self.database_url.as_deref()).ok_or_else(|| {
-            Failure::new(
-                Exit::Usage,
-                "PostgreSQL's address is missing; set --database-url, DATABASE_URL or DATABASE_URL_FILE: write \
-                 postgres://user:password@host:port/database",
-            )
-        })
+        const MISSING: &str = "PostgreSQL's address is missing; set --database-url, DATABASE_URL or DATABASE_URL_FILE";
+        let url = self.database_url_file.as_deref().or(self.database_url.as_deref());
+        url.ok_or_else(|| Failure::new(Exit::Usage, MISSING))
     }
 }
 

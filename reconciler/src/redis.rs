@@ -31,9 +31,6 @@ use coupon_core::{open, restore};
 use std::collections::HashMap;
 use stream::grants;
 
-/// The module's name in `MODULE LIST`.
-pub const MODULE_NAME: &str = "coupon";
-
 /// The answer to COUPON.RESUME, where it is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resumed {
@@ -190,7 +187,7 @@ impl Redis {
     /// The version of the coupon module as the server counts it, none if it is not loaded.
     pub async fn module_version(&self) -> RedisResult<Option<u64>> {
         let modules: Vec<HashMap<String, Value>> = self.ask_one(cmd("MODULE").arg("LIST")).await?;
-        let name = Value::BulkString(MODULE_NAME.into());
+        let name = Value::BulkString("coupon".into());
         let ours = modules.into_iter().find(|module| module.get("name") == Some(&name));
         Ok(ours.and_then(|mut module| module.remove("ver")).map(from_redis_value).transpose()?)
     }

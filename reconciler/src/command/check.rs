@@ -3,7 +3,7 @@
 use crate::coupon::Tools;
 use crate::error::{Error, Exit, wording};
 use crate::ledger::Ledger;
-use crate::redis::{MODULE_NAME, Redis};
+use crate::redis::Redis;
 use coupon_core::key::{GRANTS, ISSUED, KeyPattern};
 use redis::RedisResult;
 use std::fmt::Display;
@@ -74,11 +74,9 @@ async fn check_redis(redis: &Redis, keys: &KeyPattern, report: &mut Report) -> R
     }
     let this = env!("CARGO_PKG_VERSION");
     match redis.module_version().await.map(|version| version.map(shown)) {
-        Ok(Some(version)) if is_of_one_release(&version, this) => {
-            report.fine(format_args!("module {MODULE_NAME} {version}"));
-        }
-        Ok(Some(version)) => {
-            report.fail(format_args!("module {MODULE_NAME} is {version}, this is {this}; take both from one release"));
+        Ok(Some(module)) if is_of_one_release(&module, this) => report.fine(format_args!("the module is {module}")),
+        Ok(Some(module)) => {
+            report.fail(format_args!("the module is {module}, this is {this}; take both from one release"))
         }
         Ok(None) => report.fail("the coupon module is not loaded; start Redis with --loadmodule libcoupon.so"),
         Err(error) => report.warn(format_args!("the module's version is not known: {}", wording(&error))),
@@ -110,20 +108,16 @@ async fn refused_commands(redis: &Redis, key: &str) -> Vec<String> {
 async fn check_settings(redis: &Redis, report: &mut Report) {
     match redis.config("maxmemory-policy").await.ok().flatten().as_deref() {
         Some("noeviction") => report.fine("maxmemory-policy noeviction"),
-        Some(policy) => report.fail(format_args!(
-            "maxmemory-policy {policy} may evict a coupon's keys, so no coupon can be opened; set noeviction"
-        )),
+        Some(policy) => report.fail(format_args!("maxmemory-policy {policy} may evict coupons; set noeviction")),
         None => return report.warn("CONFIG GET is refused, so its settings are not known"),
     }
     let setting = async |name| redis.config(name).await.ok().flatten().unwrap_or_default();
     match (&*setting("appendonly").await, &*setting("appendfsync").await) {
-        ("yes", "always") => report.fine("appendonly yes, appendfsync always: nothing acknowledged is lost"),
-        ("yes", "everysec") => report.fine(
-            "appendonly yes, appendfsync everysec: a power cut loses up to a second of requests that are no rows yet",
-        ),
-        ("yes", other) => report.warn(format_args!(
-            "appendfsync {other}: a power cut loses what the system had not written; set everysec or always"
-        )),
+        ("yes", "always") => report.fine("appendfsync always: nothing acknowledged is lost"),
+        ("yes", "everysec") => report.fine("appendfsync everysec: a power cut loses a second of what is no row yet"),
+        ("yes", other) => {
+            report.warn(format_args!("appendfsync {other}: a power cut loses more; set everysec or always"))
+        }
         _ => report.warn("appendonly no: a restart loses all since the last RDB file; set appendonly yes"),
     }
 }
@@ -156,13 +150,8 @@ async fn check_postgresql(ledger: &Ledger, report: &mut Report) -> Result<(), Er
         return Ok(());
     }
     report.fine(format_args!("reachable, version {}", ledger.setting("server_version").await?));
-    report.fine(format_args!(
-        "connected {}",
-        match ledger.tls_version().await? {
-            Some(version) => format!("by {version}"),
-            None => "without TLS".to_owned(),
-        }
-    ));
+    let tls = ledger.tls_version().await?;
+    report.fine(tls.map_or("connected without TLS".to_owned(), |version| format!("connected by {version}")));
     if ledger.setting("transaction_read_only").await? == "on" {
         report.fail("takes no writes; is it a standby? Point --database-url at the primary");
     }

@@ -67,24 +67,24 @@ async fn look(listen: SocketAddr) -> Result<View, Failure> {
 }
 
 fn write(args: &cli::Status, view: &View) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match (args.json, args.watch) {
-        (true, Some(_)) => serde_json::to_writer(&mut out, view)?,
-        (true, None) => serde_json::to_writer_pretty(&mut out, view)?,
-        (false, None) => write!(out, "{}", table::draw(view).join("\n"))?,
-        (false, Some(_)) if io::stdout().is_terminal() => {
-            let text = [vec![now()], table::draw(view)].concat();
-            return redraw(&mut out, &text);
+    let text = match (args.json, args.watch) {
+        (true, Some(_)) => serde_json::to_string(view)?,
+        (true, None) => serde_json::to_string_pretty(view)?,
+        (false, None) => table::draw(view).join("\n"),
+        (false, Some(_)) => {
+            let lines = [vec![now()], table::draw(view)].concat();
+            if io::stdout().is_terminal() {
+                return redraw(&lines);
+            }
+            lines.join("\n")
         }
-        (false, Some(_)) => writeln!(out, "{}\n{}", now(), table::draw(view).join("\n"))?,
-    }
-    writeln!(out)?;
-    out.flush()
+    };
+    writeln!(io::stdout(), "{text}")
 }
 
 fn say(message: &str) -> io::Result<()> {
     if io::stdout().is_terminal() {
-        return redraw(&mut io::stdout().lock(), &[now(), message.to_owned()]);
+        return redraw(&[now(), message.to_owned()]);
     }
     // Not among what another program reads.
     eprintln!("{} {message}", now());
@@ -92,7 +92,8 @@ fn say(message: &str) -> io::Result<()> {
 }
 
 /// Over what stands there, line by line, so that nothing flickers; what does not fit is counted.
-fn redraw(out: &mut impl Write, lines: &[String]) -> io::Result<()> {
+fn redraw(lines: &[String]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
     let (width, height) = terminal_size().map_or((usize::MAX, usize::MAX), |(Width(width), Height(height))| {
         (usize::from(width), usize::from(height).saturating_sub(1).max(2))
     });

@@ -77,11 +77,10 @@ impl Sentinel {
         login.set_query(None);
         let node = |node: &str| {
             let mut url = read(format!("{scheme}://{node}"))?;
-            let is_whole = url.set_port(url.port().or(Some(PORT))).is_ok()
-                && url.set_username(&user).is_ok()
-                && url.set_password(password.as_deref()).is_ok();
-            let server = if is_whole { Server::parse(url, certificates)? } else { return Err(unreadable()) };
-            Ok(Node { server, connection: tokio::sync::Mutex::default() })
+            let port = url.port().unwrap_or(PORT);
+            let login = url.set_port(Some(port)).and_then(|()| url.set_username(&user));
+            login.and_then(|()| url.set_password(password.as_deref())).map_err(|()| unreadable())?;
+            Ok(Node { server: Server::parse(url, certificates)?, connection: tokio::sync::Mutex::default() })
         };
         let sentinels = nodes.split(',').map(node).collect::<RedisResult<_>>()?;
         Ok(Self { name, sentinels, login: Server::parse(login, certificates)?, met: Mutex::default() })

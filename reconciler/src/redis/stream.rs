@@ -1,7 +1,7 @@
 //! The one reader of a coupon's stream.
 
 use super::{Redis, grants_key, unexpected};
-use ::redis::{Cmd, FromRedisValue, ParsingError, RedisResult, Value, cmd};
+use ::redis::{Cmd, FromRedisValue, ParsingError, RedisResult, Value, cmd, from_redis_value};
 use coupon_core::grant::{EntryId, Grant};
 
 /// An entry of the stream.
@@ -33,11 +33,9 @@ pub(super) fn grants(entries: impl IntoIterator<Item = Entry>) -> RedisResult<Ve
 
 impl FromRedisValue for Entry {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        let (id, fields): (String, Vec<Vec<u8>>) = FromRedisValue::from_redis_value(value)?;
-        let pairs = fields.chunks_exact(2).filter_map(|pair| match pair {
-            [name, value] => Some((name.as_slice(), value.as_slice())),
-            _ => None,
-        });
+        let (id, fields): (String, Value) = from_redis_value(value)?;
+        let fields: Vec<(Vec<u8>, Vec<u8>)> = from_redis_value(fields)?;
+        let pairs = fields.iter().map(|(name, value)| (&**name, &**value));
         Ok(Self { id: EntryId::parse(&id).ok_or("an entry of the stream has no ID")?, grant: Grant::parse(&id, pairs) })
     }
 }
@@ -45,7 +43,6 @@ impl FromRedisValue for Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ::redis::from_redis_value;
 
     fn bulk(text: &str) -> Value {
         Value::BulkString(text.as_bytes().to_vec())

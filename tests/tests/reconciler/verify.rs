@@ -84,8 +84,8 @@ fn a_good_ledger_is_proved_by_both() {
 #[test]
 fn the_first_broken_row_is_named_by_both() {
     let (redis, postgres) = sold();
-    postgres.run("alter table coupon drop constraint coupon_granted_within_seq");
-    let tables = ["coupon", "user_coupon", "coupon_dead_letter"];
+    postgres.run("alter table coupon_position drop constraint coupon_position_granted_within_seq");
+    let tables = ["coupon", "coupon_position", "user_coupon", "coupon_dead_letter"];
     for table in tables {
         postgres.run(&format!("create table good_{table} as table {table}"));
     }
