@@ -17,8 +17,8 @@ use crate::error::{self, Remedy};
 use crate::model::coupon::{Info, Offer};
 use crate::model::grant::Link;
 use ::redis::{
-    Cmd, ErrorKind, FromRedisValue, InfoDict, ParsingError, RedisError, RedisResult, Value, cmd, from_redis_value,
-    from_redis_value_ref, pipe,
+    Cmd, ErrorKind, FromRedisValue, InfoDict, ParsingError, RedisError, RedisResult, Role, Value, cmd,
+    from_redis_value, from_redis_value_ref, pipe,
 };
 use coupon_core::coupon::{Definition, Field};
 use coupon_core::grant::{EntryId, Grant};
@@ -147,6 +147,11 @@ impl Redis {
         grants(self.entries(key, from, count).await?)
     }
 
+    /// The entries from one on, at most so many.
+    pub async fn entries(&self, key: &str, from: EntryId, count: u32) -> RedisResult<Vec<Entry>> {
+        self.call(&stream::entries(key, &from.to_string(), count)).await
+    }
+
     /// The grants before an entry, or the newest, at most so many and the newest first. Entries that are no grants are
     /// passed over; the last ID of the page comes with them, none at the end.
     pub async fn read_back(
@@ -182,6 +187,11 @@ impl Redis {
     pub async fn now_ms(&self) -> RedisResult<u64> {
         let (seconds, micros): (u64, u64) = self.ask_one(&cmd("TIME")).await?;
         Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
+    }
+
+    /// Whether this server takes writes: its role is master.
+    pub async fn is_primary(&self) -> RedisResult<bool> {
+        Ok(matches!(self.ask_one(&cmd("ROLE")).await?, Role::Primary { .. }))
     }
 
     /// The version of the coupon module as the server counts it, none if it is not loaded.

@@ -48,7 +48,7 @@ pub async fn check(tools: &Tools) -> Exit {
     }
     report.of = "postgresql";
     if let Err(error) = check_postgresql(&tools.ledger, &mut report).await {
-        report.fail(format_args!("cannot be examined: {error}"));
+        report.fail(format_args!("cannot be examined: {}", error.cause()));
     }
     if report.has_failed { Exit::Failed } else { Exit::Ok }
 }
@@ -145,10 +145,7 @@ const PRIVILEGES: &[(&str, &[&str])] = &[
 ];
 
 async fn check_postgresql(ledger: &Ledger, report: &mut Report) -> Result<(), Error> {
-    if let Err(error) = ledger.ping().await {
-        report.fail(format_args!("cannot be reached: {error}"));
-        return Ok(());
-    }
+    ledger.ping().await?;
     report.fine(format_args!("reachable, version {}", ledger.setting("server_version").await?));
     let tls = ledger.tls_version().await?;
     report.fine(tls.map_or("connected without TLS".to_owned(), |version| format!("connected by {version}")));

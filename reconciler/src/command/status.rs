@@ -45,13 +45,12 @@ async fn show(args: &cli::Status) -> Result<Exit, Failure> {
             Err(failure) => return Err(failure),
         };
         match (shown, args.watch) {
-            (Ok(()), Some(every)) => tokio::time::sleep(every).await,
-            (Ok(()), None) => return Ok(Exit::Ok),
-            // Whoever reads may have read enough, as with `| head`.
-            (Err(error), _) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Ok),
-            (Err(error), _) => {
+            (Err(error), _) if error.kind() != io::ErrorKind::BrokenPipe => {
                 return Err(Failure::new(Exit::Failed, format!("the table cannot be written: {error}")));
             }
+            (Ok(()), Some(every)) => tokio::time::sleep(every).await,
+            // Whoever reads may have read enough, as with `| head`.
+            _ => return Ok(Exit::Ok),
         }
     }
 }

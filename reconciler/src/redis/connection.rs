@@ -1,7 +1,7 @@
 //! The way to Redis: one server, a cluster whose slots may move, or the primary that sentinels name.
 
 use super::sentinel::Sentinel;
-use super::server::{CONNECT_TIMEOUT, Certificates, RESPONSE_TIMEOUT, Server, away, is_primary, login_and_rest, tcp};
+use super::server::{CONNECT_TIMEOUT, Certificates, RESPONSE_TIMEOUT, Server, away, login_and_rest, tcp};
 use super::unexpected;
 use ::redis::aio::{MultiplexedConnection, PubSub};
 use ::redis::cluster::ClusterClient;
@@ -42,7 +42,7 @@ enum Way {
     Server(Server),
     /// The nodes of a cluster that were named.
     Cluster(Vec<Server>),
-    Sentinel(Sentinel),
+    Sentinel(Box<Sentinel>),
 }
 
 /// A connection, shared by all who clone it.
@@ -70,7 +70,7 @@ impl Redis {
             let node = |node| Server::parse(format!("{scheme}://{login}{node}"), certificates);
             Way::Cluster(nodes.split(',').map(node).collect::<RedisResult<_>>()?)
         } else if let Some(scheme) = of(SENTINEL_SUFFIX) {
-            Way::Sentinel(Sentinel::parse(scheme, rest, certificates)?)
+            Way::Sentinel(Box::new(Sentinel::parse(scheme, rest, certificates)?))
         } else {
             Way::Server(Server::parse(url, certificates)?)
         };
@@ -94,18 +94,8 @@ impl Redis {
 
     /// An error if there is another primary than the one that is connected.
     pub async fn check_primary(&self) -> RedisResult<()> {
-        match &self.way {
-            Way::Server(_) | Way::Cluster(_) => Ok(()),
-            Way::Sentinel(sentinel) => sentinel.check().await,
-        }
-    }
-
-    /// Whether this server takes writes: its role is master. A cluster does by itself what it takes.
-    pub async fn is_primary(&self) -> RedisResult<bool> {
-        match self.connection().await? {
-            Connection::Server(mut server) => is_primary(&mut server).await,
-            Connection::Cluster(_) => Ok(true),
-        }
+        let Way::Sentinel(sentinel) = &self.way else { return Ok(()) };
+        sentinel.check().await
     }
 
     async fn connection(&self) -> RedisResult<Connection> {

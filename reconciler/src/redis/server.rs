@@ -4,7 +4,7 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::io::tcp::TcpSettings;
 use ::redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError,
-    RedisResult, Role, TlsCertificates, cmd,
+    RedisResult, TlsCertificates,
 };
 use std::path::PathBuf;
 use std::time::Duration;
@@ -103,11 +103,6 @@ impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.info.addr().fmt(f)
     }
-}
-
-/// Whether a server takes writes: its role is master.
-pub async fn is_primary(server: &mut MultiplexedConnection) -> RedisResult<bool> {
-    Ok(matches!(cmd("ROLE").query_async(server).await?, Role::Primary { .. }))
 }
 
 /// How connections use TCP.

@@ -1,6 +1,6 @@
 //! The one reader of a coupon's stream.
 
-use super::{Redis, grants_key, unexpected};
+use super::{grants_key, unexpected};
 use ::redis::{Cmd, FromRedisValue, ParsingError, RedisResult, Value, cmd, from_redis_value};
 use coupon_core::grant::{EntryId, Grant};
 
@@ -11,13 +11,6 @@ pub struct Entry {
     pub id: EntryId,
     /// The grant, or the part that is malformed.
     pub grant: Result<Grant, &'static str>,
-}
-
-impl Redis {
-    /// The entries from one on, at most so many.
-    pub async fn entries(&self, key: &str, from: EntryId, count: u32) -> RedisResult<Vec<Entry>> {
-        self.call(&entries(key, &from.to_string(), count)).await
-    }
 }
 
 /// Asks for the entries from an ID on, as XRANGE takes it.
