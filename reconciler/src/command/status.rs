@@ -75,7 +75,8 @@ fn write(args: &cli::Status, view: &View) -> io::Result<()> {
             if io::stdout().is_terminal() {
                 return redraw(&lines);
             }
-            lines.join("\n")
+            // An empty line tells one table from the next.
+            lines.join("\n") + "\n"
         }
     };
     writeln!(io::stdout(), "{text}")

@@ -39,7 +39,7 @@ pub struct Redis {
 
 /// Where it is.
 enum Way {
-    Server(Server),
+    Server(Box<Server>),
     /// The nodes of a cluster that were named.
     Cluster(Vec<Server>),
     Sentinel(Box<Sentinel>),
@@ -72,7 +72,7 @@ impl Redis {
         } else if let Some(scheme) = of(SENTINEL_SUFFIX) {
             Way::Sentinel(Box::new(Sentinel::parse(scheme, rest, certificates)?))
         } else {
-            Way::Server(Server::parse(url, certificates)?)
+            Way::Server(Box::new(Server::parse(url, certificates)?))
         };
         if *certificates != Certificates::default() && !way.servers().iter().any(Server::has_tls) {
             return Err(away("--redis-tls-ca, --redis-tls-cert and --redis-tls-key are for TLS; write rediss://"));
@@ -189,7 +189,7 @@ impl Way {
     /// Where connections go; to the sentinels until the primary is met.
     fn servers(&self) -> Vec<Server> {
         match self {
-            Self::Server(server) => vec![server.clone()],
+            Self::Server(server) => vec![(**server).clone()],
             Self::Cluster(nodes) => nodes.clone(),
             Self::Sentinel(sentinel) => sentinel.servers(),
         }

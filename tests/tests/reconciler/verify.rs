@@ -84,7 +84,10 @@ fn a_good_ledger_is_proved_by_both() {
 #[test]
 fn the_first_broken_row_is_named_by_both() {
     let (redis, postgres) = sold();
-    postgres.run("alter table coupon_position drop constraint coupon_position_granted_within_seq");
+    postgres.run(
+        "alter table coupon_position drop constraint coupon_position_granted_within_seq,
+             drop constraint coupon_position_held_within_quantity",
+    );
     let tables = ["coupon", "coupon_position", "user_coupon", "coupon_dead_letter"];
     for table in tables {
         postgres.run(&format!("create table good_{table} as table {table}"));
