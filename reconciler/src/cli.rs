@@ -16,17 +16,6 @@ const BATCH_ROWS: RangeInclusive<i64> = 1..=50_000;
 /// Beyond a day it is a mistake.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60);
 
-const ABOUT: &str = "Makes every grant of the coupon module durable in PostgreSQL";
-
-const LONG_ABOUT: &str = "\
-Makes every grant of the coupon module durable in PostgreSQL.
-
-It runs beside Redis, publishes the rows of table coupon to Redis, gives coupons opened by hand a row, issues to waiting \
-users at an interval, and relays every grant into table user_coupon: once, in order, without a gap. It may be started \
-before Redis and PostgreSQL, and waits for both; killed at any moment, it goes on where it was. A Redis that lost grants, or \
-made others, gets those of the ledger back before it may grant again. Several of them share the coupons: one that is \
-killed is replaced within two seconds.";
-
 const AFTER_LONG_HELP: &str = "\
 Examples:
   coupon-reconciler migrate --database-url postgres://app@localhost/shop
@@ -61,9 +50,15 @@ const DEFAULT_REDIS: &str = "redis://127.0.0.1:6379";
 /// On loopback: whoever wants the page to be seen from elsewhere says so.
 const DEFAULT_LISTEN: &str = "127.0.0.1:9187";
 
-/// The whole command line.
+/// Makes every grant of the coupon module durable in PostgreSQL
+///
+/// It runs beside Redis, publishes the rows of table coupon to Redis, gives coupons opened by hand a row, issues to waiting
+/// users at an interval, and relays every grant into table user_coupon: once, in order, without a gap. It may be started
+/// before Redis and PostgreSQL, and waits for both; killed at any moment, it goes on where it was. A Redis that lost grants, or
+/// made others, gets those of the ledger back before it may grant again. Several of them share the coupons: one that is
+/// killed is replaced within two seconds.
 #[derive(Debug, Parser)]
-#[command(name = "coupon-reconciler", version, about = ABOUT, long_about = LONG_ABOUT, after_long_help = AFTER_LONG_HELP)]
+#[command(name = "coupon-reconciler", version, after_long_help = AFTER_LONG_HELP)]
 pub struct Cli {
     /// What to do
     #[command(subcommand)]
@@ -140,13 +135,9 @@ pub struct Database {
 impl Database {
     /// The address, wherever it was written.
     pub fn url(&self) -> Result<&str, Failure> {
-        self.database_url_file.as_deref().or(self.database_url.as_deref()).ok_or_else(|| {
-            Failure::new(
-                Exit::Usage,
-                "PostgreSQL's address is missing; set --database-url, DATABASE_URL or DATABASE_URL_FILE: write \
-                 postgres://user:password@host:port/database",
-            )
-        })
+        const MISSING: &str = "PostgreSQL's address is missing; set --database-url, DATABASE_URL or DATABASE_URL_FILE";
+        let url = self.database_url_file.as_deref().or(self.database_url.as_deref());
+        url.ok_or_else(|| Failure::new(Exit::Usage, MISSING))
     }
 }
 

@@ -27,26 +27,18 @@ use tokio_util::sync::CancellationToken;
 /// Rows in one batch of a command.
 const BATCH_MAX: u32 = 5000;
 
-/// Connections of a command: `restore` reads the next page while it sends one.
-const CONNECTIONS_MAX: u32 = 2;
-
 /// Does what was typed.
 pub async fn obey(command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Run(args) => {
-            let ledger = open_ledger(&args.servers.database, daemon::CONNECTIONS_MAX)?;
-            run::run(open_redis(&args.servers.redis)?, ledger, args).await
-        }
-        Command::Migrate(database) => migrate(&open_ledger(&database, CONNECTIONS_MAX)?).await,
-        Command::Check(servers) => Ok(check::check(&open_tools(&servers)?).await),
+        Command::Run(args) => run::run(open(&args.servers)?, args).await,
+        Command::Migrate(database) => migrate(&open_ledger(&database)?).await,
+        Command::Check(servers) => Ok(check::check(&open(&servers)?).await),
         Command::Health(args) => health::health(&args).await,
         Command::Status(args) => status::status(&args).await,
-        Command::Verify(args) => verify::verify(&open_ledger(&args.database, CONNECTIONS_MAX)?, &args).await,
-        Command::Restore(args) => restore::restore(open_tools(&args.servers)?, &args).await,
-        Command::Audit(args) => audit::audit(&open_tools(&args.servers)?, &args).await,
-        Command::DeadLetters(args) => {
-            dead_letters::obey(&open_ledger(&args.database, CONNECTIONS_MAX)?, args.action).await
-        }
+        Command::Verify(args) => verify::verify(&open_ledger(&args.database)?, &args).await,
+        Command::Restore(args) => restore::restore(open(&args.servers)?, &args).await,
+        Command::Audit(args) => audit::audit(&open(&args.servers)?, &args).await,
+        Command::DeadLetters(args) => dead_letters::obey(&open_ledger(&args.database)?, args.action).await,
         Command::Completions { shell } => {
             let mut completions = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "coupon-reconciler", &mut completions);
@@ -57,11 +49,8 @@ pub async fn obey(command: Command) -> Result<Exit, Failure> {
 
 async fn migrate(ledger: &Ledger) -> Result<Exit, Failure> {
     ledger.ping().await?;
-    match ledger.migrate().await {
-        Ok(0) => println!("the schema is current"),
-        Ok(applied) => println!("applied {applied} migration(s); the schema is current"),
-        Err(error) => return Err(Failure::new(Exit::Failed, error.to_string())),
-    }
+    let applied = ledger.migrate().await.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    println!("applied {applied} migration(s); the schema is current");
     Ok(Exit::Ok)
 }
 
@@ -74,18 +63,23 @@ fn open_redis(args: &cli::Redis) -> Result<Redis, Failure> {
     Redis::new(args.url(), &certificates).map_err(|error| refused("redis-url", args.url(), &error.to_string()))
 }
 
-fn open_ledger(args: &cli::Database, connections_max: u32) -> Result<Ledger, Failure> {
+fn open_ledger(args: &cli::Database) -> Result<Ledger, Failure> {
     let url = args.url()?;
-    Ledger::new(url, connections_max).map_err(|why| {
-        refused("database-url", url, &format!("{why}; write postgres://user:password@host:port/database"))
-    })
+    let refused =
+        |why| refused("database-url", url, &format!("{why}; write postgres://user:password@host:port/database"));
+    Ledger::new(url, daemon::CONNECTIONS_MAX).map_err(refused)
 }
 
-/// What the coupons are worked on with by a command.
-fn open_tools(servers: &cli::Servers) -> Result<Tools, Failure> {
+/// An address cannot be. The command line's own parser would show the password in it.
+fn refused(setting: &str, url: &str, why: &str) -> Failure {
+    Failure::new(Exit::Usage, format!("--{setting} cannot be '{}': {why}", redact(url)))
+}
+
+/// What the coupons are worked on with.
+fn open(servers: &cli::Servers) -> Result<Tools, Failure> {
     Ok(Tools {
         redis: Arc::new(open_redis(&servers.redis)?),
-        ledger: Arc::new(open_ledger(&servers.database, CONNECTIONS_MAX)?),
+        ledger: Arc::new(open_ledger(&servers.database)?),
         counters: Arc::default(),
         keys: servers.redis.key.clone(),
         batch_max: BATCH_MAX,
@@ -111,11 +105,6 @@ async fn each_coupon(
         }
     }
     Ok(())
-}
-
-/// An address cannot be. The command line's own parser would show the password in it.
-fn refused(setting: &str, url: &str, why: &str) -> Failure {
-    Failure::new(Exit::Usage, format!("--{setting} cannot be '{}': {why}", redact(url)))
 }
 
 /// Writes to stdout. Whoever reads may have read enough, as with `| head`.

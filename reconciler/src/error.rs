@@ -2,7 +2,6 @@
 
 use coupon_core::number::Seq;
 use redis::{ErrorKind, RedisError};
-use std::process::ExitCode;
 
 /// One of the two servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,12 +212,6 @@ pub enum Exit {
     Interrupted = 130,
     /// Ended at once by a second SIGTERM.
     Terminated = 143,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
 }
 
 /// Why a command did not do its work, in a sentence for the operator.

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         eprintln!("error: {message}");
         exit
     });
-    exit.into()
+    ExitCode::from(exit as u8)
 }
 
 fn run(Cli { command, log, log_format }: Cli) -> Result<Exit, Failure> {
@@ -48,11 +48,7 @@ fn run(Cli { command, log, log_format }: Cli) -> Result<Exit, Failure> {
 fn begin_log(filter: Targets, format: LogFormat) {
     let is_terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
-    let is_json = match format {
-        LogFormat::Auto => !is_terminal,
-        LogFormat::Text => false,
-        LogFormat::Json => true,
-    };
+    let is_json = format == LogFormat::Json || (format == LogFormat::Auto && !is_terminal);
     let lines = if is_json {
         lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
     } else {

@@ -9,7 +9,7 @@ mod server;
 mod stream;
 
 pub use audit::{Held, Moment};
-pub use connection::ScanCursor;
+pub use connection::{Redis, ScanCursor};
 pub use server::Certificates;
 pub use stream::Entry;
 
@@ -17,32 +17,19 @@ use crate::error::{self, Remedy};
 use crate::model::coupon::{Info, Offer};
 use crate::model::grant::Link;
 use ::redis::{
-    Cmd, ErrorKind, FromRedisValue, InfoDict, ParsingError, Pipeline, RedisError, RedisResult, Role, Value, cmd,
+    Cmd, ErrorKind, FromRedisValue, InfoDict, ParsingError, RedisError, RedisResult, Role, Value, cmd,
     from_redis_value, from_redis_value_ref, pipe,
 };
-use connection::{Address, Connection};
 use coupon_core::coupon::{Definition, Field};
 use coupon_core::grant::{EntryId, Grant};
-use coupon_core::message;
+use coupon_core::ledger::option;
 use coupon_core::number::{Arrival, Epoch, Seq};
 use coupon_core::position::Position;
 use coupon_core::user::UserId;
 use coupon_core::words::{Mode, Status};
-use coupon_core::{ledger, open, restore};
-use server::CONNECT_TIMEOUT;
+use coupon_core::{open, restore};
 use std::collections::HashMap;
-use std::io;
 use stream::grants;
-use tokio::sync::Mutex;
-
-/// The module's name in `MODULE LIST`.
-pub const MODULE_NAME: &str = "coupon";
-
-/// Redis, connected when needed.
-pub struct Redis {
-    address: Address,
-    connection: Mutex<Option<Connection>>,
-}
 
 /// The answer to COUPON.RESUME, where it is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,60 +45,6 @@ pub enum Resumed {
 }
 
 impl Redis {
-    /// Reads the address; connects later.
-    pub fn new(url: &str, certificates: &Certificates) -> RedisResult<Self> {
-        Ok(Self { address: Address::parse(url, certificates)?, connection: Mutex::default() })
-    }
-
-    /// Where a connection goes and whether by TLS, for people.
-    pub fn place(&self) -> String {
-        format!("{}, {}", self.address.place(), if self.address.has_tls() { "by TLS" } else { "without TLS" })
-    }
-
-    /// Whether a server that takes no writes is a matter of time, as the primary is found by others than the operator.
-    pub const fn finds_primary(&self) -> bool {
-        self.address.finds_primary()
-    }
-
-    /// An error if there is another primary than the one that is connected.
-    pub async fn check_primary(&self) -> RedisResult<()> {
-        self.address.check().await
-    }
-
-    async fn connection(&self) -> RedisResult<Connection> {
-        let mut slot = self.connection.lock().await;
-        if let Some(connection) = &*slot {
-            return Ok(connection.clone());
-        }
-        let connection = self.address.connect().await?;
-        Ok(slot.insert(connection).clone())
-    }
-
-    /// Forgets the connection; the next command makes a new one.
-    pub async fn disconnect(&self) {
-        *self.connection.lock().await = None;
-    }
-
-    async fn call<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        self.connection().await?.call(command).await
-    }
-
-    async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> RedisResult<T> {
-        self.connection().await?.pipeline(pipeline).await
-    }
-
-    /// A connection of its own for messages, subscribed to all of the module's channels.
-    pub async fn subscribe(&self) -> RedisResult<::redis::aio::PubSub> {
-        let connect = async {
-            // Where sentinels name the primary, this is what meets it.
-            self.connection().await?;
-            let mut messages = self.address.listen().await?;
-            messages.subscribe(&message::CHANNELS).await?;
-            Ok(messages)
-        };
-        tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(io::Error::from)?
-    }
-
     /// The state of a coupon, none where there is none.
     pub async fn info(&self, key: &str) -> RedisResult<Option<Info>> {
         match self.call::<Info>(cmd("COUPON.INFO").arg(key)).await {
@@ -140,7 +73,6 @@ impl Redis {
 
     /// Asks for the gate to be opened under an epoch, at the ledger's position.
     pub async fn resume(&self, key: &str, epoch: Epoch, at: Position) -> RedisResult<Resumed> {
-        use ledger::option;
         let position = (option::SEQ, at.seq.0, option::CHAIN, at.chain.0);
         let resumed = self.call::<()>(cmd("COUPON.RESUME").arg((key, option::EPOCH, epoch.0)).arg(position)).await;
         let Err(error) = resumed else { return Ok(Resumed::Open) };
@@ -158,7 +90,6 @@ impl Redis {
     /// Puts the ledger's grants after a position, in the place of what Redis has there. The coupon has to be shut under the
     /// epoch, else the answer is one of which [`is_unshut`] is true.
     pub async fn restore(&self, key: &str, epoch: Epoch, after: Position, links: &[Link]) -> RedisResult<()> {
-        use ledger::option;
         let mut command = cmd("COUPON.RESTORE");
         command.arg((key, option::EPOCH, epoch.0, restore::option::AFTER, after.seq.0, option::CHAIN, after.chain.0));
         command.arg((restore::option::GRANTS, links.len()));
@@ -171,7 +102,7 @@ impl Redis {
     /// Shuts the gate of a coupon under an epoch and leaves everything else; its newest grant. What is granted can be read
     /// then without more being granted meanwhile.
     pub async fn shut(&self, key: &str, epoch: Epoch) -> RedisResult<Seq> {
-        self.call::<()>(cmd("COUPON.RESTORE").arg((key, ledger::option::EPOCH, epoch.0))).await?;
+        self.call::<()>(cmd("COUPON.RESTORE").arg((key, option::EPOCH, epoch.0))).await?;
         self.stored(key, Field::Seq).await.map(Seq)
     }
 
@@ -201,7 +132,6 @@ impl Redis {
 
     /// Tells Redis what is committed.
     pub async fn ack(&self, key: &str, epoch: Epoch, seq: Seq) -> RedisResult<()> {
-        use ledger::option;
         self.call(cmd("COUPON.ACK").arg((key, option::EPOCH, epoch.0, option::SEQ, seq.0))).await
     }
 
@@ -215,6 +145,11 @@ impl Redis {
     /// The grants from an entry on, at most so many.
     pub async fn read_from(&self, key: &str, from: EntryId, count: u32) -> RedisResult<Vec<Grant>> {
         grants(self.entries(key, from, count).await?)
+    }
+
+    /// The entries from one on, at most so many.
+    pub async fn entries(&self, key: &str, from: EntryId, count: u32) -> RedisResult<Vec<Entry>> {
+        self.call(&stream::entries(key, &from.to_string(), count)).await
     }
 
     /// The grants before an entry, or the newest, at most so many and the newest first. Entries that are no grants are
@@ -248,45 +183,34 @@ impl Redis {
         self.call(cmd("ZRANGE").arg((issued_key(key), from, to, "WITHSCORES"))).await
     }
 
-    /// One step over the keys that can be coupons: where it goes on, none at the end, and the keys.
-    pub async fn scan(&self, at: ScanCursor, glob: &str) -> RedisResult<(Option<ScanCursor>, Vec<Vec<u8>>)> {
-        self.connection().await?.scan(at, glob).await
-    }
-
     /// The server's clock, in milliseconds.
     pub async fn now_ms(&self) -> RedisResult<u64> {
-        let (seconds, micros): (u64, u64) = self.connection().await?.ask_one(&cmd("TIME")).await?;
+        let (seconds, micros): (u64, u64) = self.ask_one(&cmd("TIME")).await?;
         Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
     }
 
-    /// Whether this server takes writes: its role is master. A cluster does by itself what it takes.
+    /// Whether this server takes writes: its role is master.
     pub async fn is_primary(&self) -> RedisResult<bool> {
-        match self.connection().await? {
-            Connection::Server(mut connection) => {
-                Ok(matches!(cmd("ROLE").query_async(&mut connection).await?, Role::Primary { .. }))
-            }
-            Connection::Cluster(_) => Ok(true),
-        }
+        Ok(matches!(self.ask_one(&cmd("ROLE")).await?, Role::Primary { .. }))
     }
 
     /// The version of the coupon module as the server counts it, none if it is not loaded.
     pub async fn module_version(&self) -> RedisResult<Option<u64>> {
-        let modules: Vec<HashMap<String, Value>> = self.connection().await?.ask_one(cmd("MODULE").arg("LIST")).await?;
-        let name = Value::BulkString(MODULE_NAME.into());
+        let modules: Vec<HashMap<String, Value>> = self.ask_one(cmd("MODULE").arg("LIST")).await?;
+        let name = Value::BulkString("coupon".into());
         let ours = modules.into_iter().find(|module| module.get("name") == Some(&name));
         Ok(ours.and_then(|mut module| module.remove("ver")).map(from_redis_value).transpose()?)
     }
 
     /// The version of the server.
     pub async fn server_version(&self) -> RedisResult<Option<String>> {
-        let info: InfoDict = self.connection().await?.ask_one(cmd("INFO").arg("server")).await?;
+        let info: InfoDict = self.ask_one(cmd("INFO").arg("server")).await?;
         Ok(info.get("redis_version"))
     }
 
     /// A configuration value.
     pub async fn config(&self, name: &str) -> RedisResult<Option<String>> {
-        let mut values: HashMap<String, String> =
-            self.connection().await?.ask_one(cmd("CONFIG").arg(("GET", name))).await?;
+        let mut values: HashMap<String, String> = self.ask_one(cmd("CONFIG").arg(("GET", name))).await?;
         Ok(values.remove(name))
     }
 

@@ -47,18 +47,18 @@ pub async fn audit(tools: &Tools, args: &cli::Audit) -> Result<Exit, Failure> {
 
 /// Audits one coupon for people, who can wait until it can be compared.
 async fn patiently(audit: &Audit<'_>, id: &str, scope: Scope) -> Result<Report, Error> {
-    let mut report = Report::default();
-    for _ in 0..SKIPPED_TRIES {
-        report = match audit.coupon(id, scope, &mut Pace::full()).await {
+    let mut tries = 0;
+    loop {
+        let report = match audit.coupon(id, scope, &mut Pace::full()).await {
             Err(error @ Error::Moved) => Report::skipped(id, error.to_string()),
             report => report?,
         };
-        if report.skipped.is_none() {
-            break;
+        tries += 1;
+        if report.skipped.is_none() || tries == SKIPPED_TRIES {
+            return Ok(report);
         }
         tokio::time::sleep(SKIPPED_EVERY).await;
     }
-    Ok(report)
 }
 
 /// What there is to say of one coupon; nothing if all is well.

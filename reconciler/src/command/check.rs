@@ -3,7 +3,7 @@
 use crate::coupon::Tools;
 use crate::error::{Error, Exit, wording};
 use crate::ledger::Ledger;
-use crate::redis::{MODULE_NAME, Redis};
+use crate::redis::Redis;
 use coupon_core::key::{GRANTS, ISSUED, KeyPattern};
 use redis::RedisResult;
 use std::fmt::Display;
@@ -15,10 +15,6 @@ struct Report {
 }
 
 impl Report {
-    const fn new(of: &'static str) -> Self {
-        Self { of, has_failed: false }
-    }
-
     fn fine(&self, text: impl Display) {
         println!("ok    {}: {text}", self.of);
     }
@@ -46,16 +42,25 @@ impl Report {
 
 /// Looks at everything and says what it finds.
 pub async fn check(tools: &Tools) -> Exit {
-    let mut of_redis = Report::new("redis");
-    if let Err(error) = check_redis(&tools.redis, &tools.keys, &mut of_redis).await {
-        of_redis.fail(format_args!("cannot be reached: {}", wording(&error)));
+    let mut report = Report { of: "redis", has_failed: false };
+    if let Err(error) = check_redis(&tools.redis, &tools.keys, &mut report).await {
+        report.fail(format_args!("cannot be reached: {}", wording(&error)));
     }
-    let mut of_postgresql = Report::new("postgresql");
-    if let Err(error) = check_postgresql(&tools.ledger, &mut of_postgresql).await {
-        of_postgresql.fail(format_args!("cannot be examined: {error}"));
+    report.of = "postgresql";
+    if let Err(error) = check_postgresql(&tools.ledger, &mut report).await {
+        report.fail(format_args!("cannot be examined: {}", error.cause()));
     }
-    if of_redis.has_failed || of_postgresql.has_failed { Exit::Failed } else { Exit::Ok }
+    if report.has_failed { Exit::Failed } else { Exit::Ok }
 }
+
+/// Every command that the daemon sends to Redis, in a call that changes nothing; `K` is a coupon's key. Outside MULTI, EXEC is
+/// refused for that.
+const CALLS: &str = "
+    COUPON.INFO K; COUPON.CLOSE K; COUPON.OPEN K QUANTITY 0; COUPON.ISSUE K COUNT 0; COUPON.RESUME K EPOCH 0 SEQ 0 CHAIN 0;
+    COUPON.ACK K EPOCH 0 SEQ 0; COUPON.RESTORE K EPOCH 0; HGET K epoch; HMGET K epoch;
+    XREAD COUNT 1 STREAMS K:grants 0-0; XRANGE K:grants - + COUNT 1; XREVRANGE K:grants + - COUNT 1;
+    ZRANGE K:issued 0 0; ZRANK K:issued nobody; ZMSCORE K:issued nobody; ZCOUNT K:issued 0 0; ZCARD K:issued;
+    EXEC; SCAN 0 COUNT 1; TIME; ROLE";
 
 async fn check_redis(redis: &Redis, keys: &KeyPattern, report: &mut Report) -> RedisResult<()> {
     let version = redis.server_version().await?;
@@ -69,11 +74,9 @@ async fn check_redis(redis: &Redis, keys: &KeyPattern, report: &mut Report) -> R
     }
     let this = env!("CARGO_PKG_VERSION");
     match redis.module_version().await.map(|version| version.map(shown)) {
-        Ok(Some(version)) if is_of_one_release(&version, this) => {
-            report.fine(format_args!("module {MODULE_NAME} {version}"));
-        }
-        Ok(Some(version)) => {
-            report.fail(format_args!("module {MODULE_NAME} is {version}, this is {this}; take both from one release"));
+        Ok(Some(module)) if is_of_one_release(&module, this) => report.fine(format_args!("the module is {module}")),
+        Ok(Some(module)) => {
+            report.fail(format_args!("the module is {module}, this is {this}; take both from one release"))
         }
         Ok(None) => report.fail("the coupon module is not loaded; start Redis with --loadmodule libcoupon.so"),
         Err(error) => report.warn(format_args!("the module's version is not known: {}", wording(&error))),
@@ -84,36 +87,19 @@ async fn check_redis(redis: &Redis, keys: &KeyPattern, report: &mut Report) -> R
     Ok(())
 }
 
-/// Every command that the daemon sends, in a call that changes nothing; those that are refused, with the reason.
+/// The commands that are refused, with the reason.
 async fn refused_commands(redis: &Redis, key: &str) -> Vec<String> {
-    let (grants, issued) = (&*format!("{key}{GRANTS}"), &*format!("{key}{ISSUED}"));
-    let calls: &[&[&str]] = &[
-        &["COUPON.INFO", key],
-        &["COUPON.CLOSE", key],
-        &["COUPON.OPEN", key, "QUANTITY", "0"],
-        &["COUPON.ISSUE", key, "COUNT", "0"],
-        &["COUPON.RESUME", key, "EPOCH", "0", "SEQ", "0", "CHAIN", "0"],
-        &["COUPON.ACK", key, "EPOCH", "0", "SEQ", "0"],
-        &["COUPON.RESTORE", key, "EPOCH", "0"],
-        &["XRANGE", grants, "-", "+", "COUNT", "1"],
-        &["XREVRANGE", grants, "+", "-", "COUNT", "1"],
-        &["ZRANGE", issued, "0", "0"],
-        &["ZRANK", issued, "nobody"],
-        &["ZMSCORE", issued, "nobody"],
-        &["ZCOUNT", issued, "0", "0"],
-        &["ZCARD", issued],
-        &["HGET", key, "epoch"],
-        &["HMGET", key, "epoch"],
-        // Outside MULTI it is refused for that.
-        &["EXEC"],
-        &["XREAD", "COUNT", "1", "STREAMS", grants, "0-0"],
-        &["SCAN", "0", "COUNT", "1"],
-        &["TIME"],
-        &["ROLE"],
-    ];
+    let (grants, issued) = (format!("{key}{GRANTS}"), format!("{key}{ISSUED}"));
+    let word = |word| match word {
+        "K" => key,
+        "K:grants" => &grants,
+        "K:issued" => &issued,
+        word => word,
+    };
     let mut refused = Vec::new();
-    for call in calls {
-        refused.extend(redis.may(call).await.err().map(|error| format!("{}: {}", call[0], wording(&error))));
+    for call in CALLS.split(';') {
+        let call: Vec<&str> = call.split_whitespace().map(word).collect();
+        refused.extend(redis.may(&call).await.err().map(|error| format!("{}: {}", call[0], wording(&error))));
     }
     refused.extend(redis.subscribe().await.err().map(|error| format!("SUBSCRIBE: {}", wording(&error))));
     refused
@@ -122,20 +108,16 @@ async fn refused_commands(redis: &Redis, key: &str) -> Vec<String> {
 async fn check_settings(redis: &Redis, report: &mut Report) {
     match redis.config("maxmemory-policy").await.ok().flatten().as_deref() {
         Some("noeviction") => report.fine("maxmemory-policy noeviction"),
-        Some(policy) => report.fail(format_args!(
-            "maxmemory-policy {policy} may evict a coupon's keys, so no coupon can be opened; set noeviction"
-        )),
+        Some(policy) => report.fail(format_args!("maxmemory-policy {policy} may evict coupons; set noeviction")),
         None => return report.warn("CONFIG GET is refused, so its settings are not known"),
     }
     let setting = async |name| redis.config(name).await.ok().flatten().unwrap_or_default();
     match (&*setting("appendonly").await, &*setting("appendfsync").await) {
-        ("yes", "always") => report.fine("appendonly yes, appendfsync always: nothing acknowledged is lost"),
-        ("yes", "everysec") => report.fine(
-            "appendonly yes, appendfsync everysec: a power cut loses up to a second of requests that are no rows yet",
-        ),
-        ("yes", other) => report.warn(format_args!(
-            "appendfsync {other}: a power cut loses what the system had not written; set everysec or always"
-        )),
+        ("yes", "always") => report.fine("appendfsync always: nothing acknowledged is lost"),
+        ("yes", "everysec") => report.fine("appendfsync everysec: a power cut loses a second of what is no row yet"),
+        ("yes", other) => {
+            report.warn(format_args!("appendfsync {other}: a power cut loses more; set everysec or always"))
+        }
         _ => report.warn("appendonly no: a restart loses all since the last RDB file; set appendonly yes"),
     }
 }
@@ -163,18 +145,10 @@ const PRIVILEGES: &[(&str, &[&str])] = &[
 ];
 
 async fn check_postgresql(ledger: &Ledger, report: &mut Report) -> Result<(), Error> {
-    if let Err(error) = ledger.ping().await {
-        report.fail(format_args!("cannot be reached: {error}"));
-        return Ok(());
-    }
+    ledger.ping().await?;
     report.fine(format_args!("reachable, version {}", ledger.setting("server_version").await?));
-    report.fine(format_args!(
-        "connected {}",
-        match ledger.tls_version().await? {
-            Some(version) => format!("by {version}"),
-            None => "without TLS".to_owned(),
-        }
-    ));
+    let tls = ledger.tls_version().await?;
+    report.fine(tls.map_or("connected without TLS".to_owned(), |version| format!("connected by {version}")));
     if ledger.setting("transaction_read_only").await? == "on" {
         report.fail("takes no writes; is it a standby? Point --database-url at the primary");
     }

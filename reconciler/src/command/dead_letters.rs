@@ -54,10 +54,8 @@ async fn retry(ledger: &Ledger, coupon: &str, seq: Option<u64>) -> Result<Exit, 
 }
 
 fn missing(coupon: &str, seq: u64) -> Failure {
-    Failure::new(
-        Exit::Failed,
-        format!("coupon {coupon} has no dead letter with seq {seq}; `coupon-reconciler dead-letters list` shows all"),
-    )
+    let all = "`coupon-reconciler dead-letters list` shows all";
+    Failure::new(Exit::Failed, format!("coupon {coupon} has no dead letter with seq {seq}; {all}"))
 }
 
 fn write_table(out: &mut dyn Write, letters: &[Letter]) -> io::Result<()> {

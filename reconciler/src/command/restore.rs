@@ -32,15 +32,14 @@ pub async fn restore(mut tools: Tools, args: &cli::Restore) -> Result<Exit, Fail
 }
 
 fn failed(id: &str, error: &Error) -> Failure {
-    let advised = match error.remedy() {
+    let failure = |why: &str| Failure::new(Exit::Failed, format!("coupon {id}: {why}"));
+    let next = match error.remedy() {
         _ if matches!(error, Error::Stopping) => {
-            format!("{error}; the coupon stays shut until this is run again, or a running reconciler goes on")
+            "the coupon stays shut until this is run again, or a reconciler goes on"
         }
-        Remedy::Compare => format!(
-            "{error}; a running reconciler works on it at the same time: run this again if `coupon-reconciler status` says that it is still shut"
-        ),
-        remedy @ Remedy::Stop(_) => remedy.worded(error),
-        _ => format!("{error}; `coupon-reconciler check` says what is missing"),
+        Remedy::Compare => "a reconciler works on it too; run this again if `coupon-reconciler status` shows it shut",
+        remedy @ Remedy::Stop(_) => return failure(&remedy.worded(error)),
+        _ => "`coupon-reconciler check` says what is missing",
     };
-    Failure::new(Exit::Failed, format!("coupon {id}: {advised}"))
+    failure(&format!("{error}; {next}"))
 }

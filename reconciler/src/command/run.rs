@@ -5,9 +5,6 @@ use crate::cli;
 use crate::coupon::Tools;
 use crate::daemon::Daemon;
 use crate::error::{Exit, Failure};
-use crate::ledger::Ledger;
-use crate::model::counters::Counters;
-use crate::redis::Redis;
 use crate::show::http;
 use crate::show::view::Viewer;
 use std::sync::Arc;
@@ -19,7 +16,7 @@ use tokio::net::TcpListener;
 const STOP_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(redis: Redis, ledger: Ledger, args: cli::Run) -> Result<Exit, Failure> {
+pub async fn run(tools: Tools, args: cli::Run) -> Result<Exit, Failure> {
     // Before anything is said or begun: whoever has read "started" may send SIGTERM, and is owed an end in order.
     let stop = signal::listen()?;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
@@ -30,18 +27,11 @@ pub async fn run(redis: Redis, ledger: Ledger, args: cli::Run) -> Result<Exit, F
         version = env!("CARGO_PKG_VERSION"),
         redis = cli::redact(args.servers.redis.url()),
         postgresql = cli::redact(args.servers.database.url()?),
-        key = %args.servers.redis.key,
+        key = %tools.keys,
         listen = %args.listen,
         "started"
     );
-    let tools = Tools {
-        redis: Arc::new(redis),
-        ledger: Arc::new(ledger),
-        counters: Arc::<Counters>::default(),
-        keys: args.servers.redis.key.clone(),
-        batch_max: args.batch_max,
-        stop: stop.clone(),
-    };
+    let tools = Tools { batch_max: args.batch_max, stop: stop.clone(), ..tools };
     let daemon = Daemon::new(tools.clone(), args);
     let Tools { redis, ledger, counters, keys, .. } = tools;
     let viewer = Viewer::new(redis, ledger, keys, counters, Arc::<Daemon>::clone(&daemon));

@@ -1,15 +1,14 @@
 //! SIGTERM and SIGINT: the first ends in order, the second at once.
 
 use crate::error::{Exit, Failure};
-use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Begins to hear signals; the token is cancelled by the first.
 pub fn listen() -> Result<CancellationToken, Failure> {
-    let failed = |error: io::Error| Failure::new(Exit::Failed, format!("signals cannot be heard: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let failed = |error| Failure::new(Exit::Failed, format!("signals cannot be heard: {error}"));
+    let hear = |kind| signal(kind).map_err(failed);
+    let (mut terminate, mut interrupt) = (hear(SignalKind::terminate())?, hear(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     tokio::spawn(async move {

@@ -45,11 +45,12 @@ async fn show(args: &cli::Status) -> Result<Exit, Failure> {
             Err(failure) => return Err(failure),
         };
         match (shown, args.watch) {
+            (Err(error), _) if error.kind() != io::ErrorKind::BrokenPipe => {
+                return Err(Failure::new(Exit::Failed, format!("the table cannot be written: {error}")));
+            }
             (Ok(()), Some(every)) => tokio::time::sleep(every).await,
-            (Ok(()), None) => return Ok(Exit::Ok),
             // Whoever reads may have read enough, as with `| head`.
-            (Err(error), _) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Ok),
-            (Err(error), _) => return Err(Failure::new(Exit::Failed, format!("nothing can be written: {error}"))),
+            _ => return Ok(Exit::Ok),
         }
     }
 }

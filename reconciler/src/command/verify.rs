@@ -5,7 +5,6 @@ use crate::cli;
 use crate::error::{Error, Exit, Failure};
 use crate::ledger::Ledger;
 use crate::model::coupon::Row;
-use coupon_core::number::Seq;
 use coupon_core::position::Position;
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
@@ -72,8 +71,7 @@ fn at_the_end(row: &Row, at: Position, rows: u64) -> Option<String> {
     let Row { position, granted, .. } = row;
     let units = row.told.map_or(0, |told| told.offer.definition.quantity);
     if at != *position {
-        let Seq(last) = at.seq;
-        return Some(format!("the coupon stands at {position}, its grants end at seq {last} chain {}", at.chain));
+        return Some(format!("the coupon stands at {position}, its grants end at {at}"));
     }
     // A dead letter that was retried meanwhile is counted later than it was read, never earlier.
     if rows < *granted {

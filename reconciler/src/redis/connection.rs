@@ -8,7 +8,11 @@ use ::redis::cluster::ClusterClient;
 use ::redis::cluster_async::ClusterConnection;
 use ::redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use ::redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Value, cmd, from_redis_value};
+use coupon_core::message;
 use std::collections::BTreeSet;
+use std::io;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 /// What the scheme of a cluster's address ends with; several nodes follow, with commas between them.
 const CLUSTER_SUFFIX: &str = "-cluster";
@@ -27,22 +31,25 @@ const CLUSTER_RETRY_WAIT_MS: u64 = 50;
 /// Keys looked at by one SCAN call.
 const SCAN_COUNT: u32 = 1000;
 
-/// Where Redis is.
-pub enum Address {
-    /// One server.
-    Server(Server),
+/// Redis, connected when needed.
+pub struct Redis {
+    way: Way,
+    connection: Mutex<Option<Connection>>,
+}
+
+/// Where it is.
+enum Way {
+    Server(Box<Server>),
     /// The nodes of a cluster that were named.
     Cluster(Vec<Server>),
-    /// Those who name the primary.
-    Sentinel(Sentinel),
+    Sentinel(Box<Sentinel>),
 }
 
 /// A connection, shared by all who clone it.
 #[derive(Clone)]
-pub enum Connection {
-    /// To one server.
+enum Connection {
     Server(MultiplexedConnection),
-    /// To all nodes of a cluster.
+    /// To all nodes.
     Cluster(ClusterConnection),
 }
 
@@ -53,75 +60,136 @@ pub struct ScanCursor {
     cursor: u64,
 }
 
-impl Address {
-    /// Reads an address; nothing is connected yet.
-    pub fn parse(url: &str, certificates: &Certificates) -> RedisResult<Self> {
+impl Redis {
+    /// Reads the address; connects later.
+    pub fn new(url: &str, certificates: &Certificates) -> RedisResult<Self> {
         let (scheme, rest) = url.split_once("://").unwrap_or_default();
         let of = |suffix| scheme.strip_suffix(suffix).filter(|scheme| SCHEMES.contains(scheme));
-        let address = if let Some(scheme) = of(CLUSTER_SUFFIX) {
+        let way = if let Some(scheme) = of(CLUSTER_SUFFIX) {
             let (login, nodes) = login_and_rest(rest);
             let node = |node| Server::parse(format!("{scheme}://{login}{node}"), certificates);
-            Self::Cluster(nodes.split(',').map(node).collect::<RedisResult<_>>()?)
+            Way::Cluster(nodes.split(',').map(node).collect::<RedisResult<_>>()?)
         } else if let Some(scheme) = of(SENTINEL_SUFFIX) {
-            Self::Sentinel(Sentinel::parse(scheme, rest, certificates)?)
+            Way::Sentinel(Box::new(Sentinel::parse(scheme, rest, certificates)?))
         } else {
-            Self::Server(Server::parse(url, certificates)?)
+            Way::Server(Box::new(Server::parse(url, certificates)?))
         };
-        if *certificates != Certificates::default() && !address.has_tls() {
+        if *certificates != Certificates::default() && !way.servers().iter().any(Server::has_tls) {
             return Err(away("--redis-tls-ca, --redis-tls-cert and --redis-tls-key are for TLS; write rediss://"));
         }
-        Ok(address)
+        Ok(Self { way, connection: Mutex::default() })
     }
 
-    /// Connects.
-    pub async fn connect(&self) -> RedisResult<Connection> {
-        match self {
-            Self::Server(server) => server.connect().await.map(Connection::Server),
-            Self::Cluster(nodes) => cluster(nodes)?.get_async_connection().await.map(Connection::Cluster),
-            Self::Sentinel(sentinel) => sentinel.connect().await.map(Connection::Server),
+    /// Where a connection goes and whether by TLS, for people.
+    pub fn place(&self) -> String {
+        let servers = self.way.servers();
+        let tls = if servers.iter().any(Server::has_tls) { "by TLS" } else { "without TLS" };
+        format!("{}, {tls}", servers.iter().map(Server::to_string).collect::<Vec<_>>().join(", "))
+    }
+
+    /// Whether a server that takes no writes is a matter of time, as the primary is found by others than the operator.
+    pub const fn finds_primary(&self) -> bool {
+        !matches!(self.way, Way::Server(_))
+    }
+
+    /// An error if there is another primary than the one that is connected.
+    pub async fn check_primary(&self) -> RedisResult<()> {
+        let Way::Sentinel(sentinel) = &self.way else { return Ok(()) };
+        sentinel.check().await
+    }
+
+    async fn connection(&self) -> RedisResult<Connection> {
+        let mut slot = self.connection.lock().await;
+        if let Some(connection) = &*slot {
+            return Ok(connection.clone());
+        }
+        let connection = match &self.way {
+            Way::Server(server) => Connection::Server(server.connect().await?),
+            Way::Cluster(nodes) => Connection::Cluster(cluster(nodes)?.get_async_connection().await?),
+            Way::Sentinel(sentinel) => Connection::Server(sentinel.connect().await?),
+        };
+        Ok(slot.insert(connection).clone())
+    }
+
+    /// Forgets the connection; the next command makes a new one.
+    pub async fn disconnect(&self) {
+        *self.connection.lock().await = None;
+    }
+
+    /// A connection of its own for messages, subscribed to all of the module's channels. In a cluster any node has them all,
+    /// so the first that answers will do.
+    pub async fn subscribe(&self) -> RedisResult<PubSub> {
+        let subscribe = async {
+            // Where sentinels name the primary, this is what meets it.
+            self.connection().await?;
+            let mut refusal = unexpected("no server is named");
+            for server in self.way.servers() {
+                match server.client()?.get_async_pubsub().await {
+                    Ok(mut messages) => return messages.subscribe(&message::CHANNELS).await.map(|()| messages),
+                    Err(error) => refusal = error,
+                }
+            }
+            Err(refusal)
+        };
+        timeout(CONNECT_TIMEOUT, subscribe).await.map_err(io::Error::from)?
+    }
+
+    /// Sends one command, in a cluster to where its key is.
+    pub(super) async fn call<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        match self.connection().await? {
+            Connection::Server(mut server) => command.query_async(&mut server).await,
+            Connection::Cluster(mut cluster) => command.query_async(&mut cluster).await,
         }
     }
 
-    /// A connection for messages, to where [`Address::connect`] went last. In a cluster any node has them all, so the first
-    /// that answers will do.
-    pub async fn listen(&self) -> RedisResult<PubSub> {
-        let mut refusal = unexpected("no server is named");
-        for server in self.servers() {
-            match server.client()?.get_async_pubsub().await {
-                Ok(messages) => return Ok(messages),
-                Err(error) => refusal = error,
+    /// Sends several at once.
+    pub(super) async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> RedisResult<T> {
+        match self.connection().await? {
+            Connection::Server(mut server) => pipeline.query_async(&mut server).await,
+            Connection::Cluster(mut cluster) => pipeline.query_async(&mut cluster).await,
+        }
+    }
+
+    /// Asks one server, in a cluster any primary, for what it says of itself; the client would ask all.
+    pub(super) async fn ask_one<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        match self.connection().await? {
+            Connection::Server(mut server) => command.query_async(&mut server).await,
+            Connection::Cluster(mut cluster) => {
+                let routing = RoutingInfo::SingleNode(SingleNodeRoutingInfo::RandomPrimary);
+                Ok(from_redis_value(cluster.route_command(command.clone(), routing).await?)?)
             }
         }
-        Err(refusal)
     }
 
-    /// Whether the server that is connected is still the one to be connected to.
-    pub async fn check(&self) -> RedisResult<()> {
-        match self {
-            Self::Server(_) | Self::Cluster(_) => Ok(()),
-            Self::Sentinel(sentinel) => sentinel.check().await,
-        }
+    /// One step over the keys that can be coupons: where it goes on, none at the end, and the keys.
+    pub async fn scan(&self, at: ScanCursor, glob: &str) -> RedisResult<(Option<ScanCursor>, Vec<Vec<u8>>)> {
+        let ScanCursor { node, cursor } = at;
+        let mut scan = cmd("SCAN");
+        scan.arg(cursor).arg(("MATCH", glob, "COUNT", SCAN_COUNT, "TYPE", "hash"));
+        let (nodes, reply) = match self.connection().await? {
+            Connection::Server(mut server) => (1, scan.query_async(&mut server).await?),
+            Connection::Cluster(mut cluster) => {
+                let primaries = primaries(&mut cluster).await?;
+                // The list may have become shorter since the last step; the next walk sees what this one misses.
+                let Some((host, port)) = primaries.get(node).cloned() else { return Ok((None, Vec::new())) };
+                let routing = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host, port });
+                (primaries.len(), cluster.route_command(scan, routing).await?)
+            }
+        };
+        let (next, keys): (u64, Vec<Vec<u8>>) = from_redis_value(reply)?;
+        let next = match next {
+            0 => (node + 1 < nodes).then_some(ScanCursor { node: node + 1, cursor: 0 }),
+            cursor => Some(ScanCursor { node, cursor }),
+        };
+        Ok((next, keys))
     }
+}
 
-    /// Whether a server that takes no writes is a matter of time: others find the primary.
-    pub const fn finds_primary(&self) -> bool {
-        !matches!(self, Self::Server(_))
-    }
-
-    /// Whether connections have TLS.
-    pub fn has_tls(&self) -> bool {
-        self.servers().iter().any(Server::has_tls)
-    }
-
-    /// Where a connection goes, for people.
-    pub fn place(&self) -> String {
-        self.servers().iter().map(Server::to_string).collect::<Vec<_>>().join(", ")
-    }
-
+impl Way {
     /// Where connections go; to the sentinels until the primary is met.
     fn servers(&self) -> Vec<Server> {
         match self {
-            Self::Server(server) => vec![server.clone()],
+            Self::Server(server) => vec![(**server).clone()],
             Self::Cluster(nodes) => nodes.clone(),
             Self::Sentinel(sentinel) => sentinel.servers(),
         }
@@ -142,58 +210,6 @@ fn cluster(nodes: &[Server]) -> RedisResult<ClusterClient> {
     }
 }
 
-impl Connection {
-    /// Sends one command, in a cluster to where its key is.
-    pub async fn call<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
-        match self {
-            Self::Server(connection) => command.query_async(connection).await,
-            Self::Cluster(connection) => command.query_async(connection).await,
-        }
-    }
-
-    /// Sends several at once.
-    pub async fn pipeline<T: FromRedisValue>(&mut self, pipeline: &Pipeline) -> RedisResult<T> {
-        match self {
-            Self::Server(connection) => pipeline.query_async(connection).await,
-            Self::Cluster(connection) => pipeline.query_async(connection).await,
-        }
-    }
-
-    /// Asks one server, in a cluster any primary, for what it says of itself; the client would ask all.
-    pub async fn ask_one<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
-        match self {
-            Self::Server(connection) => command.query_async(connection).await,
-            Self::Cluster(connection) => {
-                let routing = RoutingInfo::SingleNode(SingleNodeRoutingInfo::RandomPrimary);
-                Ok(from_redis_value(connection.route_command(command.clone(), routing).await?)?)
-            }
-        }
-    }
-
-    /// One step over the keys of hashes that match: where it goes on, none at the end, and the keys.
-    pub async fn scan(&mut self, at: ScanCursor, glob: &str) -> RedisResult<(Option<ScanCursor>, Vec<Vec<u8>>)> {
-        let ScanCursor { node, cursor } = at;
-        let mut scan = cmd("SCAN");
-        scan.arg(cursor).arg(("MATCH", glob, "COUNT", SCAN_COUNT, "TYPE", "hash"));
-        let (nodes, reply) = match self {
-            Self::Server(connection) => (1, scan.query_async(connection).await?),
-            Self::Cluster(connection) => {
-                let primaries = primaries(connection).await?;
-                // The list may have become shorter since the last step; the next walk sees what this one misses.
-                let Some((host, port)) = primaries.get(node).cloned() else { return Ok((None, Vec::new())) };
-                let routing = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host, port });
-                (primaries.len(), connection.route_command(scan, routing).await?)
-            }
-        };
-        let (next, keys): (u64, Vec<Vec<u8>>) = from_redis_value(reply)?;
-        let next = match next {
-            0 => (node + 1 < nodes).then_some(ScanCursor { node: node + 1, cursor: 0 }),
-            cursor => Some(ScanCursor { node, cursor }),
-        };
-        Ok((next, keys))
-    }
-}
-
 /// The addresses of all primaries that serve slots, in a fixed order.
 async fn primaries(connection: &mut ClusterConnection) -> RedisResult<Vec<(String, u16)>> {
     let slots: Vec<Vec<Value>> = cmd("CLUSTER").arg("SLOTS").query_async(connection).await?;
@@ -211,10 +227,8 @@ async fn primaries(connection: &mut ClusterConnection) -> RedisResult<Vec<(Strin
 mod tests {
     use super::*;
 
-    fn place(url: &str) -> Result<(String, bool), String> {
-        Address::parse(url, &Certificates::default())
-            .map(|address| (address.place(), address.has_tls()))
-            .map_err(|error| error.to_string())
+    fn place(url: &str) -> Result<String, String> {
+        Redis::new(url, &Certificates::default()).map(|redis| redis.place()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -229,7 +243,8 @@ mod tests {
             ("redis-sentinel://user:p@ss@a,b:7/main", "a:26379, b:7", false),
             ("rediss-sentinel://[::1]/x.y_z-0", "::1:26379", true),
         ] {
-            assert_eq!(place(url), Ok((at.to_owned(), has_tls)), "{url}");
+            let tls = if has_tls { "by" } else { "without" };
+            assert_eq!(place(url), Ok(format!("{at}, {tls} TLS")), "{url}");
         }
     }
 
@@ -259,8 +274,8 @@ mod tests {
     #[test]
     fn certificates_without_tls_are_refused() {
         let certificates = Certificates { ca: Some("/ca.pem".into()), ..Certificates::default() };
-        let refused = Address::parse("redis://a", &certificates).err();
+        let refused = Redis::new("redis://a", &certificates).err();
         assert!(refused.is_some_and(|error| error.to_string().contains("--redis-tls-ca")));
-        assert!(Address::parse("rediss://a", &certificates).is_ok());
+        assert!(Redis::new("rediss://a", &certificates).is_ok());
     }
 }

@@ -45,8 +45,7 @@ struct Node {
 /// A primary, as a sentinel names it.
 #[derive(Clone)]
 struct Named {
-    host: String,
-    port: u16,
+    primary: Server,
     /// Of the configuration that says so.
     epoch: u64,
 }
@@ -77,11 +76,10 @@ impl Sentinel {
         login.set_query(None);
         let node = |node: &str| {
             let mut url = read(format!("{scheme}://{node}"))?;
-            let is_whole = url.set_port(url.port().or(Some(PORT))).is_ok()
-                && url.set_username(&user).is_ok()
-                && url.set_password(password.as_deref()).is_ok();
-            let server = if is_whole { Server::parse(url, certificates)? } else { return Err(unreadable()) };
-            Ok(Node { server, connection: tokio::sync::Mutex::default() })
+            let port = url.port().unwrap_or(PORT);
+            let login = url.set_port(Some(port)).and_then(|()| url.set_username(&user));
+            login.and_then(|()| url.set_password(password.as_deref())).map_err(|()| unreadable())?;
+            Ok(Node { server: Server::parse(url, certificates)?, connection: tokio::sync::Mutex::default() })
         };
         let sentinels = nodes.split(',').map(node).collect::<RedisResult<_>>()?;
         Ok(Self { name, sentinels, login: Server::parse(login, certificates)?, met: Mutex::default() })
@@ -90,7 +88,7 @@ impl Sentinel {
     /// The primary, or the sentinels until it is met.
     pub fn servers(&self) -> Vec<Server> {
         match self.met() {
-            Some(named) => vec![self.primary(named)],
+            Some(named) => vec![named.primary],
             None => self.sentinels.iter().map(|node| node.server.clone()).collect(),
         }
     }
@@ -98,16 +96,14 @@ impl Sentinel {
     /// Connects to the primary.
     pub async fn connect(&self) -> RedisResult<MultiplexedConnection> {
         let named = self.newest().await?;
-        let primary = self.primary(named.clone());
         let met = async {
-            let mut connection = primary.connect().await?;
-            match cmd("ROLE").query_async(&mut connection).await? {
-                Role::Primary { .. } => Ok(connection),
-                _ => Err(away("it is a replica still, or again")),
-            }
+            let mut connection = named.primary.connect().await?;
+            let role = cmd("ROLE").query_async(&mut connection).await?;
+            let refusal = || away("it is a replica still, or again");
+            matches!(role, Role::Primary { .. }).then_some(connection).ok_or_else(refusal)
         };
         let connection = met.await.map_err(|error: RedisError| {
-            let why = wording(&error);
+            let (primary, why) = (&named.primary, wording(&error));
             away(format!("{primary}, which the sentinels name as the primary of {}: {why}", self.name))
         })?;
         *self.met.lock().unwrap_or_else(PoisonError::into_inner) = Some(named);
@@ -119,8 +115,8 @@ impl Sentinel {
     pub async fn check(&self) -> RedisResult<()> {
         let Some(met) = self.met() else { return Ok(()) };
         match self.newest().await {
-            Ok(named) if named.epoch > met.epoch && (&named.host, named.port) != (&met.host, met.port) => {
-                let (now, before, name) = (self.primary(named), self.primary(met), &self.name);
+            Ok(named) if named.epoch > met.epoch && named.primary.info.addr() != met.primary.info.addr() => {
+                let (now, before, name) = (named.primary, met.primary, &self.name);
                 Err(away(format!("the sentinels name {now} as the primary of {name} now, instead of {before}")))
             }
             _ => Ok(()),
@@ -131,10 +127,6 @@ impl Sentinel {
         self.met.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn primary(&self, Named { host, port, .. }: Named) -> Server {
-        self.login.moved(host, port)
-    }
-
     /// What the newest configuration says, of those that can be heard.
     async fn newest(&self) -> RedisResult<Named> {
         let mut asked: FuturesUnordered<_> = self.sentinels.iter().map(|node| node.ask(&self.name)).collect();
@@ -142,9 +134,10 @@ impl Sentinel {
         let (mut newest, mut refusals): (Option<Named>, Vec<String>) = (None, Vec::new());
         while let Ok(Some(answer)) = timeout_at(end, asked.next()).await {
             match answer {
-                Ok(named) => {
+                Ok((host, port, epoch)) => {
                     end = end.min(Instant::now() + GRACE);
-                    newest = newest.filter(|newest| newest.epoch >= named.epoch).or(Some(named));
+                    let named = Named { primary: self.login.moved(host, port), epoch };
+                    newest = newest.filter(|newest| newest.epoch >= epoch).or(Some(named));
                 }
                 Err(why) => refusals.push(why),
             }
@@ -158,7 +151,7 @@ impl Sentinel {
 
 impl Node {
     /// What this sentinel says, or why it says nothing.
-    async fn ask(&self, name: &str) -> Result<Named, String> {
+    async fn ask(&self, name: &str) -> Result<(String, u16, u64), String> {
         let mut slot = self.connection.lock().await;
         let answer = async {
             // It is put back only once it has answered: a connection that failed, or was given up, is not used again.
@@ -188,12 +181,12 @@ fn is_about_login(error: &RedisError) -> bool {
 }
 
 /// Where the primary is, and the configuration epoch.
-async fn ask(connection: &mut MultiplexedConnection, name: &str) -> RedisResult<Option<Named>> {
+async fn ask(connection: &mut MultiplexedConnection, name: &str) -> RedisResult<Option<(String, u16, u64)>> {
     // While a failover is under way this names the new primary already, and SENTINEL MASTER the old one.
     let place: Option<(String, u16)> =
         cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query_async(connection).await?;
     let Some((host, port)) = place else { return Ok(None) };
     let mut known: HashMap<String, Value> = cmd("SENTINEL").arg("MASTER").arg(name).query_async(connection).await?;
     let epoch = known.remove("config-epoch").map(from_redis_value).transpose()?.unwrap_or(0);
-    Ok(Some(Named { host, port, epoch }))
+    Ok(Some((host, port, epoch)))
 }

@@ -6,7 +6,7 @@ use ::redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError,
     RedisResult, TlsCertificates,
 };
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use std::{fmt, fs, io};
 
@@ -30,18 +30,14 @@ pub struct Certificates {
 impl Certificates {
     /// Reads them; whether they are of any use is for the library to say.
     pub fn read(&self) -> io::Result<TlsCertificates> {
-        let read = |which: &str, file: &Path| {
+        let read = |which: &str, file: &Option<PathBuf>| {
+            let Some(file) = file else { return Ok(None) };
             let named = |error: io::Error| format!("--redis-tls-{which} {}: {error}", file.display());
-            fs::read(file).map_err(|error| io::Error::new(error.kind(), named(error)))
+            fs::read(file).map(Some).map_err(|error| io::Error::new(error.kind(), named(error)))
         };
-        let client_tls = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => {
-                Some(ClientTlsConfig { client_cert: read("cert", cert)?, client_key: read("key", key)? })
-            }
-            _ => None,
-        };
-        let root_cert = self.ca.as_deref().map(|file| read("ca", file)).transpose()?;
-        Ok(TlsCertificates { client_tls, root_cert })
+        let pair = read("cert", &self.cert)?.zip(read("key", &self.key)?);
+        let client_tls = pair.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
+        Ok(TlsCertificates { client_tls, root_cert: read("ca", &self.ca)? })
     }
 }
 

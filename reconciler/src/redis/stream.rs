@@ -1,7 +1,7 @@
 //! The one reader of a coupon's stream.
 
-use super::{Redis, grants_key, unexpected};
-use ::redis::{Cmd, FromRedisValue, ParsingError, RedisResult, Value, cmd};
+use super::{grants_key, unexpected};
+use ::redis::{Cmd, FromRedisValue, ParsingError, RedisResult, Value, cmd, from_redis_value};
 use coupon_core::grant::{EntryId, Grant};
 use std::collections::HashMap;
 
@@ -12,13 +12,6 @@ pub struct Entry {
     pub id: EntryId,
     /// The grant, or the part that is malformed.
     pub grant: Result<Grant, &'static str>,
-}
-
-impl Redis {
-    /// The entries from one on, at most so many.
-    pub async fn entries(&self, key: &str, from: EntryId, count: u32) -> RedisResult<Vec<Entry>> {
-        self.call(&entries(key, from, count)).await
-    }
 }
 
 /// Asks for the entries from one on.
@@ -34,19 +27,16 @@ pub(super) fn grants(entries: impl IntoIterator<Item = Entry>) -> RedisResult<Ve
 
 impl FromRedisValue for Entry {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        let (id, fields): (String, HashMap<Vec<u8>, Vec<u8>>) = FromRedisValue::from_redis_value(value)?;
-        let fields = fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
-        Ok(Self {
-            id: EntryId::parse(&id).ok_or("an entry of the stream has no ID")?,
-            grant: Grant::parse(&id, fields),
-        })
+        let (id, fields): (String, Value) = from_redis_value(value)?;
+        let fields: Vec<(Vec<u8>, Vec<u8>)> = from_redis_value(fields)?;
+        let pairs = fields.iter().map(|(name, value)| (&**name, &**value));
+        Ok(Self { id: EntryId::parse(&id).ok_or("an entry of the stream has no ID")?, grant: Grant::parse(&id, pairs) })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ::redis::from_redis_value;
 
     fn bulk(text: &str) -> Value {
         Value::BulkString(text.as_bytes().to_vec())
