@@ -6,7 +6,6 @@ use crate::coupon::Tools;
 use crate::daemon::Daemon;
 use crate::error::{Exit, Failure};
 use crate::ledger::Ledger;
-use crate::model::counters::Counters;
 use crate::redis::Redis;
 use crate::show::http;
 use crate::show::view::Viewer;
@@ -39,14 +38,13 @@ pub async fn run(args: cli::Run, redis: Redis, ledger: Ledger) -> Result<Exit, F
     let tools = Tools {
         redis: Arc::new(redis),
         ledger: Arc::new(ledger),
-        counters: Arc::<Counters>::default(),
+        counters: Arc::default(),
         keys: args.redis.key.clone(),
         batch_max: args.batch_max,
         stop: stop.clone(),
     };
     let daemon = Daemon::new(tools.clone(), args);
-    let Tools { redis, ledger, counters, keys, .. } = tools;
-    let viewer = Viewer::new(redis, ledger, keys, counters, Arc::<Daemon>::clone(&daemon));
+    let viewer = Viewer::new(tools.redis, tools.ledger, tools.keys, Arc::<Daemon>::clone(&daemon));
     tokio::spawn(http::serve(listener, viewer, stop.clone()));
     let running = tokio::spawn(Arc::clone(&daemon).run());
     supervisor::attend(&*daemon, &stop).await;

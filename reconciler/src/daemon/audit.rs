@@ -6,6 +6,7 @@ use crate::audit::{Audit, Finding, Pace, Report, Scope, Tally};
 use crate::error::Error;
 use crate::model::coupon::Row;
 use std::time::Duration;
+use tokio::time::sleep;
 
 /// A round over every grant rests so many intervals before it begins again.
 const REST_INTERVALS: u32 = 10;
@@ -22,42 +23,36 @@ struct Rounds<'a> {
     servers: &'a Servers,
     catalog: &'a Catalog,
     tally: &'a Tally,
+    every: Duration,
 }
 
-/// Both rounds, until the daemon stops. An error ends a round, and the next begins anew.
+/// Both rounds, until the daemon stops.
 pub async fn run(servers: &Servers, catalog: &Catalog, tally: &Tally, every: Duration) {
-    let rounds = Rounds { audit: Audit::new(&servers.tools), servers, catalog, tally };
-    let counts = async {
-        let mut pace = Pace::background(servers.tools.stop.clone());
-        while rounds.is_time(every, &mut pace).await {
-            if let Err(error) = rounds.compare_counts(&mut pace).await {
-                servers.doubt(&error).await;
-            }
-        }
-    };
-    let grants = async {
-        let (mut pace, mut rest) = (Pace::background(servers.tools.stop.clone()), every);
-        while rounds.is_time(rest, &mut pace).await {
-            rest = every.saturating_mul(REST_INTERVALS);
-            if let Err(error) = rounds.compare_grants(&mut pace).await {
-                rest = every;
-                servers.doubt(&error).await;
-            }
-        }
-    };
-    tokio::join!(counts, grants);
+    let rounds = Rounds { audit: Audit::new(&servers.tools), servers, catalog, tally, every };
+    tokio::join!(rounds.again(1, || rounds.compare_counts()), rounds.again(REST_INTERVALS, || rounds.compare_grants()),);
 }
 
 impl Rounds<'_> {
-    /// Waits for the next round; false if the daemon stops.
-    async fn is_time(&self, rest: Duration, pace: &mut Pace) -> bool {
-        let both = self.servers.tools.stop.run_until_cancelled(self.servers.both()).await;
-        both.is_some() && pace.wait(rest).await.is_ok()
+    /// One round after the other, with rests of so many intervals. An error ends a round, and the next begins anew.
+    async fn again<Round: Future<Output = Result<(), Error>>>(&self, intervals: u32, round: impl Fn() -> Round) {
+        let mut rest = self.every;
+        let wait = async |rest| {
+            self.servers.both().await;
+            sleep(rest).await;
+        };
+        while self.servers.tools.stop.run_until_cancelled(wait(rest)).await.is_some() {
+            rest = self.every.saturating_mul(intervals);
+            if let Err(error) = round().await {
+                rest = self.every;
+                self.servers.doubt(&error).await;
+            }
+        }
     }
 
     /// Compares counts and ends of what is on offer. A coupon of which anything is odd, or was found wrong before, is compared
     /// grant by grant at once.
-    async fn compare_counts(&self, pace: &mut Pace) -> Result<(), Error> {
+    async fn compare_counts(&self) -> Result<(), Error> {
+        let mut pace = Pace::background(self.servers.tools.stop.clone());
         let mut after = String::new();
         loop {
             let page = self.servers.tools.ledger.on_offer(&after, COUPONS_PAGE).await?;
@@ -65,7 +60,7 @@ impl Rounds<'_> {
             after.clone_from(&last.id);
             for row in page.iter().filter(|row| self.catalog.holds(&row.id)) {
                 if self.tally.holds(&row.id) || self.audit.is_odd(row).await? {
-                    self.compare(row, pace).await?;
+                    self.compare(row, &mut pace).await?;
                 }
                 pace.rest().await?;
             }
@@ -73,11 +68,12 @@ impl Rounds<'_> {
     }
 
     /// Compares every grant of every coupon.
-    async fn compare_grants(&self, pace: &mut Pace) -> Result<(), Error> {
+    async fn compare_grants(&self) -> Result<(), Error> {
+        let mut pace = Pace::background(self.servers.tools.stop.clone());
         let mut pages = self.servers.tools.ledger.pages();
         while let Some(page) = pages.next().await? {
             for row in page.iter().filter(|row| self.catalog.holds(&row.id)) {
-                self.compare(row, pace).await?;
+                self.compare(row, &mut pace).await?;
                 pace.rest().await?;
             }
         }
@@ -88,13 +84,13 @@ impl Rounds<'_> {
     }
 
     async fn compare(&self, row: &Row, pace: &mut Pace) -> Result<(), Error> {
-        match self.audit.coupon(&row.id, Scope::Ledger, pace).await {
-            Ok(report) if report.skipped.is_none() && self.tally.note(&report, &self.servers.tools.counters) => {
-                say(&report)
-            }
+        let report = match self.audit.coupon(&row.id, Scope::Ledger, pace).await {
             // Somebody else moved the coupon: it is compared in the next round.
-            Ok(_) | Err(Error::Moved) => {}
-            Err(error) => return Err(error),
+            Err(Error::Moved) => return Ok(()),
+            report => report?,
+        };
+        if report.skipped.is_none() && self.tally.note(&report, &self.servers.tools.counters) {
+            say(&report);
         }
         Ok(())
     }

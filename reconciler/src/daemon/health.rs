@@ -94,10 +94,9 @@ async fn meet_postgresql(servers: &Servers, migrates: bool) -> Result<(), Error>
     ledger.ping().await?;
     ledger.forget_connections();
     if migrates {
-        match ledger.migrate().await {
-            Ok(0) => {}
-            Ok(applied) => tracing::info!(applied, "migrated the schema"),
-            Err(error) => return Err(Error::Held(error.to_string())),
+        let applied = ledger.migrate().await.map_err(|error| Error::Held(error.to_string()))?;
+        if applied > 0 {
+            tracing::info!(applied, "migrated the schema");
         }
     }
     ledger.schema().await?.advice().map_or(Ok(()), |advice| Err(Error::Held(advice)))

@@ -55,9 +55,9 @@ async fn take_turn(servers: &Servers, catalog: &Catalog, instance: &str) -> Resu
     let kept = seen.leases.iter().filter(|lease| lease.holder.as_deref() == Some(instance));
     let kept = kept.map(|lease| lease.shard).filter(|shard| !turn.give_back.contains(shard));
     // No more work is begun on what is given back, before another may begin with it.
-    let change = catalog.hold(kept.chain(claimed));
+    let is_news = catalog.hold(kept.chain(claimed));
     ledger.give_back_leases(instance, &turn.give_back).await?;
-    if change.gained + change.lost > 0 {
+    if is_news {
         let (shards, instances) = (catalog.shards(), seen.instances);
         tracing::info!(shards, of = shards::COUNT, instances, "shares the coupons");
     }
