@@ -27,7 +27,7 @@ mod worker;
 use crate::audit::Tally;
 use crate::cli;
 use crate::coupon::Tools;
-use crate::model::standing::{Source, Standing};
+use crate::model::standing::{Process, Shards, Source, Standing};
 use catalog::Catalog;
 use presence::Servers;
 use std::sync::Arc;
@@ -107,14 +107,18 @@ impl Source for Daemon {
         for (id, drift) in self.drift.left_by_coupon() {
             coupons.entry(id).or_default().drift = drift;
         }
-        Standing {
+        let process = Process {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: self.instance.clone(),
-            uptime: self.since.elapsed(),
+            uptime_seconds: self.since.elapsed().as_secs(),
             now_ms: self.servers.clock.now_ms(),
-            redis_away: self.servers.redis.why(),
-            postgresql_away: self.servers.postgresql.why(),
-            shards_held: self.catalog.shards(),
-            shards: shards::COUNT,
+            shards: Shards { held: self.catalog.shards(), of: shards::COUNT },
+            redis: self.servers.redis.health(),
+            postgresql: self.servers.postgresql.health(),
+        };
+        Standing {
+            process,
+            counters: Arc::clone(&self.servers.tools.counters),
             known: self.catalog.known(),
             stopped: self.catalog.stopped(),
             coupons,

@@ -149,7 +149,7 @@ impl Redis {
 
     /// The entries from one on, at most so many.
     pub async fn entries(&self, key: &str, from: EntryId, count: u32) -> RedisResult<Vec<Entry>> {
-        self.call(&stream::entries(key, &from.to_string(), count)).await
+        self.call(&stream::entries(key, from, count)).await
     }
 
     /// The grants before an entry, or the newest, at most so many and the newest first. Entries that are no grants are

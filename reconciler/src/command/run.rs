@@ -33,8 +33,7 @@ pub async fn run(tools: Tools, args: cli::Run) -> Result<Exit, Failure> {
     );
     let tools = Tools { batch_max: args.batch_max, stop: stop.clone(), ..tools };
     let daemon = Daemon::new(tools.clone(), args);
-    let Tools { redis, ledger, counters, keys, .. } = tools;
-    let viewer = Viewer::new(redis, ledger, keys, counters, Arc::<Daemon>::clone(&daemon));
+    let viewer = Viewer::new(tools.redis, tools.ledger, tools.keys, Arc::<Daemon>::clone(&daemon));
     tokio::spawn(http::serve(listener, viewer, stop.clone()));
     let running = tokio::spawn(Arc::clone(&daemon).run());
     supervisor::attend(&*daemon, &stop).await;

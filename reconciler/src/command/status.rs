@@ -32,7 +32,7 @@ async fn show(args: &cli::Status) -> Result<Exit, Failure> {
             Ok(mut view) => {
                 match before {
                     // Who asks often is given the same look again.
-                    Some(same) if same.now_ms == view.now_ms => view = same,
+                    Some(same) if same.process.now_ms == view.process.now_ms => view = same,
                     Some(before) => view.rate_since(&before),
                     None => {}
                 }

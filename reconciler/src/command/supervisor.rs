@@ -5,7 +5,7 @@
 //! there: waiting for them is part of the work, and a manager that gave up over it, or kept the machine from booting, would
 //! bring neither back. Whom it waits for is its status.
 
-use crate::model::standing::{Source, Standing};
+use crate::model::standing::{Health, Process, Source, Standing};
 use sd_notify::NotifyState::{self, Ready, Status, Stopping, Watchdog};
 use std::env;
 use std::time::Duration;
@@ -52,11 +52,11 @@ fn tell(news: &[NotifyState<'_>]) {
 
 /// What it is at, in one line.
 fn describe(standing: &Standing) -> String {
-    let away = [("Redis", &standing.redis_away), ("PostgreSQL", &standing.postgresql_away)];
-    let mut waits: Vec<String> =
-        away.iter().filter_map(|(side, why)| Some(format!("waiting for {side}: {}", why.as_deref()?))).collect();
+    let Process { redis, postgresql, shards, .. } = &standing.process;
+    let waits = |(side, health): (&str, &Health)| Some(format!("waiting for {side}: {}", health.why.as_ref()?));
+    let mut waits: Vec<String> = [("Redis", redis), ("PostgreSQL", postgresql)].into_iter().filter_map(waits).collect();
     if waits.is_empty() {
-        waits.push(format!("relaying, with {} of {} shards", standing.shards_held, standing.shards));
+        waits.push(format!("relaying, with {} of {} shards", shards.held, shards.of));
     }
     if standing.stopped > 0 {
         waits.push(format!("coupons that wait for an operator: {}", standing.stopped));

@@ -73,13 +73,13 @@ impl Rounds<'_> {
     }
 
     async fn compare(&self, row: &Row, pace: &mut Pace) -> Result<(), Error> {
-        match self.audit.coupon(&row.id, Scope::Ledger, pace).await {
-            Ok(report) if report.skipped.is_none() && self.tally.note(&report, &self.servers.tools.counters) => {
-                say(&report)
-            }
+        let report = match self.audit.coupon(&row.id, Scope::Ledger, pace).await {
             // Somebody else moved the coupon: it is compared in the next round.
-            Ok(_) | Err(Error::Moved) => {}
-            Err(error) => return Err(error),
+            Err(Error::Moved) => return Ok(()),
+            report => report?,
+        };
+        if report.skipped.is_none() && self.tally.note(&report, &self.servers.tools.counters) {
+            say(&report);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! A coupon is visited by one worker at a time. Whatever happens to it meanwhile is noted, and it is visited again.
 
-use super::shards::{Change, Shards};
+use super::shards::shard_of;
 use crate::model::coupon::{Info, Offer, Row, is_on_offer};
 use crate::model::grant::Checkpoint;
 use crate::model::standing::Known;
@@ -90,6 +90,8 @@ impl Entry {
 
 #[derive(Default)]
 struct Inner {
+    /// The shards that this process holds, a bit for each.
+    shards: u64,
     coupons: HashMap<Id, Entry>,
     /// Coupons by the time of their visit. One that is not at the time that its entry says is passed over.
     queue: BTreeSet<(Instant, Id)>,
@@ -98,13 +100,16 @@ struct Inner {
 /// All coupons that are remembered, and which are this process's to work on.
 #[derive(Default)]
 pub struct Catalog {
-    shards: Shards,
     inner: Mutex<Inner>,
     queued: Notify,
     scan: Notify,
 }
 
 impl Inner {
+    fn holds(&self, id: &str) -> bool {
+        self.shards & (1 << shard_of(id)) != 0
+    }
+
     fn entry(&mut self, id: &str) -> (Id, &mut Entry) {
         let id = self.coupons.get_key_value(id).map_or_else(|| Arc::from(id), |(known, _)| Arc::clone(known));
         let entry = self.coupons.entry(Arc::clone(&id)).or_default();
@@ -120,28 +125,30 @@ impl Catalog {
 
     /// Whether a coupon is this process's to work on.
     pub fn holds(&self, id: &str) -> bool {
-        self.shards.hold(id)
+        self.lock().holds(id)
     }
 
-    /// Takes over what the leases say; what is new is looked at, and the coupons of others are forgotten. A visit that is
-    /// under way ends.
-    pub fn hold(&self, shards: impl Iterator<Item = u8>) -> Change {
-        let change = self.shards.set(shards);
-        if change.gained > 0 {
+    /// Takes over what the leases say, and whether that is news: what is new is looked at, and the coupons of others are
+    /// forgotten. A visit that is under way ends.
+    pub fn hold(&self, shards: impl Iterator<Item = u8>) -> bool {
+        let shards = shards.fold(0, |held, shard| held | 1_u64.checked_shl(shard.into()).unwrap_or(0));
+        let mut inner = self.lock();
+        let before = std::mem::replace(&mut inner.shards, shards);
+        if shards & !before != 0 {
             self.ask_for_scan();
         }
-        if change.lost > 0 {
-            self.lock().coupons.retain(|id, entry| entry.is_visited || self.shards.hold(id));
+        if before & !shards != 0 {
+            inner.coupons.retain(|id, entry| entry.is_visited || shards & (1 << shard_of(id)) != 0);
         }
-        change
+        shards != before
     }
 
     /// Notes that a coupon needs a visit, if it is one of this process's.
     pub fn mark(&self, id: &str, reason: Reason) {
-        if !self.holds(id) {
+        let mut inner = self.lock();
+        if !inner.holds(id) {
             return;
         }
-        let mut inner = self.lock();
         let (id, entry) = inner.entry(id);
         entry.compare |= reason != Reason::Grants;
         let now = Instant::now();
@@ -168,7 +175,7 @@ impl Catalog {
 
     fn take(&self) -> Option<Ticket> {
         let mut inner = self.lock();
-        let Inner { coupons, queue } = &mut *inner;
+        let Inner { coupons, queue, .. } = &mut *inner;
         loop {
             if queue.first().is_none_or(|(at, _)| *at > Instant::now()) {
                 return None;
@@ -214,7 +221,7 @@ impl Catalog {
     /// A side came back: what failed before may succeed now, and what happened meanwhile was not heard of.
     pub fn wake_all(&self) {
         let mut inner = self.lock();
-        let Inner { coupons, queue } = &mut *inner;
+        let Inner { coupons, queue, .. } = &mut *inner;
         let now = Instant::now();
         for (id, entry) in coupons.iter_mut().filter(|(_, entry)| entry.visit_at.is_some_and(|at| at > now)) {
             entry.visit_at = Some(now);
@@ -236,8 +243,9 @@ impl Catalog {
 
     /// Notes that users wait, if the coupon is one of this process's.
     pub fn expect_waiting(&self, id: &str) {
-        if self.holds(id) {
-            self.lock().entry(id).1.waiting = true;
+        let mut inner = self.lock();
+        if inner.holds(id) {
+            inner.entry(id).1.waiting = true;
         }
     }
 
@@ -255,10 +263,7 @@ impl Catalog {
             entry.waiting |= waiting;
             entry.due_at_ms = due;
         }
-        if !is_on_offer(row.offer.status)
-            && let Some(entry) = inner.coupons.get(id)
-            && entry.is_level()
-        {
+        if !is_on_offer(row.offer.status) && inner.coupons.get(id).is_some_and(Entry::is_level) {
             inner.coupons.remove(id);
         }
     }
@@ -303,7 +308,7 @@ impl Catalog {
 
     /// How many shards this process holds.
     pub fn shards(&self) -> u32 {
-        self.shards.len()
+        self.lock().shards.count_ones()
     }
 }
 
@@ -361,6 +366,17 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(31)).await;
             assert_eq!(catalog.take().map(|ticket| catalog.finish(ticket, Next::Rest)).is_some(), !wakes);
         }
+    }
+
+    #[test]
+    fn what_is_held_is_told_apart() {
+        let catalog = Catalog::default();
+        assert!(!catalog.holds("a"));
+        assert!(catalog.hold(0..64) && catalog.holds("a"));
+        assert!(!catalog.hold(0..64), "no news");
+        assert!(catalog.hold((0..64).filter(|shard| *shard != shard_of("a"))));
+        assert!(!catalog.holds("a"));
+        assert_eq!(catalog.shards(), 63);
     }
 
     #[test]

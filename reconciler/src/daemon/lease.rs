@@ -48,8 +48,7 @@ pub async fn share(servers: &Servers, catalog: &Catalog, instance: &str) {
 /// One turn; how long until the next.
 async fn take_turn(servers: &Servers, catalog: &Catalog, instance: &str) -> Result<Duration, Error> {
     let taken = servers.tools.ledger.take_leases(instance, TERM).await?;
-    let change = catalog.hold(taken.shards.iter().copied());
-    if change.gained + change.lost > 0 {
+    if catalog.hold(taken.shards.iter().copied()) {
         let (shards, instances) = (taken.shards.len(), taken.instances);
         tracing::info!(shards, of = shards::COUNT, instances, "shares the coupons");
     }

@@ -3,6 +3,7 @@
 use super::clock::Clock;
 use crate::coupon::Tools;
 use crate::error::{Error, Remedy, Side};
+use crate::model::standing::Health;
 use tokio::sync::{Notify, watch};
 
 /// Why a side cannot do its part.
@@ -45,9 +46,10 @@ impl Presence {
         self.away.borrow().is_none()
     }
 
-    /// Why it is not there.
-    pub fn why(&self) -> Option<String> {
-        self.away.borrow().as_ref().map(|away| away.why.clone())
+    /// What is said of it.
+    pub fn health(&self) -> Health {
+        let why = self.away.borrow().as_ref().map(|away| away.why.clone());
+        Health { up: why.is_none(), why }
     }
 
     /// It answered, and can do its part. True if it was away before.
@@ -163,6 +165,6 @@ mod tests {
         tokio::join!(redis.present(), async { assert!(redis.came()) });
         assert!(!redis.came(), "it was there");
         redis.left(&refused("gone"));
-        assert_eq!(redis.why().as_deref(), Some("gone"));
+        assert_eq!(redis.health().why.as_deref(), Some("gone"));
     }
 }

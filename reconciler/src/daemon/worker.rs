@@ -8,18 +8,14 @@ use crate::error::{Error, Remedy};
 
 /// Visits one coupon after the other until the daemon stops.
 pub async fn run(servers: &Servers, catalog: &Catalog) {
-    loop {
-        let mut ticket = tokio::select! {
-            biased;
-            () = servers.tools.stop.cancelled() => return,
-            ticket = async {
-                let ticket = catalog.next().await;
-                // Without one of the sides nothing can be done for any coupon. Asked last, as it may be long until
-                // there is something to do.
-                servers.both().await;
-                ticket
-            } => ticket,
-        };
+    let next = async || {
+        let ticket = catalog.next().await;
+        // Without one of the sides nothing can be done for any coupon. Asked last, as it may be long until there is
+        // something to do.
+        servers.both().await;
+        ticket
+    };
+    while let Some(mut ticket) = servers.tools.stop.run_until_cancelled(next()).await {
         let next = match visit(servers, catalog, &mut ticket).await {
             Ok(next) => {
                 if ticket.memory.problem.take().is_some() {

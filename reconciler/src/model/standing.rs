@@ -1,26 +1,18 @@
 //! What the daemon says of itself, to who shows it.
 
+use super::counters::Counters;
 use super::grant::Progress;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::time::Duration;
+use std::sync::Arc;
 
 /// How things stand at a moment.
 #[derive(Debug, Clone, Default)]
 pub struct Standing {
-    /// The name of this process among several.
-    pub instance: String,
-    /// For how long it has been there.
-    pub uptime: Duration,
-    /// The time by Redis's clock.
-    pub now_ms: u64,
-    /// Why Redis is away, if it is.
-    pub redis_away: Option<String>,
-    /// Why PostgreSQL is away, if it is.
-    pub postgresql_away: Option<String>,
-    /// Shards that this process holds.
-    pub shards_held: u32,
-    /// Shards in all.
-    pub shards: usize,
+    /// What is shown as it is.
+    pub process: Process,
+    /// What was counted.
+    pub counters: Arc<Counters>,
     /// Coupons that are remembered.
     pub known: usize,
     /// Those of them that wait for an operator.
@@ -29,6 +21,43 @@ pub struct Standing {
     pub coupons: HashMap<String, Known>,
     /// Findings of the audit that are left, by kind; all kinds are here.
     pub drift: Vec<(&'static str, u64)>,
+}
+
+/// A process, and what it works on and with.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Process {
+    /// The program's.
+    pub version: String,
+    /// The name of this process among several.
+    pub instance: String,
+    /// For how long it has been there.
+    pub uptime_seconds: u64,
+    /// The time by Redis's clock.
+    pub now_ms: u64,
+    /// What it works on.
+    pub shards: Shards,
+    /// Whether Redis is there.
+    pub redis: Health,
+    /// Whether PostgreSQL is there.
+    pub postgresql: Health,
+}
+
+/// What a process works on.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Shards {
+    /// Its own.
+    pub held: u32,
+    /// All.
+    pub of: usize,
+}
+
+/// Whether a server is there.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Health {
+    /// It is.
+    pub up: bool,
+    /// Why it is not.
+    pub why: Option<String>,
 }
 
 /// What is remembered of a coupon.

@@ -3,7 +3,6 @@
 use super::{grants_key, unexpected};
 use ::redis::{Cmd, FromRedisValue, ParsingError, RedisResult, Value, cmd, from_redis_value};
 use coupon_core::grant::{EntryId, Grant};
-use std::collections::HashMap;
 
 /// An entry of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use super::view::Viewer;
 use super::{metrics, page};
+use crate::model::standing::Process;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -52,21 +53,20 @@ async fn status(State(viewer): State<Arc<Viewer>>) -> impl IntoResponse {
 
 async fn measure(State(viewer): State<Arc<Viewer>>) -> impl IntoResponse {
     let view = viewer.look().await;
-    let text = metrics::render(&viewer.counters, &viewer.source.standing(), &view);
+    let text = metrics::render(&viewer.source.standing(), &view);
     ([(header::CONTENT_TYPE, metrics::OPENMETRICS_TEXT)], text)
 }
 
 async fn readyz(State(viewer): State<Arc<Viewer>>) -> impl IntoResponse {
-    let standing = viewer.source.standing();
-    let is_ready = standing.redis_away.is_none() && standing.postgresql_away.is_none();
+    let Process { redis, postgresql, shards, .. } = viewer.source.standing().process;
     let text = format!(
         "redis: {}\npostgresql: {}\nshards: {} of {}\n",
-        standing.redis_away.as_deref().unwrap_or("ok"),
-        standing.postgresql_away.as_deref().unwrap_or("ok"),
-        standing.shards_held,
-        standing.shards
+        redis.why.as_deref().unwrap_or("ok"),
+        postgresql.why.as_deref().unwrap_or("ok"),
+        shards.held,
+        shards.of
     );
-    (if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
+    (if redis.up && postgresql.up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
 }
 
 /// The process runs. Whether it can work is not asked here: restarting it would not bring back a server.

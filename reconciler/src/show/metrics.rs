@@ -1,7 +1,7 @@
 //! What Prometheus is told: what was counted, and what is measured when it asks. The names are API.
 
 use super::view::View;
-use crate::model::counters::{Counters, Label};
+use crate::model::counters::Label;
 use crate::model::standing::Standing;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::family::Family;
@@ -12,11 +12,11 @@ use prometheus_client::registry::Registry;
 pub const OPENMETRICS_TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All of them, as text.
-pub fn render(counters: &Counters, standing: &Standing, view: &View) -> String {
+pub fn render(standing: &Standing, view: &View) -> String {
     let mut registry = Registry::with_prefix("coupon");
     // From the first look on, so that the first that is put right is seen as one more.
-    standing.drift.iter().for_each(|(kind, _)| drop(counters.repaired(kind)));
-    counters.register(&mut registry);
+    standing.drift.iter().for_each(|(kind, _)| drop(standing.counters.repaired(kind)));
+    standing.counters.register(&mut registry);
     let here = || view.coupons.iter().filter(|coupon| coupon.here);
     let oldest = here().map(|coupon| coupon.lag_seconds).fold(0.0, f64::max);
     let on_offer = here().filter(|coupon| ["AVAILABLE", "ISSUED"].contains(&&*coupon.status));
@@ -28,15 +28,15 @@ pub fn render(counters: &Counters, standing: &Standing, view: &View) -> String {
             on_offer.filter_map(|coupon| coupon.requested).sum(),
         ),
         ("fenced", "Coupons that stay shut, or are not relayed, until an operator acts", standing.stopped as u64),
-        ("shards", "Shards that this process holds, of 64", standing.shards_held.into()),
+        ("shards", "Shards that this process holds, of 64", standing.process.shards.held.into()),
         ("known", "Coupons that the reconciler keeps in memory", standing.known as u64),
     ] {
         registry.register(name, help, ConstGauge::new(value));
     }
     let help = "Age of the oldest grant that is not in the ledger; 0 if there is none";
     registry.register("oldest_unpersisted_age_seconds", help, ConstGauge::new(oldest));
-    let up = [("redis", &standing.redis_away), ("postgresql", &standing.postgresql_away)];
-    let up = up.map(|(side, away)| ([("side", side)], u64::from(away.is_none())));
+    let up = [("redis", &standing.process.redis), ("postgresql", &standing.process.postgresql)];
+    let up = up.map(|(side, health)| ([("side", side)], u64::from(health.up)));
     registry.register("up", "Whether a side is there and can do its part: 1 or 0", gauges(up));
     let drift = standing.drift.iter().map(|(kind, left)| ([("kind", *kind)], *left));
     let help = "Differences between both sides that the audit found and that are left, by kind";
@@ -58,21 +58,23 @@ fn gauges(values: impl IntoIterator<Item = (Label, u64)>) -> Family<Label, Gauge
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::model::counters::Counters;
+    use crate::model::standing::{Health, Process};
     use crate::show::view::Coupon;
 
     /// What is told of a daemon whose audit knows one kind of drift.
-    fn rendered(counters: &Counters) -> String {
+    fn rendered(counters: Counters) -> String {
         let coupon = Coupon { here: true, lag: 7, requested: Some(9), status: "ISSUED".into(), ..Coupon::default() };
         let elsewhere = Coupon { here: false, ..coupon.clone() };
         let view = View { coupons: vec![coupon, elsewhere], ..View::default() };
-        let away = Some("refused".into());
-        let standing = Standing { postgresql_away: away, drift: vec![("row_missing", 2)], ..Standing::default() };
-        render(counters, &standing, &view)
+        let process = Process { redis: Health { up: true, why: None }, ..Process::default() };
+        let drift = vec![("row_missing", 2)];
+        render(&Standing { process, counters: counters.into(), drift, ..Standing::default() }, &view)
     }
 
     /// The names of all metrics.
     pub fn names() -> Vec<String> {
-        let text = rendered(&Counters::default());
+        let text = rendered(Counters::default());
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
         types.map(|(name, kind)| format!("{name}{}", if kind == "counter" { "_total" } else { "" })).collect()
     }
@@ -81,7 +83,7 @@ pub mod tests {
     fn every_metric_is_shown_with_its_help() {
         let counters = Counters::default();
         counters.count_batch(4, 1);
-        let text = rendered(&counters);
+        let text = rendered(counters);
         for name in names() {
             let name = name.strip_suffix("_total").unwrap_or(&name);
             assert!(text.contains(&format!("# HELP {name} ")), "{name}");

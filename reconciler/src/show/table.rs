@@ -37,10 +37,12 @@ pub fn draw(view: &View) -> Vec<String> {
     for (column, (_, alignment, _)) in table.column_iter_mut().zip(&columns) {
         column.set_padding(GAP).set_cell_alignment(*alignment);
     }
-    let away = [("Redis", &view.redis), ("PostgreSQL", &view.postgresql)].into_iter().filter_map(|(name, side)| {
-        let why = side.why.as_deref()?;
-        Some(printable(&format!("{name} is away: {why}")))
-    });
+    let away = [("Redis", &view.process.redis), ("PostgreSQL", &view.process.postgresql)].into_iter().filter_map(
+        |(name, side)| {
+            let why = side.why.as_deref()?;
+            Some(printable(&format!("{name} is away: {why}")))
+        },
+    );
     let unseen = view.coupons_total.saturating_sub(view.coupons.len() as u64);
     let unseen = (unseen > 0).then(|| format!("{unseen} more are left out; those on offer come first"));
     away.chain(table.lines().map(|line| line.trim_end().to_owned())).chain(unseen).collect()
@@ -74,7 +76,8 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::show::view::{Rates, Side};
+    use crate::model::standing::{Health, Process};
+    use crate::show::view::Rates;
 
     fn words(line: &str) -> String {
         line.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -87,9 +90,9 @@ mod tests {
         let problem = Some("why\nnot".into());
         let shut =
             Coupon { id: "b\u{1b}".into(), status: "STANDARD".into(), stopped: true, problem, ..Coupon::default() };
-        let redis = Side { up: false, why: Some("refused".into()) };
-        let mut view = View { coupons: vec![open, shut], coupons_total: 5, redis, ..View::default() };
-        view.postgresql.up = true;
+        let redis = Health { up: false, why: Some("refused".into()) };
+        let process = Process { redis, postgresql: Health { up: true, why: None }, ..Process::default() };
+        let mut view = View { process, coupons: vec![open, shut], coupons_total: 5, ..View::default() };
         let drawn = draw(&view);
         let head = "ID STATUS QUANTITY WAITING GRANTED PERSISTED REMAINING LAG DEAD DRIFT FENCE";
         let lines: Vec<String> = drawn.iter().map(|line| words(line)).collect();

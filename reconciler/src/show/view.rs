@@ -5,9 +5,8 @@
 
 use crate::error::{self, Error, Remedy};
 use crate::ledger::Ledger;
-use crate::model::counters::Counters;
 use crate::model::coupon::{Info, Row};
-use crate::model::standing::{Known, Source, Standing};
+use crate::model::standing::{Health, Known, Process, Source, Standing};
 use crate::redis::Redis;
 use coupon_core::key::KeyPattern;
 use futures_util::{StreamExt, stream};
@@ -39,20 +38,9 @@ const SIDE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Everything.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct View {
-    /// The program's.
-    pub version: String,
-    /// The name of the process.
-    pub instance: String,
-    /// For how long it has been there.
-    pub uptime_seconds: u64,
-    /// When this was seen, by Redis's clock.
-    pub now_ms: u64,
-    /// What it works on.
-    pub shards: Shards,
-    /// Whether Redis is there.
-    pub redis: Side,
-    /// Whether PostgreSQL is there.
-    pub postgresql: Side,
+    /// The daemon's process, whose time is that of the look.
+    #[serde(flatten)]
+    pub process: Process,
     /// When the ledger was read; absent if it never was.
     pub ledger_read_at_ms: Option<u64>,
     /// Rounds of its audit.
@@ -61,24 +49,6 @@ pub struct View {
     pub coupons_total: u64,
     /// Those that are shown.
     pub coupons: Vec<Coupon>,
-}
-
-/// What a process works on.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Shards {
-    /// Its own.
-    pub held: u32,
-    /// All.
-    pub of: usize,
-}
-
-/// Whether a server is there.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Side {
-    /// It is.
-    pub up: bool,
-    /// Why it is not.
-    pub why: Option<String>,
 }
 
 /// One coupon. Numbers that only Redis knows are absent where it cannot be asked.
@@ -154,7 +124,7 @@ pub struct Rates {
 impl View {
     /// Fills in the rates since an earlier look. What is restored after Redis had lost it is nobody's request.
     pub fn rate_since(&mut self, before: &Self) {
-        let seconds = self.now_ms.saturating_sub(before.now_ms) as f64 / 1000.0;
+        let seconds = self.process.now_ms.saturating_sub(before.process.now_ms) as f64 / 1000.0;
         let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
         let before: HashMap<&str, &Coupon> = before.coupons.iter().map(|coupon| (&*coupon.id, coupon)).collect();
         for now in &mut self.coupons {
@@ -227,8 +197,6 @@ struct Last {
 
 /// Looks, for all who ask.
 pub struct Viewer {
-    /// What is counted.
-    pub counters: Arc<Counters>,
     /// The daemon.
     pub source: Arc<dyn Source>,
     redis: Arc<Redis>,
@@ -239,14 +207,8 @@ pub struct Viewer {
 
 impl Viewer {
     /// One that has not looked yet.
-    pub fn new(
-        redis: Arc<Redis>,
-        ledger: Arc<Ledger>,
-        keys: KeyPattern,
-        counters: Arc<Counters>,
-        source: Arc<dyn Source>,
-    ) -> Self {
-        Self { counters, source, redis, ledger, keys, last: Mutex::default() }
+    pub fn new(redis: Arc<Redis>, ledger: Arc<Ledger>, keys: KeyPattern, source: Arc<dyn Source>) -> Self {
+        Self { source, redis, ledger, keys, last: Mutex::default() }
     }
 
     /// What there is to see.
@@ -258,28 +220,22 @@ impl Viewer {
             return Arc::clone(&last.view);
         }
         let standing = self.source.standing();
-        let mut postgresql_away = standing.postgresql_away.clone();
-        if postgresql_away.is_none() {
+        let mut process = standing.process.clone();
+        if process.postgresql.up {
             match self.look_at_ledger().await {
                 Ok((coupons, total)) => {
-                    (last.of_ledger, last.total, last.read_at_ms) = (coupons, total, Some(standing.now_ms));
+                    (last.of_ledger, last.total, last.read_at_ms) = (coupons, total, Some(process.now_ms));
                 }
-                Err(why) => postgresql_away = Some(why),
+                Err(why) => process.postgresql = Health { up: false, why: Some(why) },
             }
         }
         let coupons = self.look_at_coupons(last.of_ledger.clone(), &standing).await;
         last.view = Arc::new(View {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_seconds: standing.uptime.as_secs(),
-            now_ms: standing.now_ms,
-            shards: Shards { held: standing.shards_held, of: standing.shards },
-            redis: side(standing.redis_away),
-            postgresql: side(postgresql_away),
+            process,
             ledger_read_at_ms: last.read_at_ms,
-            audit_rounds: self.counters.audit_rounds.get(),
+            audit_rounds: standing.counters.audit_rounds.get(),
             coupons_total: last.total.max(coupons.len() as u64),
             coupons,
-            instance: standing.instance,
         });
         let rest = (begun.elapsed() * REST_PER_LOOK).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX);
         last.until = Some(Instant::now() + rest);
@@ -314,7 +270,7 @@ impl Viewer {
                 coupon.add_known(known);
             }
         }
-        if standing.redis_away.is_none() {
+        if standing.process.redis.up {
             let look = stream::iter(&mut coupons)
                 .for_each_concurrent(CALLS_AT_ONCE, |coupon| self.look_at_redis(coupon, standing));
             // What has not been seen by then is not known.
@@ -338,14 +294,10 @@ impl Viewer {
             let after = progress.map(|progress| progress.entry).unwrap_or_default();
             let grants = self.redis.read(&key, after, 2).await.unwrap_or_default();
             let oldest = grants.iter().find(|grant| grant.id.seq.0 > coupon.granted - coupon.lag);
-            let age_ms = oldest.map_or(0, |grant| standing.now_ms.saturating_sub(grant.granted_at_ms));
+            let age_ms = oldest.map_or(0, |grant| standing.process.now_ms.saturating_sub(grant.granted_at_ms));
             coupon.lag_seconds = age_ms as f64 / 1000.0;
         }
     }
-}
-
-fn side(why: Option<String>) -> Side {
-    Side { up: why.is_none(), why }
 }
 
 #[cfg(test)]
@@ -354,7 +306,7 @@ mod tests {
 
     fn view(now_ms: u64, epoch: u64, fence: Fence, requested: u64) -> View {
         let coupon = Coupon { id: "a".into(), epoch, fence, requested: Some(requested), ..Coupon::default() };
-        View { now_ms, coupons: vec![coupon], ..View::default() }
+        View { process: Process { now_ms, ..Process::default() }, coupons: vec![coupon], ..View::default() }
     }
 
     fn rated(before: &View, mut after: View) -> Option<f64> {
