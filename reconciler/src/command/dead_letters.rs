@@ -70,15 +70,9 @@ fn write_table(out: &mut dyn Write, letters: &[Letter]) -> io::Result<()> {
 
 /// Users choose their ids, and a trigger may put one into its text: neither is to steer somebody's terminal.
 fn write_letter(out: &mut dyn Write, letter: &Letter) -> io::Result<()> {
-    writeln!(out, "coupon        {}", letter.coupon_id.escape_debug())?;
-    writeln!(out, "seq           {}", letter.seq)?;
-    writeln!(out, "user          {}", letter.user_id.escape_debug())?;
-    writeln!(out, "requested at  {}", letter.requested_at)?;
-    writeln!(out, "granted at    {}", letter.granted_at)?;
-    writeln!(out, "epoch         {}", letter.epoch)?;
-    writeln!(out, "chain         {}", letter.chain)?;
-    writeln!(out, "refused at    {}", letter.created_at)?;
-    writeln!(out, "SQLSTATE      {}", letter.sqlstate)?;
-    writeln!(out, "reason        {}", letter.reason.escape_debug())?;
-    writeln!(out, "given up at   {}", letter.discarded_at.as_deref().unwrap_or("-"))
+    for (column, value) in serde_json::to_value(letter)?.as_object().into_iter().flatten() {
+        let value = value.as_str().map_or_else(|| value.to_string(), |text| text.escape_debug().to_string());
+        writeln!(out, "{column:14}{value}")?;
+    }
+    Ok(())
 }

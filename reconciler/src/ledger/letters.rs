@@ -3,54 +3,30 @@
 use super::{Ledger, count, unsigned};
 use crate::error::Error;
 use coupon_core::number::Seq;
-use serde::Serialize;
-use std::collections::HashMap;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
 
 /// A dead letter.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Letter {
     /// The coupon.
     pub coupon_id: String,
     /// The grant's number.
     pub seq: i64,
-    /// The user.
-    pub user_id: String,
-    /// When the request was accepted, as PostgreSQL writes it.
-    pub requested_at: String,
-    /// When it was granted.
-    pub granted_at: String,
-    /// The epoch of its entry.
-    pub epoch: i64,
-    /// The chain at this grant.
-    pub chain: i64,
     /// The error's SQLSTATE.
     pub sqlstate: String,
     /// The error's text.
     pub reason: String,
-    /// When it was refused.
-    pub created_at: String,
     /// When it was given up.
     pub discarded_at: Option<String>,
+    /// The other columns of `coupon_dead_letter`, as PostgreSQL writes them.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, Value>,
 }
 
-from_row!(Letter {
-    coupon_id,
-    seq,
-    user_id,
-    requested_at,
-    granted_at,
-    epoch,
-    chain,
-    sqlstate,
-    reason,
-    created_at,
-    discarded_at
-});
-
 const LETTERS: &str = "
-    select coupon_id, seq, user_id, requested_at::text, granted_at::text, epoch, chain, sqlstate, reason,
-           created_at::text, discarded_at::text
-    from coupon_dead_letter
+    select to_jsonb(letter)::text from coupon_dead_letter letter
     where ($1::text is null or coupon_id = $1) and ($2::bigint is null or seq = $2) and ($3 or discarded_at is null)
     order by coupon_id, seq";
 
@@ -88,7 +64,10 @@ impl Ledger {
         seq: Option<Seq>,
         with_discarded: bool,
     ) -> Result<Vec<Letter>, Error> {
-        self.fetch(sqlx::query_as(LETTERS).bind(coupon).bind(seq.map(|seq| count(seq.0))).bind(with_discarded)).await
+        let read = sqlx::query_as(LETTERS).bind(coupon).bind(seq.map(|seq| count(seq.0))).bind(with_discarded);
+        let letters: Vec<(String,)> = self.fetch(read).await?;
+        let parsed: Result<_, _> = letters.iter().map(|(letter,)| serde_json::from_str(letter)).collect();
+        parsed.map_err(|error| sqlx::Error::Decode(error.into()).into())
     }
 
     /// Makes a row of a dead letter; whether there was one.
