@@ -76,13 +76,11 @@ impl Daemon {
             workers.spawn(async move { worker::run(&daemon.servers, &daemon.catalog).await });
         }
         let Self { args, instance, servers, catalog, .. } = &*self;
-        if !args.audit_interval.is_zero() {
+        let every = args.audit_interval;
+        if !every.is_zero() {
             // Like a worker it ends what it is at: a repair is a transaction.
             let daemon = Arc::clone(&self);
-            workers.spawn(async move {
-                let Self { args, servers, catalog, drift, .. } = &*daemon;
-                audit::run(servers, catalog, drift, args.audit_interval).await;
-            });
+            workers.spawn(async move { audit::run(&daemon.servers, &daemon.catalog, &daemon.drift, every).await });
         }
         let sources = async {
             tokio::join!(
@@ -103,10 +101,6 @@ impl Daemon {
 
 impl Source for Daemon {
     fn standing(&self) -> Standing {
-        let mut coupons = self.catalog.at_work(COUPONS_TOLD_MAX);
-        for (id, drift) in self.drift.left_by_coupon() {
-            coupons.entry(id).or_default().drift = drift;
-        }
         let process = Process {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: self.instance.clone(),
@@ -116,14 +110,13 @@ impl Source for Daemon {
             redis: self.servers.redis.health(),
             postgresql: self.servers.postgresql.health(),
         };
-        Standing {
-            process,
-            counters: Arc::clone(&self.servers.tools.counters),
-            known: self.catalog.known(),
-            stopped: self.catalog.stopped(),
-            coupons,
-            drift: self.drift.left().map(|(kind, left)| (kind.name(), left)).collect(),
+        let counters = Arc::clone(&self.servers.tools.counters);
+        let drift = self.drift.left().map(|(kind, left)| (kind.name(), left)).collect();
+        let mut standing = Standing { process, counters, drift, ..self.catalog.standing(COUPONS_TOLD_MAX) };
+        for (id, drift) in self.drift.left_by_coupon() {
+            standing.coupons.entry(id).or_default().drift = drift;
         }
+        standing
     }
 
     fn holds(&self, id: &str) -> bool {

@@ -5,7 +5,7 @@
 use super::shards::shard_of;
 use crate::model::coupon::{Info, Offer, Row, is_on_offer};
 use crate::model::grant::Checkpoint;
-use crate::model::standing::Known;
+use crate::model::standing::{Known, Standing};
 use coupon_core::words::Status;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -284,26 +284,22 @@ impl Catalog {
         inner.coupons.iter().find(|(_, entry)| entry.memory.checkpoint.is_some()).map(|(id, _)| Arc::clone(id))
     }
 
-    /// What is remembered of coupons with work at hand, at most so many; those that wait for an operator come first.
-    pub fn at_work(&self, max: usize) -> HashMap<String, Known> {
+    /// What is remembered, and of coupons with work at hand at most so many; those that wait for an operator come first.
+    pub fn standing(&self, coupons_max: usize) -> Standing {
         let inner = self.lock();
+        let is_stopped = |(_, entry): &(&Id, &Entry)| entry.memory.problem.is_some();
         let at_work = inner.coupons.iter().filter(|(_, entry)| !entry.is_level());
-        let (stopped, others): (Vec<_>, Vec<_>) = at_work.partition(|(_, entry)| entry.memory.problem.is_some());
+        let (stopped, others): (Vec<_>, Vec<_>) = at_work.partition(is_stopped);
         let known = |(id, Entry { memory, .. }): (&Id, &Entry)| {
             let progress = memory.checkpoint.map(|checkpoint| checkpoint.progress);
             (id.to_string(), Known { progress, problem: memory.problem.clone(), drift: 0 })
         };
-        stopped.into_iter().chain(others).take(max).map(known).collect()
-    }
-
-    /// How many coupons are remembered.
-    pub fn known(&self) -> usize {
-        self.lock().coupons.len()
-    }
-
-    /// How many of them wait for an operator.
-    pub fn stopped(&self) -> usize {
-        self.lock().coupons.values().filter(|entry| entry.memory.problem.is_some()).count()
+        Standing {
+            known: inner.coupons.len(),
+            stopped: inner.coupons.iter().filter(is_stopped).count(),
+            coupons: stopped.into_iter().chain(others).take(coupons_max).map(known).collect(),
+            ..Standing::default()
+        }
     }
 
     /// How many shards this process holds.

@@ -26,11 +26,10 @@ pub async fn redis(servers: &Servers, catalog: &Catalog) {
 /// Keeps an eye on PostgreSQL.
 pub async fn postgresql(servers: &Servers, catalog: &Catalog, migrates: bool) {
     watch(&servers.postgresql, catalog, || async {
-        if servers.postgresql.is_up() {
-            servers.tools.ledger.beat().await
-        } else {
-            meet_postgresql(servers, migrates).await
+        if !servers.postgresql.is_up() {
+            meet_postgresql(servers, migrates).await?;
         }
+        servers.tools.ledger.beat().await
     })
     .await;
 }

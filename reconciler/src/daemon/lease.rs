@@ -67,7 +67,6 @@ pub async fn leave(servers: &Servers, instance: &str) {
 
 /// A name that no other process has: this machine's, the process's number, and chance.
 pub fn instance_name() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
-    let host = host.unwrap_or_else(|_| "host".to_owned());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "host".to_owned());
     format!("{}-{}-{:08x}", host.trim(), std::process::id(), fastrand::u32(..))
 }

@@ -58,8 +58,6 @@ pub struct Coupon {
     pub id: String,
     /// Where it is in its life.
     pub status: String,
-    /// When it grants.
-    pub mode: String,
     /// Units in all.
     pub quantity: u64,
     /// Users accepted.
@@ -144,7 +142,6 @@ impl Coupon {
         let persisted = row.position.seq.0;
         Self {
             status: row.offer.status.to_string(),
-            mode: row.offer.definition.mode.to_string(),
             quantity: row.offer.definition.quantity,
             granted: persisted,
             persisted,
@@ -166,8 +163,8 @@ impl Coupon {
 
     /// What Redis says of it.
     fn add_info(&mut self, info: &Info) {
-        if self.mode.is_empty() {
-            self.mode = info.offer.definition.mode.to_string();
+        // The row counts, if there is one.
+        if self.status.is_empty() {
             self.quantity = info.offer.definition.quantity;
             self.persisted = self.persisted.max(info.persisted.0);
             self.epoch = info.epoch.0;
@@ -364,7 +361,8 @@ mod tests {
         let said = (coupon.quantity, coupon.persisted, coupon.epoch, coupon.lag, coupon.remaining);
         assert_eq!(said, (9, 2, 3, 3, 4));
         // The relay is further than Redis has heard.
-        let mut coupon = Coupon { mode: "QUEUE".into(), quantity: 7, persisted: 1, epoch: 2, ..Coupon::default() };
+        let mut coupon =
+            Coupon { status: "AVAILABLE".into(), quantity: 7, persisted: 1, epoch: 2, ..Coupon::default() };
         let position = Position { seq: Seq(4), ..Position::default() };
         let progress = Some(Progress { epoch: Epoch(2), position, entry: EntryId::default() });
         coupon.add_known(&Known { progress, ..Known::default() });
