@@ -10,10 +10,13 @@
 //! - `audit`: what is compared with Redis, and what of it is put right
 //! - `schema`: the migrations
 
-/// Makes a row of the columns that are named as the fields. (sqlx's own derive would bring PostgreSQL's client, TLS and the runtime into
-/// the build a second time, for the compiler.)
+/// A struct that is made of a row by the names of its columns. (sqlx's own derive would bring PostgreSQL's client, TLS and the runtime
+/// into the build a second time, for the compiler.)
 macro_rules! from_row {
-    ($type:ident { $($column:ident),+ $(,)? }) => {
+    ($(#[$doc:meta])* $visible:vis struct $type:ident { $($column:ident: $of:ty),+ $(,)? }) => {
+        $(#[$doc])*
+        $visible struct $type { $($column: $of),+ }
+
         impl ::sqlx::FromRow<'_, ::sqlx::postgres::PgRow> for $type {
             fn from_row(row: &::sqlx::postgres::PgRow) -> Result<Self, ::sqlx::Error> {
                 Ok(Self { $($column: ::sqlx::Row::try_get(row, stringify!($column))?),+ })

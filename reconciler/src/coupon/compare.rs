@@ -6,7 +6,6 @@ use crate::error::{Error, Remedy};
 use crate::model::coupon::{Info, Row, is_on_offer};
 use crate::model::grant::{Checkpoint, Progress};
 use crate::model::pause;
-
 use crate::redis::Resumed;
 use coupon_core::grant::Grant;
 use coupon_core::key::{GRANTS, ISSUED};
@@ -118,8 +117,15 @@ impl Coupon<'_> {
                     return Ok(Compared { row: Some(row), info: Some(info), checkpoint });
                 }
                 (Plan::Rest, row, info) => return Ok(Compared { row, info, checkpoint: None }),
-                (Plan::Adopt, _, Some(info)) => self.adopt(&info).await?,
-                (Plan::Mirror, Some(row), Some(info)) => self.mirror(&row, &info).await?,
+                (Plan::Adopt, _, Some(info)) => {
+                    self.ledger().adopt(self.id, &info).await?;
+                    tracing::info!(coupon = self.id, "adopted: it was opened by hand, and has a row now");
+                    pause::at("after-adopt").await;
+                }
+                (Plan::Mirror, Some(row), Some(info)) => {
+                    self.ledger().mirror(&row, &info).await?;
+                    tracing::info!(coupon = self.id, status = %info.offer.status, "the row follows what changed in Redis");
+                }
                 (Plan::Publish(publication), Some(row), info) => {
                     self.publish(&row, info.as_ref(), publication, row.epoch).await?;
                 }
@@ -148,19 +154,6 @@ impl Coupon<'_> {
             }
             info => Ok(Seen::Whole(info?)),
         }
-    }
-
-    async fn adopt(&self, info: &Info) -> Result<(), Error> {
-        self.ledger().adopt(self.id, info).await?;
-        tracing::info!(coupon = self.id, "adopted: it was opened by hand, and has a row now");
-        pause::at("after-adopt").await;
-        Ok(())
-    }
-
-    async fn mirror(&self, row: &Row, info: &Info) -> Result<(), Error> {
-        self.ledger().mirror(row, info).await?;
-        tracing::info!(coupon = self.id, status = %info.offer.status, "the row follows what changed in Redis");
-        Ok(())
     }
 
     /// Tells Redis the row's definition, under a number that is noted before: whoever finds the note and a Redis that has not
@@ -245,7 +238,11 @@ impl Coupon<'_> {
         };
         let is_gone = matches!(seen, Seen::Whole(None));
         if order != Order::None && position.seq.0 == 0 {
-            return Err(self.nothing_to_restore());
+            return Err(Error::Held(format!(
+                "the ledger holds no grant of this coupon, so there is nothing to restore. If Redis has lost one of its keys, \
+                 DEL {}, and it is published anew; whoever was in line has to ask again",
+                self.all_keys(" ")
+            )));
         }
         if order == Order::FromStart || matches!(seen, Seen::Incomplete(..)) {
             if is_gone {
@@ -337,14 +334,6 @@ impl Coupon<'_> {
              coupon_orphan, and the coupon is shut. To begin anew, DEL {}; to go on, restore a newer backup of PostgreSQL",
             self.all_keys(", ")
         )))
-    }
-
-    fn nothing_to_restore(&self) -> Error {
-        Error::Held(format!(
-            "the ledger holds no grant of this coupon, so there is nothing to restore. If Redis has lost one of its keys, \
-             DEL {}, and it is published anew; whoever was in line has to ask again",
-            self.all_keys(" ")
-        ))
     }
 
     /// A companion key is missing. It may be on its way here with its slot, so nothing is done unasked.

@@ -138,61 +138,41 @@ const MIRROR: &str = "
         told_opens_at = m.opens_at, told_expires_at = m.expires_at, told_status = m.status, told_mode = m.mode
     from mirrored m where p.coupon_id = m.id";
 
-/// A row as PostgreSQL gives it.
-struct Stored {
-    id: String,
-    version: i64,
-    quantity: i64,
-    waitlist: i64,
-    opens_at: Option<OffsetDateTime>,
-    expires_at: Option<OffsetDateTime>,
-    status: String,
-    mode: String,
-    told_quantity: Option<i64>,
-    told_waitlist: Option<i64>,
-    told_opens_at: Option<OffsetDateTime>,
-    told_expires_at: Option<OffsetDateTime>,
-    told_status: Option<String>,
-    told_mode: Option<String>,
-    revision: i64,
-    granted: i64,
-    epoch: i64,
-    seq: i64,
-    chain: i64,
+from_row! {
+    /// A row as PostgreSQL gives it.
+    struct Stored {
+        id: String,
+        version: i64,
+        quantity: i64,
+        waitlist: i64,
+        opens_at: Option<OffsetDateTime>,
+        expires_at: Option<OffsetDateTime>,
+        status: String,
+        mode: String,
+        told_quantity: Option<i64>,
+        told_waitlist: Option<i64>,
+        told_opens_at: Option<OffsetDateTime>,
+        told_expires_at: Option<OffsetDateTime>,
+        told_status: Option<String>,
+        told_mode: Option<String>,
+        revision: i64,
+        granted: i64,
+        epoch: i64,
+        seq: i64,
+        chain: i64,
+    }
 }
 
-from_row!(Stored {
-    id,
-    version,
-    quantity,
-    waitlist,
-    opens_at,
-    expires_at,
-    status,
-    mode,
-    told_quantity,
-    told_waitlist,
-    told_opens_at,
-    told_expires_at,
-    told_status,
-    told_mode,
-    revision,
-    granted,
-    epoch,
-    seq,
-    chain
-});
-
-/// Where the ledger stands under an epoch that was just taken.
-struct Taken {
-    id: String,
-    epoch: i64,
-    seq: i64,
-    chain: i64,
-    entry_epoch: Option<i64>,
+from_row! {
+    /// Where the ledger stands under an epoch that was just taken.
+    struct Taken {
+        id: String,
+        epoch: i64,
+        seq: i64,
+        chain: i64,
+        entry_epoch: Option<i64>,
+    }
 }
-
-from_row!(Taken { id, epoch, seq, chain, entry_epoch });
 
 impl Ledger {
     /// One coupon.

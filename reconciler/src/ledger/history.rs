@@ -27,16 +27,16 @@ const CHAINS: &str = "
     union all
     select seq, chain from coupon_dead_letter where coupon_id = $1 and seq = any($2)";
 
-pub(super) struct Stored {
-    seq: i64,
-    user_id: String,
-    requested_us: i64,
-    granted_ms: i64,
-    chain: i64,
-    is_dead: bool,
+from_row! {
+    pub(super) struct Stored {
+        seq: i64,
+        user_id: String,
+        requested_us: i64,
+        granted_ms: i64,
+        chain: i64,
+        is_dead: bool,
+    }
 }
-
-from_row!(Stored { seq, user_id, requested_us, granted_ms, chain, is_dead });
 
 impl Ledger {
     /// The chain at these grants, as far as the ledger holds them.
