@@ -91,12 +91,10 @@ impl Report {
 
     /// Adds a finding.
     pub fn add(&mut self, finding: Finding) {
-        if self.room() > 0 {
-            self.findings.push(finding);
-        } else if finding.is_repaired {
-            self.more_repaired = self.more_repaired.saturating_add(1);
-        } else {
-            self.more = self.more.saturating_add(1);
+        match (self.room(), finding.is_repaired) {
+            (1.., _) => self.findings.push(finding),
+            (0, true) => self.more_repaired += 1,
+            (0, false) => self.more += 1,
         }
     }
 

@@ -166,7 +166,8 @@ impl<'a> Look<'a> {
         to: Position,
         after: Option<&Link>,
     ) -> Result<Option<Proof<'a>>, Error> {
-        let Some(from) = from.filter(|_| self.sees_redis) else { return Ok(None) };
+        let is_asked = self.sees_redis && (self.mends || self.report.room() > 0);
+        let Some(from) = from.filter(|_| is_asked) else { return Ok(None) };
         let neighbours: Vec<&Link> = self.seen.newest.iter().chain(after).collect();
         let epoch = match neighbours.first() {
             Some(link) => self.ledger.entry(&self.row.id, link.seq).await?.epoch,
@@ -180,8 +181,7 @@ impl<'a> Look<'a> {
         let (first, end) = (self.seen.trace.seq().next(), self.row.position);
         let last = after.map_or(end.seq, |link| Seq(link.seq.0.saturating_sub(1)));
         let to = after.map_or(end, |link| Position { seq: link.seq, chain: link.chain });
-        let is_asked = self.mends || self.report.room() > 0;
-        let proof = self.prove(self.seen.trace.position().filter(|_| is_asked), to, after).await?;
+        let proof = self.prove(self.seen.trace.position(), to, after).await?;
         // Behind the last of all the position is known.
         self.seen.trace = if after.is_some() { Trace::lost_at(last) } else { Trace::at(end) };
         self.seen.newest = None;
@@ -278,15 +278,13 @@ impl<'a> Look<'a> {
         };
         let Some(later) = self.ledger.row(id).await? else { return Ok(()) };
         let coupon = held.coupon.as_ref().ok();
-        let is_as_its_row = |grant: &Grant| {
-            let is_same =
-                |row: &Link| (&row.user, row.requested_at, row.chain) == (&grant.user, grant.requested_at, grant.chain);
-            self.seen.newest.as_ref().is_none_or(is_same)
-        };
-        let is_wrong = match &first {
-            Some(entry) => !entry.grant.as_ref().is_ok_and(is_as_its_row),
+        let is_wrong = match (&first, &self.seen.newest) {
+            (Some(Entry { grant: Ok(entry), .. }), Some(row)) => {
+                (&entry.user, entry.requested_at, entry.chain) != (&row.user, row.requested_at, row.chain)
+            }
+            (Some(entry), _) => entry.grant.is_err(),
             // It stays in the stream as long as nothing behind it is persisted: the coupon could not be resumed without it.
-            None => start.0 > 0 && coupon.is_some_and(|coupon| start >= coupon.persisted),
+            (None, _) => start.0 > 0 && coupon.is_some_and(|coupon| start >= coupon.persisted),
         };
         if is_wrong {
             let reason = format!("entry {start} is missing in the :grants key, or is not what its row is");
@@ -311,20 +309,18 @@ impl<'a> Look<'a> {
         };
         let (mut following, mut fault) = (Vec::new(), None);
         for Entry { id, grant } in entries {
-            let (next, last) = (self.seen.trace.seq().next(), Seq(id.seq.0.saturating_sub(1)));
-            if id.seq > next && id.seq <= persisted {
+            if id.seq <= persisted && id.seq > self.seen.trace.seq().next() {
                 // What was acknowledged meanwhile is trimmed.
-                self.seen.trace = Trace::lost_at(last);
-            } else if id.seq > next && id.seq <= granted {
-                let reason = format!("entries {next} to {last} are missing in the :grants key");
-                fault = Some(Finding::of_grant(Kind::EntryWrong, next, None, reason));
-                break;
+                self.seen.trace = Trace::lost_at(Seq(id.seq.0 - 1));
             }
-            let link = grant.ok().map(Link::from);
+            let (next, link) = (self.seen.trace.seq().next(), grant.ok().map(Link::from));
             if !link.as_ref().is_some_and(|link| self.seen.trace.follow(link)) {
-                let user = link.as_ref().map(|link| &*link.user);
-                let reason = format!("entry {id} is no grant of this coupon, or was altered");
-                fault = Some(Finding::of_grant(Kind::EntryWrong, id.seq, user, reason));
+                // Either the entry is wrong, or those before it are missing.
+                let is_gap = id.seq > next && id.seq <= granted;
+                let (seq, link) = if is_gap { (next, None) } else { (id.seq, link) };
+                let reason =
+                    format!("entry {seq} is missing in the :grants key, was altered, or is no grant of this coupon");
+                fault = Some(Finding::of_grant(Kind::EntryWrong, seq, link.as_ref().map(|link| &*link.user), reason));
                 break;
             }
             following.extend(link);

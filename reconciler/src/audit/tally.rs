@@ -55,10 +55,7 @@ impl Tally {
 
     /// Findings that are left, by kind.
     pub fn left(&self) -> impl Iterator<Item = (Kind, u64)> {
-        let coupons = self.lock();
-        let sums = Kind::ALL.map(|kind| (kind, coupons.values().map(|left| left[kind as usize]).sum()));
-        drop(coupons);
-        sums.into_iter()
+        Kind::ALL.map(|kind| (kind, self.lock().values().map(|left| left[kind as usize]).sum())).into_iter()
     }
 
     /// Findings that are left, by coupon, where there are any.
