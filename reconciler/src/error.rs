@@ -145,8 +145,7 @@ fn of_refusal(sqlstate: &str, table: Option<&str>, constraint: Option<&str>) -> 
         return Remedy::RaiseQuantity;
     }
     match sqlstate {
-        "53300" => Remedy::Reconnect(Side::PostgreSql),
-        _ if sqlstate.starts_with("57P") => Remedy::Reconnect(Side::PostgreSql),
+        _ if sqlstate == "53300" || sqlstate.starts_with("57P") => Remedy::Reconnect(Side::PostgreSql),
         "25006" => Remedy::Stop("this PostgreSQL is read-only, perhaps a standby; point --database-url at the primary"),
         "42501" => Remedy::Stop("the reconciler's role lacks a privilege; `coupon-reconciler check` names it"),
         "53100" => Remedy::Stop("PostgreSQL is out of disk space; free some"),

@@ -159,29 +159,26 @@ impl Ledger {
     /// The version of TLS on a connection, none if it has none.
     pub async fn tls_version(&self) -> Result<Option<String>, Error> {
         const TLS: &str = "select version from pg_stat_ssl where pid = pg_backend_pid()";
-        let (version,) = self.one(sqlx::query_as(TLS)).await?;
-        Ok(version)
+        self.one(sqlx::query_as(TLS)).await
     }
 
     /// A setting of the server.
     pub async fn setting(&self, name: &str) -> Result<String, Error> {
-        let (value,) = self.one(sqlx::query_as("select current_setting($1)").bind(name)).await?;
-        Ok(value)
+        self.one(sqlx::query_as("select current_setting($1)").bind(name)).await
     }
 
     /// Whether the role may do this with a table.
     pub async fn has_privilege(&self, table: &str, privilege: &str) -> Result<bool, Error> {
         const PRIVILEGE: &str = "select has_table_privilege($1::regclass, $2)";
-        let (may,) = self.one(sqlx::query_as(PRIVILEGE).bind(table).bind(privilege)).await?;
-        Ok(may)
+        self.one(sqlx::query_as(PRIVILEGE).bind(table).bind(privilege)).await
     }
 
-    /// Runs a statement that gives one row, for that.
-    async fn one<T>(&self, query: QueryAs<'_, T>) -> Result<T, Error>
+    /// Runs a statement that gives one value, for that.
+    async fn one<T>(&self, query: QueryAs<'_, (T,)>) -> Result<T, Error>
     where
-        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+        (T,): for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        self.fetch(query).await?.pop().ok_or(Error::Ledger(sqlx::Error::RowNotFound))
+        self.fetch(query).await?.pop().map(|(value,)| value).ok_or(Error::Ledger(sqlx::Error::RowNotFound))
     }
 }
 

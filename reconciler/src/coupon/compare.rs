@@ -109,12 +109,11 @@ impl Coupon<'_> {
                     // Whether what was acknowledged and is no row can still be relayed.
                     let is_older = info.persisted > row.position.seq
                         && matches!(self.footing(&progress).await?, Footing::Older(_));
-                    if is_older {
-                        self.open(&row, &Seen::Whole(Some(info)), order, &mut is_restored).await?;
-                        continue;
+                    if !is_older {
+                        let checkpoint = Some(checkpoint(progress, &row, &info));
+                        return Ok(Compared { row: Some(row), info: Some(info), checkpoint });
                     }
-                    let checkpoint = Some(checkpoint(progress, &row, &info));
-                    return Ok(Compared { row: Some(row), info: Some(info), checkpoint });
+                    self.open(&row, &Seen::Whole(Some(info)), order, &mut is_restored).await?;
                 }
                 (Plan::Rest, row, info) => return Ok(Compared { row, info, checkpoint: None }),
                 (Plan::Adopt, _, Some(info)) => {

@@ -60,8 +60,9 @@ impl Ledger {
     /// Takes the share of an instance, for so long.
     pub async fn take_leases(&self, name: &str, term: Duration) -> Result<Leases, Error> {
         let term_ms = i64::try_from(term.as_millis()).unwrap_or(i64::MAX);
-        let (shards, instances, next_end_ms): (Vec<i16>, i64, Option<i64>) =
-            self.one(sqlx::query_as(TAKE).bind(name).bind(term_ms)).await?;
+        let taken: Vec<(Vec<i16>, i64, Option<i64>)> =
+            self.fetch(sqlx::query_as(TAKE).bind(name).bind(term_ms)).await?;
+        let (shards, instances, next_end_ms) = taken.into_iter().next().unwrap_or_default();
         Ok(Leases {
             shards: shards.into_iter().filter_map(|shard| u8::try_from(shard).ok()).collect(),
             instances: unsigned(instances),

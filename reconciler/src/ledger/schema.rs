@@ -35,7 +35,7 @@ impl Ledger {
     /// [`Error::Held`] if the schema is another version's.
     async fn missing(&self) -> Result<usize, Error> {
         let mut applied = HashMap::new();
-        if self.one::<(bool,)>(sqlx::query_as(EXISTS)).await?.0 {
+        if self.one(sqlx::query_as(EXISTS)).await? {
             applied.extend(self.fetch::<(i64, Vec<u8>)>(sqlx::query_as(APPLIED)).await?);
         }
         let mut missing = 0;
