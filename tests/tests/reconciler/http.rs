@@ -50,7 +50,6 @@ fn status_says_everything_of_a_coupon() {
         "sold",
         &[
             ("status", "AVAILABLE".into()),
-            ("mode", "INSTANT".into()),
             ("quantity", 20.into()),
             ("requested", 12.into()),
             ("waiting", 0.into()),
