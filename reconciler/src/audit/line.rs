@@ -1,6 +1,6 @@
 //! Where granted users have to stand in the sorted set.
 
-use super::kind::Kind;
+use super::Kind;
 use crate::model::grant::Link;
 use coupon_core::limit::RESTORE_MAX;
 

@@ -12,19 +12,16 @@
 //! can only be further; then the ledger again, which Redis can only be behind with its acknowledgement. What still
 //! slips through is not seen by a second look ([`super::Audit::coupon`]).
 
-use super::finding::{Finding, Report};
-use super::hash;
-use super::kind::Kind;
 use super::line::Line;
-use super::or_left;
-use super::pace::Pace;
 use super::trace::Trace;
+use super::{Finding, Kind, Pace, Report, hash, or_left};
 use crate::coupon::proof::{self, Gap, Proof};
 use crate::error::Error;
 use crate::ledger::Ledger;
 use crate::model::coupon::Row;
 use crate::model::grant::Link;
 use crate::redis::{Entry, Held, Moment, Redis};
+use coupon_core::coupon::Coupon;
 use coupon_core::grant::{EntryId, Grant};
 use coupon_core::number::Seq;
 use coupon_core::position::Position;
@@ -168,9 +165,10 @@ impl<'a> Look<'a> {
     ) -> Result<Option<Proof<'a>>, Error> {
         let is_asked = self.sees_redis && (self.mends || self.report.room() > 0);
         let Some(from) = from.filter(|_| is_asked) else { return Ok(None) };
-        let neighbours: Vec<&Link> = self.seen.newest.iter().chain(after).collect();
+        let neighbours = self.seen.newest.iter().chain(after).map(|link| (&*link.user, link.seq));
+        let neighbours: Vec<(&str, Seq)> = neighbours.collect();
         let epoch = match neighbours.first() {
-            Some(link) => self.ledger.entry(&self.row.id, link.seq).await?.epoch,
+            Some((_, seq)) => self.ledger.entry(&self.row.id, *seq).await?.epoch,
             None => self.row.epoch,
         };
         Gap { redis: self.redis, key: self.key, from, to, epoch }.prove(&neighbours).await
@@ -303,10 +301,8 @@ impl<'a> Look<'a> {
 
     /// Follows a page of the stream, and finds its users in the sorted set; false at the first fault.
     async fn take_entries(&mut self, entries: Vec<Entry>, held: &Held) -> Result<bool, Error> {
-        let (granted, persisted) = match &held.coupon {
-            Ok(coupon) => (coupon.position.seq, coupon.persisted),
-            Err(_) => (Seq(u64::MAX), Seq(0)),
-        };
+        let of = |coupon: &Coupon| (coupon.position.seq, coupon.persisted);
+        let (granted, persisted) = held.coupon.as_ref().map_or((Seq(u64::MAX), Seq(0)), of);
         let (mut following, mut fault) = (Vec::new(), None);
         for Entry { id, grant } in entries {
             if id.seq <= persisted && id.seq > self.seen.trace.seq().next() {

@@ -86,15 +86,12 @@ impl Rounds<'_> {
 }
 
 fn say(report: &Report) {
+    let findings = report.left_count() + report.repaired_count();
     for Finding { kind, seq, field, is_repaired, .. } in report.findings.iter().take(LOGGED_MAX) {
         let what_next = match is_repaired {
             true => "; put right",
             false => "; `coupon-reconciler audit COUPON` names the user and says what to do",
         };
-        tracing::warn!(coupon = report.id, kind = kind.name(), seq, field, "{}{what_next}", kind.meaning());
-    }
-    let unlogged = (report.findings.len().saturating_sub(LOGGED_MAX) as u64).saturating_add(report.more);
-    if unlogged > 0 {
-        tracing::warn!(coupon = report.id, unlogged, "more drift of this coupon; `coupon-reconciler audit` shows it");
+        tracing::warn!(coupon = report.id, findings, kind = kind.name(), seq, field, "{}{what_next}", kind.meaning());
     }
 }
