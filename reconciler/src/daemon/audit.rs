@@ -4,7 +4,6 @@ use super::catalog::Catalog;
 use super::presence::Servers;
 use crate::audit::{Audit, Finding, Pace, Report, Scope, Tally};
 use crate::error::Error;
-use crate::model::coupon::Row;
 use std::time::Duration;
 
 /// A round over every grant rests so many intervals before it begins again.
@@ -59,7 +58,14 @@ impl Rounds<'_> {
         while let Some(page) = pages.next().await? {
             for row in page.iter().filter(|row| self.catalog.holds(&row.id)) {
                 if is_deep || self.tally.holds(&row.id) || self.audit.is_odd(&row.id).await? {
-                    self.compare(row, pace).await?;
+                    match self.audit.coupon(&row.id, Scope::Ledger, pace).await {
+                        Ok(report) if report.skipped.is_none() && self.tally.note(&report, &tools.counters) => {
+                            say(&report)
+                        }
+                        // Somebody else moved the coupon: it is compared in the next round.
+                        Ok(_) | Err(Error::Moved) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
                 pace.rest().await?;
             }
@@ -68,18 +74,6 @@ impl Rounds<'_> {
             tools.counters.audit_rounds.inc();
             // What another reconciler works on now, it shows.
             self.tally.retain(|id| self.catalog.holds(id));
-        }
-        Ok(())
-    }
-
-    async fn compare(&self, row: &Row, pace: &mut Pace) -> Result<(), Error> {
-        match self.audit.coupon(&row.id, Scope::Ledger, pace).await {
-            Ok(report) if report.skipped.is_none() && self.tally.note(&report, &self.servers.tools.counters) => {
-                say(&report)
-            }
-            // Somebody else moved the coupon: it is compared in the next round.
-            Ok(_) | Err(Error::Moved) => {}
-            Err(error) => return Err(error),
         }
         Ok(())
     }
