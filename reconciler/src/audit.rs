@@ -14,7 +14,6 @@ mod tally;
 mod trace;
 
 pub use finding::{Finding, Report};
-#[cfg(test)]
 pub use kind::Kind;
 pub use pace::Pace;
 pub use tally::Tally;

@@ -1,6 +1,6 @@
 //! What an audit found.
 
-use super::kind::Kind;
+use super::Kind;
 use coupon_core::number::Seq;
 use serde::Serialize;
 

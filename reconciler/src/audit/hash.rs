@@ -1,7 +1,6 @@
 //! The status hash against what is known of the coupon: the numbers that the module counts with.
 
-use super::finding::Finding;
-use super::kind::Kind;
+use super::{Finding, Kind};
 use crate::model::coupon::Row;
 use crate::redis::{Held, Moment};
 use coupon_core::coupon::{Coupon, Cursor, Field};

@@ -1,13 +1,13 @@
 //! Where granted users have to stand in the sorted set.
 
-use super::kind::Kind;
+use super::Kind;
 use crate::model::grant::Link;
 use coupon_core::limit::RESTORE_MAX;
+use coupon_core::number::Arrival;
 
 /// COUPON.RESTORE puts a batch of users before the first who waits, a microsecond each: so far may one stand before those
 /// of an earlier batch.
-#[expect(clippy::cast_precision_loss, reason = "a thousand")]
-const SQUEEZED_US: f64 = RESTORE_MAX as f64;
+const SQUEEZED_US: f64 = Arrival(RESTORE_MAX).score();
 
 /// The granted users seen so far, in the order of their grants.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coupon_core::number::{Arrival, Chain, Seq};
+    use coupon_core::number::{Chain, Seq};
 
     #[test]
     fn a_user_stands_where_the_request_came_in() {

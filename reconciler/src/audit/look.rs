@@ -12,19 +12,16 @@
 //! can only be further; then the ledger again, which Redis can only be behind with its acknowledgement. What still
 //! slips through is not seen by a second look ([`super::Audit::coupon`]).
 
-use super::finding::{Finding, Report};
-use super::hash;
-use super::kind::Kind;
 use super::line::Line;
-use super::or_left;
-use super::pace::Pace;
 use super::trace::Trace;
+use super::{Finding, Kind, Pace, Report, hash, or_left};
 use crate::coupon::proof::{self, Gap, Proof};
 use crate::error::Error;
 use crate::ledger::Ledger;
 use crate::model::coupon::Row;
 use crate::model::grant::Link;
 use crate::redis::{Entry, Held, Moment, Redis};
+use coupon_core::coupon::Coupon;
 use coupon_core::grant::{EntryId, Grant};
 use coupon_core::number::Seq;
 use coupon_core::position::Position;
@@ -120,33 +117,36 @@ impl<'a> Look<'a> {
             self.take_gap(Some(&link)).await?;
         }
         self.report.dead_letters += u64::from(link.is_dead);
-        let before = self.seen.trace.position();
-        let follows = self.seen.trace.follow(&link);
+        let mut next = self.seen.trace.clone();
+        let follows = next.follow(&link);
         if follows {
             self.take_member(&link, score);
-        } else {
-            self.take_altered(before, &link).await?;
+        } else if self.take_altered(&link).await? {
+            next = Trace::at(Position { seq: link.seq, chain: link.chain });
         }
-        self.seen.newest = follows.then_some(link);
+        (self.seen.trace, self.seen.newest) = (next, follows.then_some(link));
         Ok(())
     }
 
-    /// A row that does not follow the one before it. If its chain was not changed, it leads to the original.
-    async fn take_altered(&mut self, before: Option<Position>, link: &Link) -> Result<(), Error> {
+    /// A row that does not follow the one before it. If its chain was not changed, which is the answer, it leads to the original.
+    async fn take_altered(&mut self, link: &Link) -> Result<bool, Error> {
         let at = Position { seq: link.seq, chain: link.chain };
-        let mut reason = "its user, time or chain was changed: it does not follow the grant before it".to_owned();
+        let mut original = None;
         // Once no more findings are kept, the originals need no names.
-        if let Some(mut proof) = self.prove(before.filter(|_| self.report.room() > 0), at, None).await?
-            && let Some(Grant { user, .. }) = proof.next().await?.and_then(|mut grants| grants.pop())
+        if self.report.room() > 0
+            && let Some(mut proof) = self.prove(at, None).await?
         {
-            reason = format!("its user or time was changed: the chain proves user {user}");
-            self.seen.trace = Trace::at(at);
-            self.seen.proved.insert(user);
-        } else {
-            self.seen.has_unknown = true;
+            original = proof.next().await?.and_then(|mut grants| grants.pop());
         }
+        let reason = match &original {
+            Some(grant) => format!("its user or time was changed: the chain proves user {}", grant.user),
+            None => "its user, time or chain was changed: it does not follow the grant before it".into(),
+        };
         self.find(Kind::RowAltered, link.seq, Some(&link.user), reason);
-        Ok(())
+        let is_proved = original.is_some();
+        self.seen.has_unknown |= !is_proved;
+        self.seen.proved.extend(original.map(|grant| grant.user));
+        Ok(is_proved)
     }
 
     /// How a granted user stands in the sorted set.
@@ -159,18 +159,14 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// What Redis proves of the grants from one position, if that is certain, to another one.
-    async fn prove(
-        &self,
-        from: Option<Position>,
-        to: Position,
-        after: Option<&Link>,
-    ) -> Result<Option<Proof<'a>>, Error> {
+    /// What Redis proves of the grants from here, if it is certain where that is, to a position.
+    async fn prove(&self, to: Position, after: Option<&Link>) -> Result<Option<Proof<'a>>, Error> {
         let is_asked = self.sees_redis && (self.mends || self.report.room() > 0);
-        let Some(from) = from.filter(|_| is_asked) else { return Ok(None) };
-        let neighbours: Vec<&Link> = self.seen.newest.iter().chain(after).collect();
+        let Some(from) = self.seen.trace.position().filter(|_| is_asked) else { return Ok(None) };
+        let neighbours = self.seen.newest.iter().chain(after).map(|link| (&*link.user, link.seq));
+        let neighbours: Vec<(&str, Seq)> = neighbours.collect();
         let epoch = match neighbours.first() {
-            Some(link) => self.ledger.entry(&self.row.id, link.seq).await?.epoch,
+            Some((_, seq)) => self.ledger.entry(&self.row.id, *seq).await?.epoch,
             None => self.row.epoch,
         };
         Gap { redis: self.redis, key: self.key, from, to, epoch }.prove(&neighbours).await
@@ -181,7 +177,7 @@ impl<'a> Look<'a> {
         let (first, end) = (self.seen.trace.seq().next(), self.row.position);
         let last = after.map_or(end.seq, |link| Seq(link.seq.0.saturating_sub(1)));
         let to = after.map_or(end, |link| Position { seq: link.seq, chain: link.chain });
-        let proof = self.prove(self.seen.trace.position(), to, after).await?;
+        let proof = self.prove(to, after).await?;
         // Behind the last of all the position is known.
         self.seen.trace = if after.is_some() { Trace::lost_at(last) } else { Trace::at(end) };
         self.seen.newest = None;
@@ -303,10 +299,8 @@ impl<'a> Look<'a> {
 
     /// Follows a page of the stream, and finds its users in the sorted set; false at the first fault.
     async fn take_entries(&mut self, entries: Vec<Entry>, held: &Held) -> Result<bool, Error> {
-        let (granted, persisted) = match &held.coupon {
-            Ok(coupon) => (coupon.position.seq, coupon.persisted),
-            Err(_) => (Seq(u64::MAX), Seq(0)),
-        };
+        let of = |coupon: &Coupon| (coupon.position.seq, coupon.persisted);
+        let (granted, persisted) = held.coupon.as_ref().map_or((Seq(u64::MAX), Seq(0)), of);
         let (mut following, mut fault) = (Vec::new(), None);
         for Entry { id, grant } in entries {
             if id.seq <= persisted && id.seq > self.seen.trace.seq().next() {

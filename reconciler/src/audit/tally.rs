@@ -1,7 +1,6 @@
 //! What the audit in the background leaves for the metrics, and what of it was logged already.
 
-use super::finding::Report;
-use super::kind::Kind;
+use super::{Kind, Report};
 use crate::model::counters::Counters;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -6,7 +6,6 @@
 //! nothing else can have stood there.
 
 use crate::error::Error;
-use crate::model::grant::Link;
 use crate::redis::{Entry, Redis};
 use coupon_core::grant::{EntryId, Grant};
 use coupon_core::number::{Arrival, Chain, Epoch, Seq};
@@ -34,18 +33,11 @@ pub struct Gap<'a> {
 
 /// Whose the grants of a gap were.
 pub struct Proof<'a> {
-    walk: Walk<'a>,
-    /// Where each page has to arrive.
-    milestones: IntoIter<Position>,
-}
-
-/// The chain followed through what Redis offers.
-#[derive(Clone, Copy)]
-struct Walk<'a> {
+    /// What is left of it.
     gap: Gap<'a>,
     source: Source,
-    at: Position,
-    granted_at_ms: u64,
+    /// Where each page has to arrive.
+    milestones: IntoIter<Position>,
 }
 
 /// Where Redis still holds the grants.
@@ -58,39 +50,32 @@ enum Source {
 }
 
 impl<'a> Gap<'a> {
-    /// Looks for the grants in Redis. In the sorted set they stand between their neighbours, as far as these are known.
-    pub async fn prove(mut self, neighbours: &[&Link]) -> Result<Option<Proof<'a>>, Error> {
-        let before = neighbours.iter().find(|link| link.seq == self.from.seq);
-        let granted_at_ms = before.map_or(0, |link| link.granted_at_ms);
-        if let Some(entry) = find(self.redis, self.key, self.to.seq).await? {
-            self.epoch = entry.id.epoch;
-        }
-        for source in self.sources(neighbours).await? {
-            let begin = Walk { gap: self, source, at: self.from, granted_at_ms };
-            let (mut walk, mut milestones) = (begin, Vec::new());
-            while walk.at.seq < self.to.seq && !walk.next().await?.is_empty() {
-                milestones.push(walk.at);
-            }
-            if walk.at == self.to {
-                return Ok(Some(Proof { walk: begin, milestones: milestones.into_iter() }));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The stream holds all there is to a grant, the sorted set only who and when: it comes second.
-    async fn sources(&self, neighbours: &[&Link]) -> Result<Vec<Source>, Error> {
+    /// Looks for the grants in Redis. The stream holds all there is to a grant, the sorted set only who and when: it comes second.
+    /// There the grants stand between their neighbours, as far as these are known.
+    pub async fn prove(mut self, neighbours: &[(&str, Seq)]) -> Result<Option<Proof<'a>>, Error> {
         let first = find(self.redis, self.key, self.from.seq.next()).await?;
         let mut sources: Vec<Source> = first.map(|entry| Source::Stream(entry.id)).into_iter().collect();
         if self.from.seq.0 == 0 {
             sources.push(Source::Line(0));
         }
-        for link in neighbours {
-            let rank = self.redis.rank(self.key, &link.user).await?;
-            let first = rank.and_then(|rank| (rank + self.from.seq.next().0).checked_sub(link.seq.0));
+        for (user, seq) in neighbours {
+            let rank = self.redis.rank(self.key, user).await?;
+            let first = rank.and_then(|rank| (rank + self.from.seq.next().0).checked_sub(seq.0));
             sources.extend(first.map(Source::Line));
         }
-        Ok(sources)
+        if let Some(entry) = find(self.redis, self.key, self.to.seq).await? {
+            self.epoch = entry.id.epoch;
+        }
+        for source in sources {
+            let (mut walk, mut milestones) = (Proof { gap: self, source, milestones: IntoIter::default() }, Vec::new());
+            while walk.gap.from.seq < self.to.seq && !walk.page().await?.is_empty() {
+                milestones.push(walk.gap.from);
+            }
+            if walk.gap.from == self.to {
+                return Ok(Some(Proof { gap: self, source, milestones: milestones.into_iter() }));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -98,16 +83,13 @@ impl<'a> Gap<'a> {
 /// neither epoch nor seq ever falls along the stream.
 pub async fn find(redis: &Redis, key: &str, seq: Seq) -> Result<Option<Entry>, Error> {
     let mut from = EntryId { epoch: Epoch(0), seq };
-    while let Some(entry) = redis.entries(key, from, 1).await?.pop() {
-        if entry.id.seq == seq {
-            return Ok(Some(entry));
+    loop {
+        match redis.entries(key, from, 1).await?.pop() {
+            Some(entry) if entry.id.seq == seq => return Ok(Some(entry)),
+            Some(entry) if entry.id.seq < seq && entry.id.epoch > from.epoch => from.epoch = entry.id.epoch,
+            _ => return Ok(None),
         }
-        if entry.id.seq > seq || entry.id.epoch == from.epoch {
-            break;
-        }
-        from.epoch = entry.id.epoch;
     }
-    Ok(None)
 }
 
 impl Proof<'_> {
@@ -117,34 +99,31 @@ impl Proof<'_> {
     /// [`Error::Moved`] if others stand there by now.
     pub async fn next(&mut self) -> Result<Option<Vec<Grant>>, Error> {
         let Some(milestone) = self.milestones.next() else { return Ok(None) };
-        let grants = self.walk.next().await?;
-        if self.walk.at == milestone { Ok(Some(grants)) } else { Err(Error::Moved) }
+        let grants = self.page().await?;
+        if self.gap.from == milestone { Ok(Some(grants)) } else { Err(Error::Moved) }
     }
-}
 
-impl Walk<'_> {
     /// The next grants with their chain; none if the source does not hold the next one.
-    async fn next(&mut self) -> Result<Vec<Grant>, Error> {
-        let Gap { redis, key, to, epoch, .. } = self.gap;
-        let left = to.seq.0.saturating_sub(self.at.seq.0);
-        let count = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
+    async fn page(&mut self) -> Result<Vec<Grant>, Error> {
+        let Gap { redis, key, from, to, epoch } = &mut self.gap;
+        let count = u32::try_from(to.seq.0.saturating_sub(from.seq.0)).unwrap_or(PAGE).min(PAGE);
         let mut grants: Vec<Grant> = match &mut self.source {
-            Source::Stream(from) => {
-                let entries = redis.entries(key, *from, count).await?;
+            Source::Stream(next) => {
+                let entries = redis.entries(key, *next, count).await?;
                 if let Some(last) = entries.last() {
-                    *from = EntryId { seq: last.id.seq.next(), ..last.id };
+                    *next = EntryId { seq: last.id.seq.next(), ..last.id };
                 }
                 entries.into_iter().map_while(|entry| entry.grant.ok()).collect()
             }
             Source::Line(rank) => {
                 let users = redis.accepted(key, *rank, count.into()).await?;
-                *rank = rank.saturating_add(users.len() as u64);
-                from_line(users, self.at.seq, epoch, &mut self.granted_at_ms)
+                *rank += users.len() as u64;
+                from_line(users, from.seq, *epoch)
             }
         };
         for grant in &mut grants {
-            let Some(next) = follow(self.at, grant) else { return Ok(Vec::new()) };
-            (self.at, grant.chain) = (next, next.chain);
+            let Some(next) = follow(*from, grant) else { return Ok(Vec::new()) };
+            (*from, grant.chain) = (next, next.chain);
         }
         Ok(grants)
     }
@@ -157,13 +136,12 @@ fn follow(at: Position, grant: &Grant) -> Option<Position> {
     (grant.id.seq == next.seq).then_some(next)
 }
 
-/// The sorted set does not say when a unit was granted: not before it was requested, nor before the grant before it.
-fn from_line(users: Vec<Option<(String, Arrival)>>, mut seq: Seq, epoch: Epoch, granted_at_ms: &mut u64) -> Vec<Grant> {
+/// The sorted set does not say when a unit was granted, but when the user asked.
+fn from_line(users: Vec<Option<(String, Arrival)>>, mut seq: Seq, epoch: Epoch) -> Vec<Grant> {
     let grant = |(user, requested_at): (String, Arrival)| {
         seq = seq.next();
-        *granted_at_ms = (requested_at.0 / 1000).max(*granted_at_ms);
         let id = EntryId { epoch, seq };
-        Grant { id, user, requested_at, granted_at_ms: *granted_at_ms, chain: Chain::START }
+        Grant { id, user, requested_at, granted_at_ms: requested_at.0 / 1000, chain: Chain::START }
     };
     users.into_iter().map_while(|user| user).map(grant).collect()
 }
@@ -178,22 +156,21 @@ mod tests {
 
     #[test]
     fn users_of_the_line_are_grants_as_far_as_is_known() {
-        let mut granted_at_ms = 7;
-        let grants = from_line(line(&["a", "b"]), Seq(4), Epoch(3), &mut granted_at_ms);
+        let grants = from_line(line(&["a", "b"]), Seq(4), Epoch(3));
         let known: Vec<_> = grants.iter().map(|g| (g.id.to_string(), &*g.user, g.granted_at_ms)).collect();
-        assert_eq!(known, [("3-5".into(), "a", 7), ("3-6".into(), "b", 10)]);
+        assert_eq!(known, [("3-5".into(), "a", 5), ("3-6".into(), "b", 10)]);
     }
 
     #[test]
     fn what_is_no_user_ends_the_line() {
         let mut users = line(&["a", "b", "c"]);
         users[1] = None;
-        assert_eq!(from_line(users, Seq(0), Epoch(1), &mut 0).len(), 1);
+        assert_eq!(from_line(users, Seq(0), Epoch(1)).len(), 1);
     }
 
     #[test]
     fn only_the_next_grant_follows() {
-        let grants = from_line(line(&["a", "b"]), Seq(0), Epoch(1), &mut 0);
+        let grants = from_line(line(&["a", "b"]), Seq(0), Epoch(1));
         let first = follow(Position::default(), &grants[0]);
         assert_eq!(first.map(|at| at.seq), Some(Seq(1)));
         assert_eq!(first.and_then(|at| follow(at, &grants[1])).map(|at| at.seq), Some(Seq(2)));

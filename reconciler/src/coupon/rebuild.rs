@@ -18,7 +18,7 @@ impl Coupon<'_> {
             to: Position { seq: entry.id.seq, chain: entry.chain },
             epoch: entry.id.epoch,
         };
-        let Some(mut proof) = gap.prove(&[&entry.clone().into()]).await? else { return Ok(false) };
+        let Some(mut proof) = gap.prove(&[(&*entry.user, entry.id.seq)]).await? else { return Ok(false) };
         while let Some(mut grants) = proof.next().await? {
             grants.retain(|grant| grant.id.seq < entry.id.seq);
             let Some(last) = grants.last() else { break };

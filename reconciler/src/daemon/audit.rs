@@ -4,7 +4,6 @@ use super::catalog::Catalog;
 use super::presence::Servers;
 use crate::audit::{Audit, Finding, Pace, Report, Scope, Tally};
 use crate::error::Error;
-use crate::model::coupon::Row;
 use std::time::Duration;
 
 /// A round over every grant rests so many intervals before it begins again.
@@ -59,7 +58,14 @@ impl Rounds<'_> {
         while let Some(page) = pages.next().await? {
             for row in page.iter().filter(|row| self.catalog.holds(&row.id)) {
                 if is_deep || self.tally.holds(&row.id) || self.audit.is_odd(&row.id).await? {
-                    self.compare(row, pace).await?;
+                    match self.audit.coupon(&row.id, Scope::Ledger, pace).await {
+                        Ok(report) if report.skipped.is_none() && self.tally.note(&report, &tools.counters) => {
+                            say(&report)
+                        }
+                        // Somebody else moved the coupon: it is compared in the next round.
+                        Ok(_) | Err(Error::Moved) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
                 pace.rest().await?;
             }
@@ -71,30 +77,15 @@ impl Rounds<'_> {
         }
         Ok(())
     }
-
-    async fn compare(&self, row: &Row, pace: &mut Pace) -> Result<(), Error> {
-        let report = match self.audit.coupon(&row.id, Scope::Ledger, pace).await {
-            // Somebody else moved the coupon: it is compared in the next round.
-            Err(Error::Moved) => return Ok(()),
-            report => report?,
-        };
-        if report.skipped.is_none() && self.tally.note(&report, &self.servers.tools.counters) {
-            say(&report);
-        }
-        Ok(())
-    }
 }
 
 fn say(report: &Report) {
+    let findings = report.left_count() + report.repaired_count();
     for Finding { kind, seq, field, is_repaired, .. } in report.findings.iter().take(LOGGED_MAX) {
         let what_next = match is_repaired {
             true => "; put right",
             false => "; `coupon-reconciler audit COUPON` names the user and says what to do",
         };
-        tracing::warn!(coupon = report.id, kind = kind.name(), seq, field, "{}{what_next}", kind.meaning());
-    }
-    let unlogged = (report.findings.len().saturating_sub(LOGGED_MAX) as u64).saturating_add(report.more);
-    if unlogged > 0 {
-        tracing::warn!(coupon = report.id, unlogged, "more drift of this coupon; `coupon-reconciler audit` shows it");
+        tracing::warn!(coupon = report.id, findings, kind = kind.name(), seq, field, "{}{what_next}", kind.meaning());
     }
 }
