@@ -109,12 +109,12 @@ impl<'a> Audit<'a> {
 
     /// Looks once.
     async fn look(&self, id: &str, mends: bool, pace: &mut Pace) -> Result<Report, Error> {
-        let (redis, ledger, key) = (&*self.tools.redis, &*self.tools.ledger, &*self.tools.keys.key(id));
-        let Some(row) = &ledger.row(id).await? else { return Ok(Report::skipped(id, "the ledger has no row")) };
+        let (tools, key) = (self.tools, &*self.tools.keys.key(id));
+        let Some(row) = &tools.ledger.row(id).await? else { return Ok(Report::skipped(id, "the ledger has no row")) };
         let look = async {
             let Some(sees_redis) = self.sees_redis(row, key).await? else { return Ok(Report::skipped(id, NOT_LEVEL)) };
             let (seen, report) = (Seen::default(), Report { seq: row.position.seq.0, ..Report::new(id) });
-            let report = Look { redis, ledger, pace, row, key, sees_redis, mends, report, seen }.run().await?;
+            let report = Look { tools, pace, row, key, sees_redis, mends, report, seen }.run().await?;
             // Resumed or restored meanwhile: what was seen were two histories.
             let is_torn = sees_redis && self.sees_redis(row, key).await?.is_none();
             Ok(if is_torn { Report::skipped(id, NOT_LEVEL) } else { report })

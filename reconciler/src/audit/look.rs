@@ -15,12 +15,12 @@
 use super::line::Line;
 use super::trace::Trace;
 use super::{Finding, Kind, Pace, Report, hash, or_left};
+use crate::coupon::Tools;
 use crate::coupon::proof::{self, Gap, Proof};
 use crate::error::Error;
-use crate::ledger::Ledger;
 use crate::model::coupon::Row;
 use crate::model::grant::Link;
-use crate::redis::{Entry, Held, Moment, Redis};
+use crate::redis::{Entry, Held, Moment};
 use coupon_core::coupon::Coupon;
 use coupon_core::grant::{EntryId, Grant};
 use coupon_core::number::Seq;
@@ -32,10 +32,8 @@ const PAGE: u32 = 2000;
 
 /// A look at a coupon.
 pub struct Look<'a> {
-    /// One side.
-    pub redis: &'a Redis,
-    /// The other.
-    pub ledger: &'a Ledger,
+    /// Both sides.
+    pub tools: &'a Tools,
     /// How fast it goes.
     pub pace: &'a mut Pace,
     /// The coupon.
@@ -88,7 +86,7 @@ impl<'a> Look<'a> {
         while after < end {
             // A page ends at a number: with gaps it holds less, and may hold nothing.
             let to = Seq(after.0.saturating_add(PAGE.into())).min(end);
-            let links = self.ledger.span(&self.row.id, after, to).await?;
+            let links = self.tools.ledger.span(&self.row.id, after, to).await?;
             let scores = self.scores(&links).await?;
             for (link, score) in links.into_iter().zip(scores) {
                 self.take_row(link, score).await?;
@@ -104,7 +102,7 @@ impl<'a> Look<'a> {
             return Ok(vec![None; links.len()]);
         }
         let users: Vec<&str> = links.iter().map(|link| &*link.user).collect();
-        Ok(self.redis.scores(self.key, &users).await?)
+        Ok(self.tools.redis.scores(self.key, &users).await?)
     }
 
     async fn take_row(&mut self, link: Link, score: Option<f64>) -> Result<(), Error> {
@@ -166,10 +164,10 @@ impl<'a> Look<'a> {
         let neighbours = self.seen.newest.iter().chain(after).map(|link| (&*link.user, link.seq));
         let neighbours: Vec<(&str, Seq)> = neighbours.collect();
         let epoch = match neighbours.first() {
-            Some((_, seq)) => self.ledger.entry(&self.row.id, *seq).await?.epoch,
+            Some((_, seq)) => self.tools.ledger.entry(&self.row.id, *seq).await?.epoch,
             None => self.row.epoch,
         };
-        Gap { redis: self.redis, key: self.key, from, to, epoch }.prove(&neighbours).await
+        Gap { redis: &self.tools.redis, key: self.key, from, to, epoch }.prove(&neighbours).await
     }
 
     /// Grants that are neither rows nor dead letters, up to the next link or the ledger's end.
@@ -191,7 +189,7 @@ impl<'a> Look<'a> {
         };
         while let Some(mut grants) = proof.next().await? {
             grants.retain(|grant| grant.id.seq <= last);
-            let is_mended = self.mends && or_left(self.ledger.fill(&self.row.id, self.row.epoch, &grants).await)?;
+            let is_mended = self.mends && or_left(self.tools.ledger.fill(&self.row.id, self.row.epoch, &grants).await)?;
             for Grant { id, user, chain, .. } in grants {
                 let reason = "the row is missing, and the chain proves whose it was";
                 let finding = Finding::of_grant(Kind::RowMissing, id.seq, Some(&user), reason);
@@ -215,7 +213,7 @@ impl<'a> Look<'a> {
             let reason = format!("the position's chain is {}, and the rows end at another", end.chain);
             self.report.add(Finding::of_field(Kind::PositionWrong, "chain", reason));
         }
-        let beyond = self.ledger.beyond(&self.row.id, PAGE).await?;
+        let beyond = self.tools.ledger.beyond(&self.row.id, PAGE).await?;
         if beyond.first().is_some_and(|link| self.seen.trace.clone().follow(link)) {
             let reason = format!("the position's seq is {}, and the rows go on", end.seq);
             self.report.add(Finding::of_field(Kind::PositionWrong, "seq", reason));
@@ -232,14 +230,14 @@ impl<'a> Look<'a> {
     /// then all are looked through.
     async fn foreign_members(&mut self) -> Result<(), Error> {
         let Some((score, _)) = self.seen.line.last.as_ref().filter(|_| !self.seen.has_unknown) else { return Ok(()) };
-        let members = self.redis.members_to(self.key, *score).await?;
+        let members = self.tools.redis.members_to(self.key, *score).await?;
         let mut rank = 0;
         while members > self.seen.line.standing && rank < members && self.report.room() > 0 {
-            let page = self.redis.members(self.key, rank, PAGE.into()).await?;
+            let page = self.tools.redis.members(self.key, rank, PAGE.into()).await?;
             let within = page.iter().filter(|(member, score)| self.seen.line.covers(*score, member));
             // PostgreSQL cannot even hold other bytes: with them it is nobody who has a grant.
             let users = within.map(|(member, _)| String::from_utf8_lossy(member).replace('\0', "\u{fffd}"));
-            for user in self.ledger.without_grant(&self.row.id, &users.collect::<Vec<_>>()).await? {
+            for user in self.tools.ledger.without_grant(&self.row.id, &users.collect::<Vec<_>>()).await? {
                 if !self.seen.proved.contains(&user) {
                     let reason = "the user stands among the granted ones of the :issued key without a grant";
                     self.report.add(Finding { user: Some(user), ..Finding::new(Kind::MemberForeign, reason) });
@@ -255,15 +253,15 @@ impl<'a> Look<'a> {
     /// mended. The hash of that moment is held against it.
     async fn stream_and_hash(&mut self, goes_on: bool) -> Result<(), Error> {
         let (id, start) = (&self.row.id, self.row.position.seq);
-        let first = if start.0 > 0 { proof::find(self.redis, self.key, start).await? } else { None };
+        let first = if start.0 > 0 { proof::find(&self.tools.redis, self.key, start).await? } else { None };
         let mut last = match &first {
             Some(entry) => entry.id,
-            None => self.ledger.entry(id, start).await?,
+            None => self.tools.ledger.entry(id, start).await?,
         };
         // No rest here: a sale must not run away from who follows it.
         let (held, is_sound) = loop {
             let from = EntryId { seq: last.seq.next(), ..last };
-            let Moment { held, entries, .. } = self.redis.page(self.key, from, PAGE).await?;
+            let Moment { held, entries, .. } = self.tools.redis.page(self.key, from, PAGE).await?;
             let Some(held) = held else { return Ok(()) };
             let is_last = entries.len() < PAGE as usize;
             last = entries.last().map_or(last, |entry| entry.id);
@@ -272,7 +270,7 @@ impl<'a> Look<'a> {
                 break (held, is_sound);
             }
         };
-        let Some(later) = self.ledger.row(id).await? else { return Ok(()) };
+        let Some(later) = self.tools.ledger.row(id).await? else { return Ok(()) };
         let coupon = held.coupon.as_ref().ok();
         let is_wrong = match (&first, &self.seen.newest) {
             (Some(Entry { grant: Ok(entry), .. }), Some(row)) => {
