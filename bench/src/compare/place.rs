@@ -63,7 +63,7 @@ impl Place {
     /// Deletes all there is, on both sides; no reconciler may be running.
     pub async fn clear(&mut self) -> Result<()> {
         self.server.run(&["FLUSHALL", "SYNC"]).await?;
-        sqlx::raw_sql("truncate coupon, user_coupon, coupon_dead_letter, coupon_orphan").execute(&self.ledger).await?;
+        sqlx::raw_sql("truncate coupon, coupon_position, user_coupon, coupon_dead_letter, coupon_orphan").execute(&self.ledger).await?;
         Ok(())
     }
 
