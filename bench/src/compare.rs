@@ -13,8 +13,7 @@ mod relay;
 mod sale;
 mod size;
 
-use crate::chart::Plot;
-use crate::line::Line;
+use crate::findings::{Circumstances, Findings};
 use crate::{page, table};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
@@ -84,44 +83,6 @@ pub enum Topic {
     Idle,
     /// A whole sale, beside the pattern it grew out of, and beside PostgreSQL alone
     Sale,
-}
-
-/// What one topic comes to.
-#[derive(Debug, Default, Serialize)]
-pub struct Findings {
-    /// Its lines.
-    pub lines: Vec<Line>,
-    /// What can be drawn of it.
-    pub plots: Vec<Plot>,
-    /// Every slice, for whoever wants to look closer.
-    pub slices: serde_json::Map<String, serde_json::Value>,
-}
-
-impl Findings {
-    /// Keeps figures that are behind the lines.
-    pub fn keep(&mut self, name: &str, figures: &impl Serialize) -> Result<()> {
-        self.slices.insert(name.to_owned(), serde_json::to_value(figures)?);
-        Ok(())
-    }
-
-    fn join(&mut self, other: Self) {
-        self.lines.extend(other.lines);
-        self.plots.extend(other.plots);
-        self.slices.extend(other.slices);
-    }
-}
-
-/// Where and how it was measured.
-#[derive(Debug, Serialize)]
-pub struct Circumstances {
-    /// The processor, its cores, the system.
-    pub machine: String,
-    /// Versions of both servers.
-    pub servers: String,
-    /// How the load reaches Redis.
-    pub method: String,
-    /// When, by PostgreSQL's clock.
-    pub at: String,
 }
 
 /// Everything that results.json holds.

@@ -7,6 +7,7 @@ mod chart;
 mod compare;
 mod connection;
 mod coupon;
+mod findings;
 mod ledger;
 mod line;
 mod load;

@@ -1,7 +1,7 @@
 //! The results as one page that needs nothing else: opened from a file, on a phone, by day and by night.
 
 use crate::chart::escape;
-use crate::compare::{Circumstances, Findings};
+use crate::findings::{Circumstances, Findings};
 use std::fmt::Write as _;
 
 const STYLE: &str = include_str!("page.css");

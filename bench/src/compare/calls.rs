@@ -1,7 +1,7 @@
 //! Single calls in a pipeline: REQUEST in each of its outcomes, and STATUS.
 
-use super::Findings;
 use super::place::{GATEWAY, Place};
+use crate::findings::Findings;
 use crate::line::{Line, Reach, Unit, per_second};
 use crate::slices::{Course, Side, cpu_ratio, rate, rate_ratio};
 use crate::spread::Spread;

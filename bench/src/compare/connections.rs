@@ -1,8 +1,8 @@
 //! Clients that wait for each answer, one request in flight on each connection.
 
-use super::Findings;
 use super::place::Place;
 use crate::chart::{Plot, Scale, Series};
+use crate::findings::Findings;
 use crate::line::{Line, Reach, Unit, per_second};
 use crate::load::Shape;
 use crate::slices::{Side, cpu_ratio, rate, rate_ratio};

@@ -1,9 +1,9 @@
 //! Ten thousand coupons on which nothing happens, and then something does.
 
-use super::Findings;
 use super::daemon::{Daemon, await_open_gate};
 use super::latency::{Waiting, milliseconds, quantile};
 use super::place::Place;
+use crate::findings::Findings;
 use crate::line::{Line, Reach, Unit};
 use crate::spread::Spread;
 use anyhow::Result;

@@ -1,7 +1,7 @@
 //! ISSUE of a million waiting users: how fast, what a grant weighs, and what other clients feel of it.
 
-use super::Findings;
 use super::place::{GATEWAY, Place};
+use crate::findings::Findings;
 use crate::line::{Line, Reach, Unit, per_second};
 use crate::load::Shape;
 use crate::ping::Pinging;

@@ -1,9 +1,9 @@
 //! From the grant to its committed row, under light load, beside one bare commit.
 
-use super::Findings;
 use super::daemon::{Daemon, await_open_gate};
 use super::place::Place;
 use crate::connection::{Connection, Reply, Target, command};
+use crate::findings::Findings;
 use crate::line::{Line, Reach, Unit};
 use crate::spread::Spread;
 use anyhow::{Result, bail};

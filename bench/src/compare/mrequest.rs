@@ -1,7 +1,7 @@
 //! MREQUEST: users of many requests in one call.
 
-use super::Findings;
 use super::place::Place;
+use crate::findings::Findings;
 use crate::line::{Line, Reach, Unit, per_second};
 use crate::load::Shape;
 use crate::slices::{Side, cpu_ratio, cut, measure as measure_slice, rate, rate_ratio};

@@ -1,6 +1,7 @@
 //! Where it is measured: the servers, the users, the programs.
 
-use super::{Circumstances, Settings, core};
+use super::{Settings, core};
+use crate::findings::Circumstances;
 use crate::load::Shape;
 use crate::server::Server;
 use crate::slices::{Course, Side, alternate, cut, measure};
@@ -63,7 +64,9 @@ impl Place {
     /// Deletes all there is, on both sides; no reconciler may be running.
     pub async fn clear(&mut self) -> Result<()> {
         self.server.run(&["FLUSHALL", "SYNC"]).await?;
-        sqlx::raw_sql("truncate coupon, coupon_position, user_coupon, coupon_dead_letter, coupon_orphan").execute(&self.ledger).await?;
+        sqlx::raw_sql("truncate coupon, coupon_position, user_coupon, coupon_dead_letter, coupon_orphan")
+            .execute(&self.ledger)
+            .await?;
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! Grants that wait for the reconciler, turned into rows; and what it needs of memory for a million of them.
 
-use super::Findings;
 use super::daemon::{Daemon, await_rows, granted};
 use super::place::{GATEWAY, Place};
+use crate::findings::Findings;
 use crate::line::{Line, Reach, Unit, per_second};
 use crate::slices::Side;
 use crate::spread::Spread;

@@ -1,10 +1,10 @@
 //! A whole sale, until the last request is answered and the last unit is a row: ours, the pattern it grew out of, and
 //! PostgreSQL alone.
 
-use super::Findings;
 use super::daemon::{Daemon, await_open_gate, granted};
 use super::place::{GATEWAY, Place};
 use crate::chart::{Plot, Scale, Series};
+use crate::findings::Findings;
 use crate::line::{Line, Reach, Unit, thousands};
 use crate::load::{Answered, drive};
 use crate::peers::old_pattern::{self, Scheduler};

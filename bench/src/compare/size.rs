@@ -1,8 +1,8 @@
 //! What a REQUEST costs where many users are in already.
 
-use super::Findings;
 use super::place::{GATEWAY, Place};
 use crate::chart::{Plot, Scale, Series};
+use crate::findings::Findings;
 use crate::line::{Line, Reach, Unit, thousands};
 use crate::slices::{Course, Side, cpu_us};
 use crate::spread::Spread;
