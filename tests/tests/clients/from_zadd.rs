@@ -305,7 +305,11 @@ fn a_running_sale_moves_over_and_back_and_over_again() {
     assert_eq!(shop.postgres.value("select count(*) from ledger.coupon"), "0", "the reconciler takes it back");
 
     shop.move_over(&load, "move-again");
-    let rows = || shop.postgres.value("select status, granted from ledger.coupon where id = '42'");
+    let rows = || {
+        shop.postgres.value(
+            "select status, granted from ledger.coupon join ledger.coupon_position on coupon_id = id where id = '42'",
+        )
+    };
     eventually_true("all units are rows", || {
         load.between_steps();
         rows() == format!("ISSUED|{QUANTITY}")
