@@ -92,6 +92,7 @@ impl<'a> Look<'a> {
                 self.take_row(link, score).await?;
             }
             self.pace.rest().await?;
+            self.pace.show(&self.row.id, to, end);
             after = to;
         }
         Ok(())

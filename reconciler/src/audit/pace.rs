@@ -1,6 +1,8 @@
 //! How fast an audit goes.
 
 use crate::error::Error;
+use coupon_core::number::Seq;
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +30,16 @@ impl Pace {
     /// Beside a sale, until the daemon stops.
     pub fn background(stop: CancellationToken) -> Self {
         Self { rest_per_work: REST_PER_WORK, stop, since: Instant::now() }
+    }
+
+    /// Shows how far it is to whoever waits for it at a terminal, until the end is reached.
+    pub fn show(&self, id: &str, at: Seq, end: Seq) {
+        if self.rest_per_work == 0 && io::stderr().is_terminal() {
+            match at < end {
+                true => eprint!("\r{}: {at} of {end} grants\x1b[K", id.escape_debug()),
+                false => eprint!("\r\x1b[K"),
+            }
+        }
     }
 
     /// Rests from what it has done.

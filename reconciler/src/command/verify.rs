@@ -1,13 +1,14 @@
 //! `verify`: the chain recomputed over the rows, as proof of who was granted in which order.
 
 use super::{each_coupon, print_found};
+use crate::audit::Pace;
 use crate::cli;
 use crate::error::{Error, Exit, Failure};
 use crate::ledger::Ledger;
 use crate::model::coupon::Row;
 use coupon_core::position::Position;
 use serde::Serialize;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 /// Grants read at once: some megabytes, whatever the coupon's size.
 const GRANTS_PAGE: u32 = 10_000;
@@ -40,7 +41,7 @@ pub async fn verify(ledger: &Ledger, args: &cli::Verify) -> Result<Exit, Failure
 async fn walk(ledger: &Ledger, row: &Row) -> Result<Finding, Error> {
     let mut finding = Finding { id: row.id.clone(), rows: 0, dead_letters: 0, broken: None };
     let mut at = Position::default();
-    let is_watched = io::stderr().is_terminal();
+    let pace = Pace::full();
     // Grants that the relay adds meanwhile lie beyond the position that was read before.
     while at.seq < row.position.seq {
         let left = u32::try_from(row.position.seq.0 - at.seq.0).unwrap_or(u32::MAX);
@@ -56,12 +57,7 @@ async fn walk(ledger: &Ledger, row: &Row) -> Result<Finding, Error> {
         if links.is_empty() {
             break;
         }
-        if is_watched {
-            eprint!("\r{}: {} of {} grants\x1b[K", row.id, at.seq, row.position.seq);
-        }
-    }
-    if is_watched {
-        eprint!("\r\x1b[K");
+        pace.show(&row.id, at.seq, row.position.seq);
     }
     finding.broken = at_the_end(row, at, finding.rows);
     Ok(finding)
