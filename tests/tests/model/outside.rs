@@ -340,6 +340,11 @@ impl<'a> Play<'a> {
             Mortal::Field(_) => return Ok(()),
         });
         calls.push(before.of(&self.key));
+        let left = calls.len();
+        calls.push(match mortal {
+            Mortal::Key(part) => format!("PTTL {}{}", self.key, part.suffix()),
+            Mortal::Field(field) => format!("HPTTL {} FIELDS 1 {field}", self.key),
+        });
         match mortal {
             Mortal::Key(mortal) => {
                 calls.extend(
@@ -353,8 +358,9 @@ impl<'a> Play<'a> {
         }
         let calls: Vec<_> = calls.iter().map(|line| words(line)).collect();
         let replies = self.play(Way::Plain, &calls)?;
-        // Else there was nothing that could run out.
-        let is_mortal = matches!(&*replies[given].to_string(), ":1" | "[:1]");
+        // Else there was nothing that could run out, or the question has written it anew, for good.
+        let is_mortal = matches!(&*replies[given].to_string(), ":1" | "[:1]")
+            && !matches!(&*replies[left].to_string(), ":-1" | "[:-1]");
         let start = server_ms(&mut self.client);
         eventually_true("the clock goes on", || server_ms(&mut self.client) > start + RUN_OUT_MS);
         let calls = [after.of(&self.key), after.of(&fresh.key), fresh.removal(), "DEBUG SET-ACTIVE-EXPIRE 1".into()];
