@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing and nothing else: a C compiler, libclang, kill, redis-server, PostgreSQL, and of the tools for
-# tests those that are named as arguments (pip, node, java, valgrind, chromium, prometheus, systemd, docker). With all there it
+# tests those that are named as arguments (pip, node, java, valgrind, chromium, prometheus, systemd, docker, ip). With all there it
 # asks no network and no password.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,6 +30,7 @@ list_missing() {
   if wants prometheus; then find_prometheus || echo prometheus; fi
   if wants systemd; then command -v systemd-analyze >/dev/null || echo systemd; fi
   if wants docker; then find_docker || echo docker; fi
+  if wants ip; then type -P ip >/dev/null || echo ip; fi
 }
 
 packages_for() {
@@ -49,6 +50,7 @@ packages_for() {
       apt-prometheus) printf 'prometheus ' ;;
       apt-systemd) printf 'systemd ' ;;
       apt-docker) printf 'docker.io docker-compose iproute2 mmdebstrap ' ;;
+      apt-ip) printf 'iproute2 ' ;;
       brew-compiler | brew-libclang) printf 'llvm ' ;;
       brew-redis) printf 'redis ' ;;
       brew-postgres) printf 'postgresql@17 ' ;;

@@ -6,6 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/say.sh
 scripts/install.sh pip node java valgrind chromium
+# Torture on hosts of their own, in network namespaces.
+[ "$(uname)" != Linux ] || scripts/install.sh ip
 scripts/build.sh
 scripts/build.sh checking
 . scripts/find.sh

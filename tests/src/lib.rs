@@ -3,7 +3,7 @@
 //! Nothing here knows how the product works inside. Servers are started as an operator would start them, and
 //! spoken to as a client would: [`redis_server`] and [`postgres_server`] own the processes, [`resp`] is a
 //! client that shows every byte, [`replication`] sees what a replica sees, [`reconciler`] runs the daemon, and
-//! [`machine`] fills a server's disk and moves its clock. All three can run in a [`container`] instead of on this machine.
+//! [`machine`] fills a server's disk and moves its clock, [`network`] puts them on hosts of their own. All three can run in a [`container`] instead of on this machine.
 //! A test waits by [`deadline::eventually`] and never by sleeping.
 
 pub mod artifact;
@@ -20,6 +20,7 @@ pub mod info;
 pub mod ledger;
 pub mod loss;
 pub mod machine;
+pub mod network;
 pub mod open_files;
 pub mod port;
 pub mod postgres_server;

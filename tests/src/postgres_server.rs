@@ -9,6 +9,7 @@ use crate::process::{self, Process, Program, read_log};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -135,14 +136,41 @@ impl Postgres {
     /// If PostgreSQL is not installed.
     #[must_use]
     pub fn prepare() -> Self {
-        Self::prepare_with(&template())
+        Self::prepare_with(&template(), port::free())
     }
 
-    fn prepare_with(content: &Path) -> Self {
+    /// As [`Postgres::start`], at this port, and for other hosts too: whoever comes from there is trusted, also to follow it.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start_for_all_at(port: u16) -> Self {
+        Self::start_prepared(|| Self::prepare_for_all(&template(), port))
+    }
+
+    fn prepare_for_all(content: &Path, port: u16) -> Self {
+        const ACCESS: &str = "host all all all trust\nhost replication all all trust\n";
+        let mut postgres = Self::prepare_with(content, port);
+        let file = postgres.directory.path().join("pg_hba.conf");
+        fs::write(&file, ACCESS).expect("a file in its directory");
+        postgres.set("listen_addresses=*");
+        postgres.set(format!("hba_file={}", file.display()));
+        // Another host that does not answer any more is given up soon.
+        for of_a_link in ["wal_sender_timeout=5s", "wal_receiver_timeout=5s", "wal_retrieve_retry_interval=500ms"] {
+            postgres.set(of_a_link);
+        }
+        postgres
+    }
+
+    /// A setting that it is started with; the last word counts.
+    fn set(&mut self, setting: impl Into<OsString>) {
+        self.program.args.extend(["-c".into(), setting.into()]);
+    }
+
+    fn prepare_with(content: &Path, port: u16) -> Self {
         let directory = temporary_directory();
         let data = directory.path().join("data");
         copy(content, &data);
-        let port = port::free();
         let mut args: Vec<OsString> = vec!["-D".into(), data.into(), "-p".into(), port.to_string().into()];
         args.extend(["-k".into(), directory.path().into()]);
         args.extend(SETTINGS.iter().flat_map(|setting| ["-c".into(), OsString::from(setting)]));
@@ -336,7 +364,23 @@ impl Backup {
     /// If it does not start.
     #[must_use]
     pub fn restore(&self) -> Postgres {
-        Postgres::start_prepared(|| Postgres::prepare_with(&self.0.path().join("data")))
+        Postgres::start_prepared(|| Postgres::prepare_with(&self.0.path().join("data"), port::free()))
+    }
+
+    /// A standby that follows the server at this address from there on, without being waited for; like it in all else.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn follow(&self, primary: Ipv4Addr, port: u16) -> Postgres {
+        Postgres::start_prepared(|| {
+            let mut standby = Postgres::prepare_for_all(&self.0.path().join("data"), port);
+            fs::write(standby.directory.path().join("data/standby.signal"), "").expect("a file in its directory");
+            standby.set(format!(
+                "primary_conninfo=host={primary} port={port} user={ACCOUNT} connect_timeout=2 tcp_user_timeout=5000"
+            ));
+            standby
+        })
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Options {
     module_args: String,
     has_machine: bool,
     tls: Vec<String>,
+    /// The port that other hosts look for it at, and not only loopback.
+    port: Option<u16>,
 }
 
 /// A running redis-server, or one that was stopped and can be started again.
@@ -46,7 +48,14 @@ impl Options {
     /// The shipped settings, with the module.
     #[must_use]
     pub fn shipped() -> Self {
-        Self { lines: Vec::new(), with_module: true, module_args: String::new(), has_machine: false, tls: Vec::new() }
+        Self {
+            lines: Vec::new(),
+            with_module: true,
+            module_args: String::new(),
+            has_machine: false,
+            tls: Vec::new(),
+            port: None,
+        }
     }
 
     /// A line of redis.conf, which wins over the shipped one.
@@ -90,6 +99,12 @@ impl Options {
         self
     }
 
+    /// At this port, for other hosts too.
+    #[must_use]
+    pub fn for_all_at(self, port: u16) -> Self {
+        Self { port: Some(port), ..self }.line("bind 0.0.0.0").line("protected-mode no")
+    }
+
     /// Starts the server and waits until it answers.
     ///
     /// # Panics
@@ -123,7 +138,7 @@ impl Options {
     #[must_use]
     pub fn prepare(&self) -> Redis {
         let directory = tempfile::Builder::new().prefix("coupon-redis-").tempdir().expect("temporary directory");
-        let port = port::free();
+        let port = self.port.unwrap_or_else(port::free);
         let file = artifact::on_path("redis-server").expect("redis-server is missing: apt-get install redis-server");
         let config = directory.path().join("redis.conf");
         let tls_port = (!self.tls.is_empty()).then(port::free);

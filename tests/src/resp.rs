@@ -4,7 +4,8 @@ use crate::call;
 use crate::deadline::DEADLINE;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
 
 /// A reply.
 #[derive(Debug, Clone, PartialEq)]
@@ -157,6 +158,22 @@ pub fn encode<A: AsRef<[u8]>>(args: &[A], out: &mut Vec<u8>) {
     }
 }
 
+/// Where a server listens: a port of loopback, unless it says more.
+#[derive(Debug, Clone, Copy)]
+pub struct Place(SocketAddr);
+
+impl From<u16> for Place {
+    fn from(port: u16) -> Self {
+        Self((Ipv4Addr::LOCALHOST, port).into())
+    }
+}
+
+impl From<(Ipv4Addr, u16)> for Place {
+    fn from(place: (Ipv4Addr, u16)) -> Self {
+        Self(place.into())
+    }
+}
+
 /// A connection.
 pub struct Client {
     stream: BufReader<TcpStream>,
@@ -164,15 +181,23 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to a server on loopback.
+    /// Connects to a server.
     ///
     /// # Errors
     /// As the network says.
-    pub fn connect(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    pub fn connect(place: impl Into<Place>) -> io::Result<Self> {
+        Self::connect_with(place, DEADLINE)
+    }
+
+    /// The same with another patience, for the connection and for each reply.
+    ///
+    /// # Errors
+    /// As the network says.
+    pub fn connect_with(place: impl Into<Place>, patience: Duration) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&place.into().0, patience)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(DEADLINE))?;
-        stream.set_write_timeout(Some(DEADLINE))?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         Ok(Self { stream: BufReader::with_capacity(1 << 16, stream), unsent: Vec::new() })
     }
 

@@ -1,6 +1,7 @@
 //! The harness itself: what it shows must be what happened, or every other test is worth nothing.
 
 mod machine;
+mod network;
 
 use coupon_tests::dump::{await_replica, dump};
 use coupon_tests::postgres_server::Postgres;
