@@ -4,6 +4,8 @@ use crate::error::{Exit, Failure};
 use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
 use coupon_core::key::KeyPattern;
+use std::convert::Infallible;
+use std::fs;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -124,20 +126,22 @@ pub struct Database {
     /// for a certificate of one's own. What it leaves out is taken from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE,
     /// PGSSLMODE, PGSSLROOTCERT, PGSSLCERT and PGSSLKEY. A command line can be read by every user of the machine: give a
     /// password by the environment or in a file.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", global = true)]
-    database_url: Option<String>,
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", value_parser = Address::given, global = true)]
+    database_url: Option<Address>,
 
     /// A file that holds the URL of PostgreSQL, in the place of --database-url
-    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE", value_parser = secret, conflicts_with = "database_url", global = true)]
-    database_url_file: Option<String>,
+    ///
+    /// It is read again before each new try to reach the server: a password that was changed needs no restart.
+    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE", value_parser = Address::of_file, conflicts_with = "database_url", global = true)]
+    database_url_file: Option<Address>,
 }
 
 impl Database {
     /// The address, wherever it was written.
-    pub fn url(&self) -> Result<&str, Failure> {
+    pub fn address(&self) -> Result<&Address, Failure> {
         const MISSING: &str = "PostgreSQL's address is missing; set --database-url, DATABASE_URL or DATABASE_URL_FILE";
-        let url = self.database_url_file.as_deref().or(self.database_url.as_deref());
-        url.ok_or_else(|| Failure::new(Exit::Usage, MISSING))
+        let address = self.database_url_file.as_ref().or(self.database_url.as_ref());
+        address.ok_or_else(|| Failure::new(Exit::Usage, MISSING))
     }
 }
 
@@ -151,12 +155,14 @@ pub struct Redis {
     /// if the sentinels want a login themselves, ?sentinel-user=…&sentinel-password=… follows. By TLS these are
     /// rediss-cluster and rediss-sentinel. A single server has to be the primary. A command line can be read by every user
     /// of the machine: give a password by the environment or in a file.
-    #[arg(long, env = "REDIS_URL", hide_env_values = true, default_value = DEFAULT_REDIS, value_name = "URL")]
-    redis_url: String,
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, default_value = DEFAULT_REDIS, value_name = "URL", value_parser = Address::given)]
+    redis_url: Address,
 
     /// A file that holds the URL of Redis, in the place of --redis-url
-    #[arg(long, env = "REDIS_URL_FILE", value_name = "FILE", value_parser = secret, conflicts_with = "redis_url")]
-    redis_url_file: Option<String>,
+    ///
+    /// It is read again before each new try to reach the server: a password that was changed needs no restart.
+    #[arg(long, env = "REDIS_URL_FILE", value_name = "FILE", value_parser = Address::of_file, conflicts_with = "redis_url")]
+    redis_url_file: Option<Address>,
 
     /// A PEM file with the CAs that may have signed Redis's certificate; without it the system's may have
     ///
@@ -182,8 +188,8 @@ pub struct Redis {
 
 impl Redis {
     /// The address, wherever it was written.
-    pub fn url(&self) -> &str {
-        self.redis_url_file.as_deref().unwrap_or(&self.redis_url)
+    pub fn address(&self) -> &Address {
+        self.redis_url_file.as_ref().unwrap_or(&self.redis_url)
     }
 }
 
@@ -243,12 +249,34 @@ pub struct Run {
     pub no_migrate: bool,
 }
 
-/// The secret that a file holds.
-fn secret(file: &str) -> Result<String, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("the file cannot be read: {error}"))?;
-    // Editors and `echo` end a file with a newline, which is no part of the secret.
-    let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() { Err("the file is empty".to_owned()) } else { Ok(text.to_owned()) }
+/// A server's address, and the file that holds it, if one does.
+#[derive(Debug, Clone)]
+pub struct Address {
+    /// The address, perhaps with a password.
+    pub url: String,
+    file: Option<String>,
+}
+
+impl Address {
+    /// One that was written out.
+    pub fn given(url: &str) -> Result<Self, Infallible> {
+        Ok(Self { url: url.to_owned(), file: None })
+    }
+
+    fn of_file(file: &str) -> Result<Self, String> {
+        let text = fs::read_to_string(file).map_err(|error| format!("the file cannot be read: {error}"))?;
+        // Editors and `echo` end a file with a newline, which is no part of the secret.
+        let url = text.trim_end_matches(['\r', '\n']).to_owned();
+        if url.is_empty() { Err("the file is empty".to_owned()) } else { Ok(Self { url, file: Some(file.to_owned()) }) }
+    }
+
+    /// What is made of that which its file holds now, if it is something else, and can be.
+    pub fn renew<T, E>(&mut self, make: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+        let now = Self::of_file(self.file.as_deref()?).ok().filter(|now| now.url != self.url)?;
+        let made = make(&now.url).ok()?;
+        *self = now;
+        Some(made)
+    }
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

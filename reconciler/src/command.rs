@@ -60,14 +60,16 @@ fn open_redis(args: &cli::Redis) -> Result<Redis, Failure> {
         cert: args.redis_tls_cert.clone(),
         key: args.redis_tls_key.clone(),
     };
-    Redis::new(args.url(), &certificates).map_err(|error| refused("redis-url", args.url(), &error.to_string()))
+    let address = args.address();
+    Redis::new(address.clone(), certificates).map_err(|error| refused("redis-url", &address.url, &error.to_string()))
 }
 
 fn open_ledger(args: &cli::Database) -> Result<Ledger, Failure> {
-    let url = args.url()?;
-    let refused =
-        |why| refused("database-url", url, &format!("{why}; write postgres://user:password@host:port/database"));
-    Ledger::new(url, daemon::CONNECTIONS_MAX).map_err(refused)
+    let address = args.address()?;
+    let refused = |why| {
+        refused("database-url", &address.url, &format!("{why}; write postgres://user:password@host:port/database"))
+    };
+    Ledger::new(address.clone(), daemon::CONNECTIONS_MAX).map_err(refused)
 }
 
 /// An address cannot be. The command line's own parser would show the password in it.

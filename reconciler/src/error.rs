@@ -2,6 +2,7 @@
 
 use coupon_core::number::Seq;
 use redis::{ErrorKind, RedisError};
+use sqlx::postgres::PgDatabaseError;
 
 /// One of the two servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +137,21 @@ fn ledger_remedy(error: &sqlx::Error) -> Remedy {
             _ => UNKNOWN,
         };
     };
+    if is_of_connection(error) {
+        return Remedy::Reconnect(Side::PostgreSql);
+    }
     of_refusal(&database.code().unwrap_or_default(), database.table(), database.constraint())
+}
+
+/// Whether the server refuses what this connection asks, and would not refuse it on another one: it takes no writes here, or what
+/// was prepared is stale or gone. What a trigger raises of its own is no such thing.
+pub fn is_of_connection(error: &sqlx::Error) -> bool {
+    let refusal = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    refusal.is_some_and(|refusal| match (refusal.code(), refusal.routine()) {
+        (_, Some("exec_stmt_raise")) => false,
+        ("25006" | "26000", _) | ("0A000", Some("RevalidateCachedQuery")) => true,
+        _ => false,
+    })
 }
 
 /// What to do where PostgreSQL answered with an error.
@@ -146,7 +161,6 @@ fn of_refusal(sqlstate: &str, table: Option<&str>, constraint: Option<&str>) -> 
     }
     match sqlstate {
         _ if sqlstate == "53300" || sqlstate.starts_with("57P") => Remedy::Reconnect(Side::PostgreSql),
-        "25006" => Remedy::Stop("this PostgreSQL is read-only, perhaps a standby; point --database-url at the primary"),
         "42501" => Remedy::Stop("the reconciler's role lacks a privilege; `coupon-reconciler check` names it"),
         "53100" => Remedy::Stop("PostgreSQL is out of disk space; free some"),
         _ => match sqlstate.get(..2).unwrap_or_default() {
@@ -282,7 +296,7 @@ pub mod tests {
 
     #[test]
     fn the_operator_is_asked_for_the_rest() {
-        for sqlstate in ["42501", "42P01", "53100", "25006", "XX001", "99999", ""] {
+        for sqlstate in ["42501", "42P01", "53100", "XX001", "99999", ""] {
             assert!(
                 matches!(of_refusal(sqlstate, None, None), Remedy::Stop(advice) if !advice.is_empty()),
                 "{sqlstate}"

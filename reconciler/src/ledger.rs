@@ -37,15 +37,18 @@ mod schema;
 
 pub use letters::Letter;
 
-use crate::error::Error;
+use crate::cli::Address;
+use crate::error::{self, Error};
 use coupon_core::limit::WINDOW_MS_MIN;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgListener, PgPool, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgListener, PgNotification, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
 use sqlx::{ConnectOptions, Connection, FromRow, Postgres};
+use std::io;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
-use tokio::time::error::Elapsed;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 /// A connection that is not there within this time is away.
@@ -56,7 +59,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The same for the question whether the server is there.
-const BEAT_TIMEOUT: Duration = Duration::from_secs(5);
+const BEAT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Between two such questions to the connection that listens.
+const LISTEN_BEAT: Duration = Duration::from_secs(3);
 
 /// PostgreSQL's limit for one statement.
 const STATEMENT_TIMEOUT: &str = "30s";
@@ -73,16 +79,14 @@ type QueryAs<'q, T> = sqlx::query::QueryAs<'q, Postgres, T, PgArguments>;
 /// PostgreSQL, connected when needed.
 pub struct Ledger {
     pool: PgPool,
-    options: PgConnectOptions,
+    address: Mutex<Address>,
+    /// Whoever waits for an answer hears that none will come.
+    forgotten: Notify,
 }
 
 impl Ledger {
     /// Reads the address; connects later.
-    pub fn new(url: &str, connections_max: u32) -> Result<Self, String> {
-        let options = address::options(url)?
-            .application_name("coupon-reconciler")
-            .options([("statement_timeout", STATEMENT_TIMEOUT)])
-            .disable_statement_logging();
+    pub fn new(address: Address, connections_max: u32) -> Result<Self, String> {
         let pool = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(CONNECT_TIMEOUT)
@@ -97,25 +101,30 @@ impl Ledger {
                     Ok(())
                 })
             })
-            .connect_lazy_with(options.clone());
-        Ok(Self { pool, options })
+            .connect_lazy_with(options(&address.url)?);
+        Ok(Self { pool, address: Mutex::new(address), forgotten: Notify::new() })
     }
 
     /// Whether the server answers, on a connection of its own: those of the pool may date from before.
     pub async fn ping(&self) -> Result<(), sqlx::Error> {
+        let renewed = self.address.lock().unwrap_or_else(PoisonError::into_inner).renew(options);
+        renewed.into_iter().for_each(|options| self.pool.set_connect_options(options));
         let ping = async {
-            let mut connection = self.options.connect().await?;
+            let mut connection = self.pool.connect_options().connect().await?;
             connection.ping().await?;
             connection.close().await
         };
         timeout(CONNECT_TIMEOUT, ping).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
-    /// Whether the server still answers.
+    /// Whether the server still answers, and takes writes.
     pub async fn beat(&self) -> Result<(), Error> {
+        const TAKES_WRITES: &str = "select current_setting('transaction_read_only') = 'off'";
         let mut connection = self.pool.acquire().await?;
-        let answer = timeout(BEAT_TIMEOUT, sqlx::query("select 1").execute(&mut *connection)).await;
-        settle(connection, answer).map(drop)
+        let query: QueryAs<'_, (bool,)> = sqlx::query_as(TAKES_WRITES);
+        let answer = self.answer(BEAT_TIMEOUT, query.fetch_one(&mut *connection)).await;
+        let why = "this server takes no writes, perhaps a standby; --database-url has to lead to the primary";
+        settle(connection, answer)?.0.then_some(()).ok_or_else(|| Error::Held(why.into()))
     }
 
     /// Runs a statement for the rows that it gives. Like all that do not say otherwise it is a transaction of its own.
@@ -124,22 +133,31 @@ impl Ledger {
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
         let mut connection = self.pool.acquire().await?;
-        let answer = timeout(ANSWER_TIMEOUT, query.fetch_all(&mut *connection)).await;
+        let answer = self.answer(ANSWER_TIMEOUT, query.fetch_all(&mut *connection)).await;
         settle(connection, answer)
     }
 
     /// Runs a statement; how many rows it changed.
     async fn execute(&self, query: Statement<'_>) -> Result<u64, Error> {
         let mut connection = self.pool.acquire().await?;
-        let answer = timeout(ANSWER_TIMEOUT, query.execute(&mut *connection)).await;
+        let answer = self.answer(ANSWER_TIMEOUT, query.execute(&mut *connection)).await;
         settle(connection, answer).map(|done| done.rows_affected())
     }
 
-    /// Drops the idle connections, which date from before the server went away.
+    /// What a statement is answered, none if that comes late, or not any more.
+    async fn answer<T>(&self, limit: Duration, asked: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            answer = timeout(limit, asked) => answer.ok(),
+            () = self.forgotten.notified() => None,
+        }
+    }
+
+    /// Drops all connections, which date from before the server went away: what they were found fit for may not be so any more.
     pub fn forget_connections(&self) {
         while let Some(connection) = self.pool.try_acquire() {
             drop(connection.detach());
         }
+        self.forgotten.notify_waiters();
     }
 
     /// A connection of its own that hears of changed coupons.
@@ -149,11 +167,26 @@ impl Ledger {
             .acquire_timeout(CONNECT_TIMEOUT)
             .max_lifetime(None)
             .idle_timeout(None)
-            .connect_lazy_with(self.options.clone());
+            .connect_lazy_with((*self.pool.connect_options()).clone());
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.ignore_pool_close_event(true);
-        listener.listen(CHANNEL).await?;
+        timeout(BEAT_TIMEOUT, listener.listen(CHANNEL)).await.map_err(io::Error::from)??;
         Ok(listener)
+    }
+
+    /// The next notification that such a connection hears. One that is silent is asked whether it is there: packets may be lost
+    /// without a word.
+    pub async fn hear(listener: &mut PgListener) -> Result<PgNotification, sqlx::Error> {
+        loop {
+            match timeout(LISTEN_BEAT, listener.try_recv()).await {
+                // Notifications may be lost until it listens anew.
+                Ok(heard) => return heard?.ok_or(sqlx::Error::WorkerCrashed),
+                Err(_) => {
+                    let answer = timeout(BEAT_TIMEOUT, sqlx::query("select 1").execute(&mut *listener)).await;
+                    answer.map_err(io::Error::from)??;
+                }
+            }
+        }
     }
 
     /// The version of TLS on a connection, none if it has none.
@@ -182,18 +215,21 @@ impl Ledger {
     }
 }
 
-/// Gives a connection back, unless its answer may still come: nobody may take that for the answer to something else.
-fn settle<T>(
-    connection: PoolConnection<Postgres>,
-    answer: Result<Result<T, sqlx::Error>, Elapsed>,
-) -> Result<T, Error> {
-    answer.map_or_else(
-        |_| {
-            drop(connection.detach());
-            Err(Error::Unanswered)
-        },
-        |answer| Ok(answer?),
-    )
+/// How connections are made.
+fn options(url: &str) -> Result<PgConnectOptions, String> {
+    Ok(address::options(url)?
+        .application_name("coupon-reconciler")
+        .options([("statement_timeout", STATEMENT_TIMEOUT)])
+        .disable_statement_logging())
+}
+
+/// Gives a connection back, unless its answer may still come: nobody may take that for the answer to something else; or it would refuse
+/// the next one too.
+fn settle<T>(connection: PoolConnection<Postgres>, answer: Option<Result<T, sqlx::Error>>) -> Result<T, Error> {
+    if answer.as_ref().is_none_or(|answer| answer.as_ref().is_err_and(error::is_of_connection)) {
+        drop(connection.detach());
+    }
+    Ok(answer.ok_or(Error::Unanswered)??)
 }
 
 /// An instant as PostgreSQL takes it.

@@ -12,6 +12,14 @@ pub struct Proxy {
     target: Arc<AtomicU16>,
     streams: Arc<Mutex<Vec<TcpStream>>>,
     loses_answers: Arc<AtomicBool>,
+    ways: Arc<Mutex<Vec<Way>>>,
+}
+
+/// A connection that is passed on.
+struct Way {
+    /// Where the server sees it come from.
+    from: u16,
+    is_silent: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -26,16 +34,18 @@ impl Proxy {
         let target = Arc::new(AtomicU16::new(target));
         let streams = Arc::new(Mutex::new(Vec::new()));
         let loses_answers = Arc::new(AtomicBool::new(false));
+        let ways = Arc::new(Mutex::new(Vec::new()));
         let proxy = Self {
             port,
             target: Arc::clone(&target),
             streams: Arc::clone(&streams),
             loses_answers: Arc::clone(&loses_answers),
+            ways: Arc::clone(&ways),
         };
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 // Whoever cannot be led on is turned away, as by a server that is down.
-                let _ = lead(client, target.load(Ordering::Acquire), &streams, &loses_answers);
+                let _ = lead(client, target.load(Ordering::Acquire), &streams, &loses_answers, &ways);
             }
         });
         proxy
@@ -48,6 +58,26 @@ impl Proxy {
     pub fn lead_to(&self, port: u16) {
         self.target.store(port, Ordering::Release);
         self.cut();
+    }
+
+    /// Leads who comes from here on to another port; connections that there are stay where they are.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn lead_new_to(&self, port: u16) {
+        self.target.store(port, Ordering::Release);
+    }
+
+    /// From here on nothing passes on the connections that there are, and neither end is told, as behind a firewall that has
+    /// forgotten them; of all, or of the one that the server sees come from this port. New ones are passed on.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn silence(&self, from: Option<u16>) {
+        let ways = self.ways.lock().expect("not poisoned");
+        let chosen: Vec<_> = ways.iter().filter(|way| from.is_none_or(|from| way.from == from)).collect();
+        assert!(!chosen.is_empty(), "no connection comes from {from:?}");
+        chosen.iter().for_each(|way| way.is_silent.store(true, Ordering::Release));
     }
 
     /// From here on servers hear their clients, and clients no answer, until all is [`Proxy::cut`].
@@ -75,33 +105,41 @@ fn lead(
     target: u16,
     streams: &Mutex<Vec<TcpStream>>,
     loses_answers: &Arc<AtomicBool>,
+    ways: &Mutex<Vec<Way>>,
 ) -> io::Result<()> {
     let server = TcpStream::connect((Ipv4Addr::LOCALHOST, target))?;
     for stream in [&client, &server] {
         stream.set_nodelay(true)?;
         streams.lock().expect("not poisoned").push(stream.try_clone()?);
     }
-    pass(client.try_clone()?, server.try_clone()?, None);
-    pass(server, client, Some(Arc::clone(loses_answers)));
+    let is_silent = Arc::new(AtomicBool::new(false));
+    let way = Way { from: server.local_addr()?.port(), is_silent: Arc::clone(&is_silent) };
+    ways.lock().expect("not poisoned").push(way);
+    pass(client.try_clone()?, server.try_clone()?, vec![Arc::clone(&is_silent)]);
+    pass(server, client, vec![is_silent, Arc::clone(loses_answers)]);
     Ok(())
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, is_lost: Option<Arc<AtomicBool>>) {
+/// Passes on what comes, unless one of these says that it is lost.
+fn pass(mut from: TcpStream, mut to: TcpStream, is_lost: Vec<Arc<AtomicBool>>) {
     std::thread::spawn(move || {
-        // Either side may end at any moment; then the other hears of it.
-        let _ = copy(&mut from, &mut to, is_lost.as_deref());
-        let _ = to.shutdown(Shutdown::Both);
+        let is_lost = || is_lost.iter().any(|is_lost| is_lost.load(Ordering::Acquire));
+        // Either side may end at any moment; then the other hears of it, if anything is heard at all.
+        let _ = copy(&mut from, &mut to, is_lost);
+        if !is_lost() {
+            let _ = to.shutdown(Shutdown::Both);
+        }
     });
 }
 
-fn copy(from: &mut TcpStream, to: &mut TcpStream, is_lost: Option<&AtomicBool>) -> io::Result<()> {
+fn copy(from: &mut TcpStream, to: &mut TcpStream, is_lost: impl Fn() -> bool) -> io::Result<()> {
     let mut bytes = vec![0; 64 * 1024];
     loop {
         let len = from.read(&mut bytes)?;
         if len == 0 {
             return Ok(());
         }
-        if !is_lost.is_some_and(|is_lost| is_lost.load(Ordering::Acquire)) {
+        if !is_lost() {
             to.write_all(&bytes[..len])?;
         }
     }

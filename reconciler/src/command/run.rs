@@ -25,8 +25,8 @@ pub async fn run(tools: Tools, args: cli::Run) -> Result<Exit, Failure> {
     })?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        redis = cli::redact(args.servers.redis.url()),
-        postgresql = cli::redact(args.servers.database.url()?),
+        redis = cli::redact(&args.servers.redis.address().url),
+        postgresql = cli::redact(&args.servers.database.address()?.url),
         key = %tools.keys,
         listen = %args.listen,
         "started"

@@ -6,10 +6,15 @@ use super::catalog::{Catalog, Reason};
 use super::presence::{Presence, Servers};
 use super::scan::id_of;
 use crate::error::Error;
+use crate::ledger::Ledger;
 use coupon_core::message;
 use futures_util::StreamExt;
 use std::io;
 use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a subscription may be silent before it is asked whether it is there, and have for an answer.
+const BEAT: Duration = Duration::from_secs(3);
 
 /// Before the next try.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -17,9 +22,17 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// Hears the module's messages.
 pub async fn redis(servers: &Servers, catalog: &Catalog) {
     again(&servers.redis, || async {
-        let mut messages = servers.tools.redis.subscribe().await?.into_on_message();
+        let (mut subscription, mut messages) = servers.tools.redis.subscribe().await?.split();
         catalog.ask_for_scan();
-        while let Some(message) = messages.next().await {
+        loop {
+            let Ok(message) = timeout(BEAT, messages.next()).await else {
+                // Nothing is said; or packets are lost, without a word too.
+                timeout(BEAT, subscription.ping::<()>())
+                    .await
+                    .map_err(|late| Error::Redis(io::Error::from(late).into()))??;
+                continue;
+            };
+            let Some(message) = message else { break };
             let Some(id) = id_of(&servers.tools.keys, message.get_payload_bytes()) else { continue };
             match message.get_channel_name() {
                 message::GRANTED => catalog.mark(id, Reason::Grants),
@@ -38,11 +51,9 @@ pub async fn postgresql(servers: &Servers, catalog: &Catalog) {
     again(&servers.postgresql, || async {
         let mut listener = servers.tools.ledger.listen().await?;
         catalog.ask_for_scan();
-        // Notifications may be lost until it listens anew.
-        while let Some(notification) = listener.try_recv().await? {
-            catalog.mark(notification.payload(), Reason::News);
+        loop {
+            catalog.mark(Ledger::hear(&mut listener).await?.payload(), Reason::News);
         }
-        Err(Error::Ledger(io::Error::other("the connection for notifications ended").into()))
     })
     .await;
 }

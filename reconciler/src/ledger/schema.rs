@@ -7,6 +7,8 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::PgPoolOptions;
 use std::collections::HashMap;
 use std::sync::LazyLock;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Where it is noted which of them were applied: the version of the tables' format. A name of its own, as an application may
 /// use sqlx's own table in the same schema.
@@ -23,6 +25,9 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     migrations.dangerous_set_table_name(TABLE);
     migrations
 });
+
+/// A migration that takes longer waits for an answer that was lost.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 const EXISTS: &str = "select to_regclass('coupon_migration') is not null";
 
@@ -73,10 +78,9 @@ impl Ledger {
         let missing = self.missing().await?;
         if missing > 0 {
             // On a connection of its own: a large table may take longer to change than any statement of the relay may.
-            let options = self.options.clone().options([("statement_timeout", "0")]);
+            let options = (*self.pool.connect_options()).clone().options([("statement_timeout", "0")]);
             let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
-            let done = MIGRATIONS.run(&pool).await;
-            pool.close().await;
+            let done = timeout(MIGRATION_TIMEOUT, MIGRATIONS.run(&pool)).await.map_err(|_| Error::Unanswered)?;
             done.map_err(|error| Error::Held(format!("the schema cannot be migrated: {error}")))?;
         }
         Ok(missing)

@@ -3,6 +3,7 @@
 use super::sentinel::Sentinel;
 use super::server::{CONNECT_TIMEOUT, Certificates, RESPONSE_TIMEOUT, Server, away, login_and_rest, tcp};
 use super::unexpected;
+use crate::cli::Address;
 use ::redis::aio::{MultiplexedConnection, PubSub};
 use ::redis::cluster::ClusterClient;
 use ::redis::cluster_async::ClusterConnection;
@@ -11,6 +12,7 @@ use ::redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Value, cmd, from_redis
 use coupon_core::message;
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -33,7 +35,8 @@ const SCAN_COUNT: u32 = 1000;
 
 /// Redis, connected when needed.
 pub struct Redis {
-    way: Way,
+    way: RwLock<(Address, Arc<Way>)>,
+    certificates: Certificates,
     connection: Mutex<Option<Connection>>,
 }
 
@@ -62,39 +65,30 @@ pub struct ScanCursor {
 
 impl Redis {
     /// Reads the address; connects later.
-    pub fn new(url: &str, certificates: &Certificates) -> RedisResult<Self> {
-        let (scheme, rest) = url.split_once("://").unwrap_or_default();
-        let of = |suffix| scheme.strip_suffix(suffix).filter(|scheme| SCHEMES.contains(scheme));
-        let way = if let Some(scheme) = of(CLUSTER_SUFFIX) {
-            let (login, nodes) = login_and_rest(rest);
-            let node = |node| Server::parse(format!("{scheme}://{login}{node}"), certificates);
-            Way::Cluster(nodes.split(',').map(node).collect::<RedisResult<_>>()?)
-        } else if let Some(scheme) = of(SENTINEL_SUFFIX) {
-            Way::Sentinel(Box::new(Sentinel::parse(scheme, rest, certificates)?))
-        } else {
-            Way::Server(Box::new(Server::parse(url, certificates)?))
-        };
-        if *certificates != Certificates::default() && !way.servers().iter().any(Server::has_tls) {
-            return Err(away("--redis-tls-ca, --redis-tls-cert and --redis-tls-key are for TLS; write rediss://"));
-        }
-        Ok(Self { way, connection: Mutex::default() })
+    pub fn new(address: Address, certificates: Certificates) -> RedisResult<Self> {
+        let way = Way::parse(&address.url, &certificates)?;
+        Ok(Self { way: RwLock::new((address, Arc::new(way))), certificates, connection: Mutex::default() })
+    }
+
+    fn way(&self) -> Arc<Way> {
+        Arc::clone(&self.way.read().unwrap_or_else(PoisonError::into_inner).1)
     }
 
     /// Where a connection goes and whether by TLS, for people.
     pub fn place(&self) -> String {
-        let servers = self.way.servers();
+        let servers = self.way().servers();
         let tls = if servers.iter().any(Server::has_tls) { "by TLS" } else { "without TLS" };
         format!("{}, {tls}", servers.iter().map(Server::to_string).collect::<Vec<_>>().join(", "))
     }
 
     /// Whether a server that takes no writes is a matter of time, as the primary is found by others than the operator.
-    pub const fn finds_primary(&self) -> bool {
-        !matches!(self.way, Way::Server(_))
+    pub fn finds_primary(&self) -> bool {
+        !matches!(*self.way(), Way::Server(_))
     }
 
     /// An error if there is another primary than the one that is connected.
     pub async fn check_primary(&self) -> RedisResult<()> {
-        let Way::Sentinel(sentinel) = &self.way else { return Ok(()) };
+        let Way::Sentinel(sentinel) = &*self.way() else { return Ok(()) };
         sentinel.check().await
     }
 
@@ -103,7 +97,7 @@ impl Redis {
         if let Some(connection) = &*slot {
             return Ok(connection.clone());
         }
-        let connection = match &self.way {
+        let connection = match &*self.way() {
             Way::Server(server) => Connection::Server(server.connect().await?),
             Way::Cluster(nodes) => Connection::Cluster(cluster(nodes)?.get_async_connection().await?),
             Way::Sentinel(sentinel) => Connection::Server(sentinel.connect().await?),
@@ -111,8 +105,13 @@ impl Redis {
         Ok(slot.insert(connection).clone())
     }
 
-    /// Forgets the connection; the next command makes a new one.
+    /// Forgets the connection; the next command makes a new one, by what the address's file holds then.
     pub async fn disconnect(&self) {
+        {
+            let (address, way) = &mut *self.way.write().unwrap_or_else(PoisonError::into_inner);
+            let renewed = address.renew(|url| Way::parse(url, &self.certificates));
+            renewed.into_iter().for_each(|now| *way = Arc::new(now));
+        }
         *self.connection.lock().await = None;
     }
 
@@ -123,7 +122,7 @@ impl Redis {
             // Where sentinels name the primary, this is what meets it.
             self.connection().await?;
             let mut refusal = unexpected("no server is named");
-            for server in self.way.servers() {
+            for server in self.way().servers() {
                 match server.client()?.get_async_pubsub().await {
                     Ok(mut messages) => return messages.subscribe(&message::CHANNELS).await.map(|()| messages),
                     Err(error) => refusal = error,
@@ -186,6 +185,24 @@ impl Redis {
 }
 
 impl Way {
+    fn parse(url: &str, certificates: &Certificates) -> RedisResult<Self> {
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let of = |suffix| scheme.strip_suffix(suffix).filter(|scheme| SCHEMES.contains(scheme));
+        let way = if let Some(scheme) = of(CLUSTER_SUFFIX) {
+            let (login, nodes) = login_and_rest(rest);
+            let node = |node| Server::parse(format!("{scheme}://{login}{node}"), certificates);
+            Self::Cluster(nodes.split(',').map(node).collect::<RedisResult<_>>()?)
+        } else if let Some(scheme) = of(SENTINEL_SUFFIX) {
+            Self::Sentinel(Box::new(Sentinel::parse(scheme, rest, certificates)?))
+        } else {
+            Self::Server(Box::new(Server::parse(url, certificates)?))
+        };
+        if *certificates != Certificates::default() && !way.servers().iter().any(Server::has_tls) {
+            return Err(away("--redis-tls-ca, --redis-tls-cert and --redis-tls-key are for TLS; write rediss://"));
+        }
+        Ok(way)
+    }
+
     /// Where connections go; to the sentinels until the primary is met.
     fn servers(&self) -> Vec<Server> {
         match self {
@@ -227,8 +244,13 @@ async fn primaries(connection: &mut ClusterConnection) -> RedisResult<Vec<(Strin
 mod tests {
     use super::*;
 
+    fn redis(url: &str, certificates: Certificates) -> RedisResult<Redis> {
+        let Ok(address) = Address::given(url);
+        Redis::new(address, certificates)
+    }
+
     fn place(url: &str) -> Result<String, String> {
-        Redis::new(url, &Certificates::default()).map(|redis| redis.place()).map_err(|error| error.to_string())
+        redis(url, Certificates::default()).map(|redis| redis.place()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -274,8 +296,8 @@ mod tests {
     #[test]
     fn certificates_without_tls_are_refused() {
         let certificates = Certificates { ca: Some("/ca.pem".into()), ..Certificates::default() };
-        let refused = Redis::new("redis://a", &certificates).err();
+        let refused = redis("redis://a", certificates.clone()).err();
         assert!(refused.is_some_and(|error| error.to_string().contains("--redis-tls-ca")));
-        assert!(Redis::new("rediss://a", &certificates).is_ok());
+        assert!(redis("rediss://a", certificates).is_ok());
     }
 }

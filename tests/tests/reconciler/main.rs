@@ -5,6 +5,7 @@ mod adopt;
 mod chromium;
 mod clock;
 mod cluster;
+mod connection;
 mod daemon;
 mod dead_letter;
 mod dead_letters_command;
