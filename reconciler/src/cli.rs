@@ -44,6 +44,7 @@ Exit codes:
   1    a check failed, or the work could not be done
   2    a flag or a setting is wrong
   3    Redis, PostgreSQL or the daemon could not be reached
+  4    a part of the program ended by a mistake in it; start it again
   130  ended at once by a second SIGINT
   143  ended at once by a second SIGTERM";
 

@@ -68,7 +68,7 @@ impl Daemon {
         })
     }
 
-    /// Runs until it is told to stop; then every worker ends the batch it is at.
+    /// Runs until it is told to stop; then every worker ends the batch it is at. If one ends before, so does the whole.
     pub async fn run(self: Arc<Self>) {
         let mut workers = JoinSet::new();
         for _ in 0..WORKERS {
@@ -93,7 +93,11 @@ impl Daemon {
                 schedule::run(servers, catalog, args.issue_interval),
             )
         };
-        servers.tools.stop.run_until_cancelled(sources).await;
+        let stop = &servers.tools.stop;
+        let parts = async { tokio::select!(_ = sources => {}, _ = workers.join_next() => {}) };
+        if stop.run_until_cancelled(parts).await.is_some() && !stop.is_cancelled() {
+            return;
+        }
         while workers.join_next().await.is_some() {}
         lease::leave(servers, instance).await;
     }

@@ -221,6 +221,8 @@ pub enum Exit {
     Usage = 2,
     /// Redis or PostgreSQL could not be reached.
     Unreachable = 3,
+    /// A part of the program ended by a mistake in it.
+    Broken = 4,
     /// Ended at once by a second SIGINT.
     Interrupted = 130,
     /// Ended at once by a second SIGTERM.
@@ -261,8 +263,8 @@ pub mod tests {
     use super::*;
 
     /// All that there are.
-    pub const EXITS: [Exit; 6] =
-        [Exit::Ok, Exit::Failed, Exit::Usage, Exit::Unreachable, Exit::Interrupted, Exit::Terminated];
+    pub const EXITS: [Exit; 7] =
+        [Exit::Ok, Exit::Failed, Exit::Usage, Exit::Unreachable, Exit::Broken, Exit::Interrupted, Exit::Terminated];
 
     #[test]
     fn a_connection_error_is_never_a_dead_letter() {

@@ -36,6 +36,11 @@ fn run(Cli { command, log, log_format }: Cli) -> Result<Exit, Failure> {
     // Of everything that speaks TLS here, whatever the libraries come with. It fails where there is one already.
     let _ = ring::default_provider().install_default();
     begin_log(log, log_format);
+    // A task that panics is gone, and the others would go on as if it was not. What it says may name a user.
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(at = panic.location().map(tracing::field::display), "a mistake in the program ends it");
+        std::process::exit(Exit::Broken as i32);
+    }));
     let runtime =
         Runtime::new().map_err(|error| Failure::new(Exit::Failed, format!("the runtime cannot start: {error}")))?;
     let outcome = runtime.block_on(command::obey(command));

@@ -34,9 +34,17 @@ pub async fn run(tools: Tools, args: cli::Run) -> Result<Exit, Failure> {
     let tools = Tools { batch_max: args.batch_max, stop: stop.clone(), ..tools };
     let daemon = Daemon::new(tools.clone(), args);
     let viewer = Viewer::new(tools.redis, tools.ledger, tools.keys, Arc::<Daemon>::clone(&daemon));
-    tokio::spawn(http::serve(listener, viewer, stop.clone()));
-    let running = tokio::spawn(Arc::clone(&daemon).run());
-    supervisor::attend(&*daemon, &stop).await;
+    let serving = tokio::spawn(http::serve(listener, viewer, stop.clone()));
+    let mut running = tokio::spawn(Arc::clone(&daemon).run());
+    tokio::select! {
+        biased;
+        () = supervisor::attend(&*daemon, &stop) => {}
+        _ = serving => {}
+        _ = &mut running => {}
+    }
+    if !stop.is_cancelled() {
+        return Err(Failure::new(Exit::Broken, "a part of the daemon has ended that never should; start it again"));
+    }
     match tokio::time::timeout(STOP_TIMEOUT, running).await {
         Ok(_) => tracing::info!("stopped"),
         Err(_) => tracing::warn!("stopped while a server had not answered; the next start goes on from the ledger"),

@@ -1,7 +1,7 @@
 //! Named points at which a test can stop the daemon, to kill it there. Without the feature `pause-points` nothing of it is left.
 //!
 //! `COUPON_PAUSE_AT` names the point, `COUPON_PAUSE_FILE` a file: when the point is first reached the file is made
-//! (it holds the name), and the daemon waits there until the file is gone.
+//! (it holds the name), and the daemon waits there until the file is gone. At the point that `COUPON_PANIC_AT` names, it panics.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,11 @@ static HELD: AtomicBool = AtomicBool::new(false);
 pub async fn at(point: &str) {
     static REACHED: AtomicBool = AtomicBool::new(false);
 
-    if !cfg!(feature = "pause-points") || env::var("COUPON_PAUSE_AT").as_deref() != Ok(point) {
+    if !cfg!(feature = "pause-points") {
+        return;
+    }
+    assert_ne!(env::var("COUPON_PANIC_AT").as_deref(), Ok(point), "a test asked for it");
+    if env::var("COUPON_PAUSE_AT").as_deref() != Ok(point) {
         return;
     }
     if REACHED.swap(true, Ordering::SeqCst) {

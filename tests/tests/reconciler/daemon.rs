@@ -47,6 +47,23 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
+fn a_task_that_panics_ends_the_process_with_a_code_of_its_own() {
+    let (redis, postgres) = servers();
+    insert(&postgres, "a", 10, &[("mode", "'INSTANT'")]);
+    // The point at which it is to be held is none; the other is in a worker.
+    let options = Options::between(&redis, &postgres).env("COUPON_PANIC_AT", "before-commit").pause_at("nowhere");
+    let mut reconciler = options.start().await_ready();
+    let mut client = redis.client();
+    await_open(&mut client, "a");
+    request(&mut client, "a", "u", 0..1);
+    assert_eq!(reconciler.wait().code(), Some(4), "{}", reconciler.log());
+    assert!(reconciler.log().contains("reconciler/src/model/pause.rs:"), "it says where: {}", reconciler.log());
+    // Whoever is started anew finds all as it was.
+    let _successor = Reconciler::start(&redis, &postgres);
+    await_level(&redis, &postgres, "a", 1);
+}
+
+#[test]
 fn health_and_metrics_have_their_published_names() {
     let (redis, postgres) = servers();
     insert(&postgres, "a", 20, &[("mode", "'INSTANT'")]);
