@@ -1,4 +1,4 @@
-//! COUPON.ACK key EPOCH e SEQ n
+//! COUPON.ACK key EPOCH e SEQ n [REFUSED count user …] [PERSISTED count user …]
 
 use crate::counters::{self, Counter};
 use crate::fence;
@@ -12,7 +12,7 @@ use coupon_core::number::Seq;
 use coupon_core::refusal::Refusal;
 use std::sync::atomic::Ordering;
 
-/// Records what is persisted, and trims the entries before it.
+/// Records what is persisted, and trims the entries before it; and of whom the ledger says that there is a row, or none.
 ///
 /// # Errors
 /// Any but DIVERGED.
@@ -20,10 +20,19 @@ pub fn call(server: &Server, key: &Str, args: &[Str]) -> Result<Reply, Refusal> 
     let ack = Ack::parse(args.iter().map(Str::bytes))?;
     let mut sale = Sale::<Write>::of(server, key)?;
     let coupon = sale.coupon()?;
-    if !ack.decide(&coupon, fence::token())? {
+    let moves = ack.decide(&coupon, fence::token())?;
+    if !moves && !ack.names_users() {
         return Ok(Reply::Done);
     }
     sale.open()?;
+    if ack.names_users() {
+        sale.refused()?;
+    }
+    if !moves {
+        let refused = sale.note_refused(&coupon, &ack.refused, &ack.persisted)?;
+        sale.turn_into(Some(&coupon), Coupon { refused, ..Coupon::clone(&coupon) })?;
+        return Ok(Reply::Done);
+    }
     let Some(entry) = sale.find(ack.seq, coupon.epoch)? else {
         return Err(Refusal::TryAgain(
             "the :grants key has lost the entry to acknowledge; let the reconciler restore it",
@@ -41,7 +50,11 @@ pub fn call(server: &Server, key: &Str, args: &[Str]) -> Result<Reply, Refusal> 
         // The user is named in case the next grant has the same score.
         Some(Cursor { arrival: entry.requested_at, user: Some(entry.user) })
     };
-    let after = Coupon { persisted: ack.seq, persisted_to, ..Coupon::clone(&coupon) };
+    let mut after = Coupon { persisted: ack.seq, persisted_to, ..Coupon::clone(&coupon) };
+    if ack.names_users() {
+        // First, as whoever waits is told with the persisted ones.
+        after.refused = sale.note_refused(&coupon, &ack.refused, &ack.persisted)?;
+    }
     sale.turn_into(Some(&coupon), after.clone())?;
     if let Some(id) = first_kept {
         sale.trim_before(id)?;

@@ -145,18 +145,26 @@ pub const TABLE: &[Command<Call>] = &[
         args: &[KEY, EPOCH, SEQ, CHAIN],
         call: resume::call,
     },
-    // COUPON.ACK key EPOCH e SEQ n
+    // COUPON.ACK key EPOCH e SEQ n [REFUSED count user …] [PERSISTED count user …]
     Command {
         name: c"coupon.ack",
-        arity: 6,
+        arity: -6,
         flags: c"write",
         effect: Effect::ReadsAndUpdates,
-        summary: c"Records which grants are committed in the ledger, and trims their entries. For the reconciler.",
-        complexity: c"O(M) with M being the number of entries trimmed",
-        args: &[KEY, EPOCH, SEQ],
+        summary: c"Records which grants are committed in the ledger, and whose rows it refused, and trims their entries. For the reconciler.",
+        complexity: c"O(M) with M being the number of entries trimmed and of users named",
+        args: &[
+            KEY,
+            EPOCH,
+            SEQ,
+            option(c"REFUSED", c"count", Kind::Integer),
+            optional(c"refused-user", Kind::Texts),
+            option(c"PERSISTED", c"count", Kind::Integer),
+            optional(c"persisted-user", Kind::Texts),
+        ],
         call: ack::call,
     },
-    // COUPON.RESTORE key EPOCH e [AFTER k CHAIN c GRANTS n user requested_at granted_at […]]
+    // COUPON.RESTORE key EPOCH e [AFTER k CHAIN c [REFUSED m user …] GRANTS n user requested_at granted_at […]]
     Command {
         name: c"coupon.restore",
         arity: -4,
@@ -169,6 +177,8 @@ pub const TABLE: &[Command<Call>] = &[
             EPOCH,
             option(c"AFTER", c"seq", Kind::Integer),
             option(c"CHAIN", c"chain", Kind::Integer),
+            option(c"REFUSED", c"refused-count", Kind::Integer),
+            optional(c"refused-user", Kind::Texts),
             option(c"GRANTS", c"count", Kind::Integer),
             optional(c"user requested-at-microseconds granted-at-milliseconds", Kind::Texts),
         ],

@@ -29,5 +29,6 @@ pub fn call(server: &Server, key: &Str, _: &[Str]) -> Result<Reply, Refusal> {
         ("epoch", Value::Count(coupon.epoch.0)),
         ("fenced", Value::Count(u64::from(coupon.is_fenced(fence::token())))),
         ("revision", Value::Count(coupon.revision.0)),
+        ("refused", Value::Count(coupon.refused)),
     ]))
 }

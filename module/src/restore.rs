@@ -1,4 +1,4 @@
-//! COUPON.RESTORE key EPOCH e [AFTER k CHAIN c GRANTS n user requested_at granted_at [user requested_at granted_at …]]
+//! COUPON.RESTORE key EPOCH e [AFTER k CHAIN c [REFUSED m user …] GRANTS n user requested_at granted_at […]]
 
 use crate::counters::{self, Counter};
 use crate::redis::{Reply, Server, Str, Text, Write};
@@ -26,13 +26,14 @@ pub fn call(server: &Server, key: &Str, args: &[Str]) -> Result<Reply, Refusal> 
         sale.turn_into(Some(&before), shut)?;
         return Ok(Reply::Done);
     };
-    let cut = history.cut(shut, |seq| {
+    let mut cut = history.cut(shut, |seq| {
         let grant = sale.find(seq, before.epoch).ok()??;
         let score = sale.score(&Text::new(grant.user.as_bytes())).ok()??;
         Some((grant.chain, Cursor { arrival: Arrival::from_score(score)?, user: Some(grant.user) }))
     })?;
     let placed = place_all(&mut sale, &cut, &history)?;
     sale.open()?;
+    sale.refused()?;
 
     // Everything is checked; from here on all is written.
     // Before the first grant nothing of a stream is common, also where a new hash does not know of it.
@@ -41,7 +42,15 @@ pub fn call(server: &Server, key: &Str, args: &[Str]) -> Result<Reply, Refusal> 
         // is appended anew, which is all that has to stay.
         sale.drop_grants()?;
     }
+    if history.is_from_the_start() {
+        // Each comes again with its grant.
+        sale.drop_refused()?;
+        cut.refused = 0;
+    }
     let mut after = cut;
+    if !history.refused.is_empty() {
+        after.refused = sale.note_refused(&after, &history.refused, &[])?;
+    }
     let keep = usize::try_from(STREAM_KEEP.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
     let first_kept = history.grants.len().saturating_sub(keep.saturating_add(1));
     let mut joined = Vec::with_capacity(placed.len());

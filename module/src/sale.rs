@@ -1,4 +1,4 @@
-//! A coupon and its three keys during one command: what is kept of it, keys that are opened when they are needed, and the
+//! A coupon and its keys during one command: what is kept of it, keys that are opened when they are needed, and the
 //! effects that can be written to them.
 
 use crate::cache::{self, Kept, MEMBERS_A_TIME, Members, Names};
@@ -62,6 +62,8 @@ pub struct Sale<'s, A> {
     hash: Option<Hash<'s, A>>,
     issued: Option<SortedSet<'s, A>>,
     grants: Option<Stream<'s, A>>,
+    /// Opened only where there are any.
+    refused: Option<SortedSet<'s, A>>,
 }
 
 impl<'s, A: Access> Sale<'s, A> {
@@ -106,6 +108,7 @@ impl<'s, A: Access> Sale<'s, A> {
                 hash: None,
                 issued: None,
                 grants: None,
+                refused: None,
             }
         }))
     }
@@ -126,7 +129,15 @@ impl<'s, A: Access> Sale<'s, A> {
         open(&mut self.grants, "the :grants key", || Stream::open(self.server, &self.names.grants))
     }
 
-    /// Opens all three keys, for a command that writes to them: from then on nothing is refused.
+    /// Users whose rows PostgreSQL refused.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`].
+    pub fn refused(&mut self) -> Result<&mut SortedSet<'s, A>, Refusal> {
+        open(&mut self.refused, "the :refused key", || SortedSet::open(self.server, &refused_name(self.key)))
+    }
+
+    /// Opens the three keys that every coupon has, for a command that writes to them: from then on nothing is refused.
     ///
     /// # Errors
     /// [`Refusal::WrongType`].
@@ -181,8 +192,13 @@ impl<'s, A: Access> Sale<'s, A> {
         }
         let coupon = self.coupon_if_any()?.ok_or(Refusal::NoCoupon)?;
         coupon.check_companions(self.members()?, self.entries()?)?;
+        if coupon.refused > 0 {
+            coupon.check_refused(companion(self.refused()?.len()))?;
+        }
         if cache::is_on() {
-            let has_ttl = self.hash()?.is_to_expire() || self.grants()?.is_to_expire();
+            let has_ttl = self.hash()?.is_to_expire()
+                || self.grants()?.is_to_expire()
+                || self.refused.as_ref().is_some_and(SortedSet::is_to_expire);
             self.may_keep = !(has_ttl || cache::knows_field_ttl() && self.has_field_ttl()?);
             self.keep(&coupon);
         }
@@ -210,7 +226,11 @@ impl<'s, A: Access> Sale<'s, A> {
     fn is_still(&self, coupon: &Coupon) -> bool {
         let hash = Hash::<A>::open(self.server, self.key).map(|hash| decode(&hash));
         let grants = Stream::<A>::open(self.server, &self.names.grants).map(|grants| companion(grants.len()));
+        let refused =
+            SortedSet::<A>::open(self.server, &refused_name(self.key)).map(|refused| companion(refused.len()));
+        let is_marked = coupon.refused == 0 || refused.is_ok_and(|refused| coupon.check_refused(refused).is_ok());
         matches!((hash, grants), (Ok(Ok(hash)), Ok(grants)) if hash == *coupon && coupon.check_grants(grants).is_ok())
+            && is_marked
     }
 
     /// How many users are in.
@@ -227,6 +247,14 @@ impl<'s, A: Access> Sale<'s, A> {
     /// [`Refusal::WrongType`].
     pub fn score(&mut self, user: &Str) -> Result<Option<f64>, Refusal> {
         Ok(self.issued()?.score(user))
+    }
+
+    /// Whether PostgreSQL refused a user's row.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`].
+    pub fn is_refused(&mut self, coupon: &Coupon, user: &Str) -> Result<bool, Refusal> {
+        Ok(coupon.refused > 0 && self.refused()?.score(user).is_some())
     }
 
     /// The newest arrival, if it is kept.
@@ -337,15 +365,22 @@ impl Sale<'_, Write> {
         // With room for all fields: to grow would cost a hundredth of a grant.
         let mut changes: Vec<(&Str, Text)> = Vec::with_capacity(Field::ALL.len());
         changes.extend(after.changes_from(stored).filter_map(|(field, value)| Some((name(field)?, text(value)))));
-        if changes.is_empty() {
+        let cleared = name(Field::Refused).filter(|_| after.clears_refused(before));
+        if changes.is_empty() && cleared.is_none() {
             return Ok(());
         }
         let hash = self.hash()?;
         for (field, value) in &changes {
             hash.set(field, value);
         }
-        let pairs = changes.iter().flat_map(|(field, value)| [*field, &**value]);
-        self.server.replicate(c"HSET", iter::once(self.key).chain(pairs));
+        if let Some(field) = cleared {
+            hash.remove(field);
+            self.server.replicate(c"HDEL", [self.key, field]);
+        }
+        if !changes.is_empty() {
+            let pairs = changes.iter().flat_map(|(field, value)| [*field, &**value]);
+            self.server.replicate(c"HSET", iter::once(self.key).chain(pairs));
+        }
         self.server.signal_modified(self.key);
         let (was, had) = before.map_or((None, 0), |before| (Some(before.status), before.position.seq.0));
         if was != Some(after.status) {
@@ -448,6 +483,55 @@ impl Sale<'_, Write> {
         self.server.signal_modified(&self.names.grants);
     }
 
+    /// Notes of users that PostgreSQL refused their rows, and of others that it does so no more; how many are refused then.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`]; not once the key is open.
+    pub fn note_refused(
+        &mut self,
+        before: &Coupon,
+        refused: &[UserId<'_>],
+        persisted: &[UserId<'_>],
+    ) -> Result<u64, Refusal> {
+        if before.refused == 0 {
+            // What lies there is of an earlier life of this key.
+            self.drop_refused()?;
+        }
+        let set = self.refused()?;
+        let text = |user: &UserId<'_>| Text::new(user.as_bytes());
+        let added: Vec<Text> = refused.iter().map(text).filter(|user| set.add(0.0, user)).collect();
+        let gone: Vec<Text> = persisted.iter().map(text).filter(|user| set.take_out(user)).collect();
+        let count = companion(set.len()).len();
+        let (key, zero) = (refused_name(self.key), Text::count(0));
+        if !added.is_empty() {
+            let pairs = added.iter().flat_map(|user| [&*zero, &**user]);
+            self.server.replicate(c"ZADD", iter::once(&*key).chain(pairs));
+        }
+        if !gone.is_empty() {
+            self.server.replicate(c"ZREM", iter::once(&*key).chain(gone.iter().map(|user| &**user)));
+        }
+        if !added.is_empty() || !gone.is_empty() {
+            self.server.signal_modified(&key);
+            // Also where their number, and with it the hash, stays as it was.
+            self.answers_changed();
+            waiters::look_again(self.server, self.database, self.key.bytes());
+        }
+        Ok(count)
+    }
+
+    /// Forgets all refused users.
+    ///
+    /// # Errors
+    /// As [`Sale::note_refused`].
+    pub fn drop_refused(&mut self) -> Result<(), Refusal> {
+        if self.refused()?.remove() {
+            let key = refused_name(self.key);
+            self.server.replicate(c"UNLINK", [&*key]);
+            self.server.signal_modified(&key);
+        }
+        Ok(())
+    }
+
     /// Removes the stream of grants.
     ///
     /// # Errors
@@ -478,6 +562,11 @@ impl Sale<'_, Write> {
     fn coordinates(&self) -> waiters::Coordinates {
         (self.database, self.key.bytes().into())
     }
+}
+
+/// Made where it is needed: hardly any coupon has the key.
+fn refused_name(key: &Str) -> Text {
+    Text::new(&[key.bytes(), key::REFUSED.as_bytes()].concat())
 }
 
 fn companion(len: Option<u64>) -> Companion {

@@ -16,7 +16,7 @@ pub fn call(server: &Server, key: &Str, args: &[Str]) -> Result<Reply, Refusal> 
     let Call { user: id, with_rank } = Call::parse(user.bytes(), rest.iter().map(Str::bytes))?;
     let mut sale = Sale::<Read>::of(server, key)?;
     let coupon = sale.coupon()?;
-    let state = state(&coupon, id, sale.score(user)?);
+    let state = state(&coupon, id, sale.score(user)?, sale.is_refused(&coupon, user)?);
     if !with_rank {
         return Ok(Reply::Word(state.word()));
     }

@@ -115,6 +115,6 @@ fn stand(server: &Server, key: &Str, user: &Str) -> Result<Standing, Refusal> {
     let mut sale = Sale::<Read>::of(server, key)?;
     let coupon = sale.coupon()?;
     let score = sale.score(user)?;
-    let state = state(&coupon, id, score);
+    let state = state(&coupon, id, score, sale.is_refused(&coupon, user)?);
     Ok(Standing { state, score: score.filter(|_| !is_final(&coupon, state)) })
 }

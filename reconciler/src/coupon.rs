@@ -10,6 +10,7 @@
 
 mod compare;
 mod fork;
+mod letters;
 mod plan;
 pub mod proof;
 mod rebuild;

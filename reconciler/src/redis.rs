@@ -17,7 +17,7 @@ use crate::error::{self, Remedy};
 use crate::model::coupon::{Info, Offer};
 use crate::model::grant::Link;
 use ::redis::{
-    Cmd, ErrorKind, FromRedisValue, InfoDict, ParsingError, RedisError, RedisResult, Role, Value, cmd,
+    Cmd, ErrorKind, FromRedisValue, InfoDict, ParsingError, RedisError, RedisResult, Role, ToRedisArgs, Value, cmd,
     from_redis_value, from_redis_value_ref, pipe,
 };
 use coupon_core::coupon::{Definition, Field};
@@ -87,11 +87,13 @@ impl Redis {
         }
     }
 
-    /// Puts the ledger's grants after a position, in the place of what Redis has there. The coupon has to be shut under the
+    /// Puts the ledger's grants after a position, with who is refused among them, in the place of what Redis has there. The coupon has to be shut under the
     /// epoch, else the answer is one of which [`is_unshut`] is true.
     pub async fn restore(&self, key: &str, epoch: Epoch, after: Position, links: &[Link]) -> RedisResult<()> {
         let mut command = cmd("COUPON.RESTORE");
         command.arg((key, option::EPOCH, epoch.0, restore::option::AFTER, after.seq.0, option::CHAIN, after.chain.0));
+        let refused: Vec<&String> = links.iter().filter(|link| link.is_dead).map(|link| &link.user).collect();
+        name(&mut command, option::REFUSED, &refused);
         command.arg((restore::option::GRANTS, links.len()));
         for link in links {
             command.arg((&link.user, link.requested_at.0, link.granted_at_ms));
@@ -130,9 +132,34 @@ impl Redis {
         self.call(cmd("COUPON.ISSUE").arg(key)).await
     }
 
-    /// Tells Redis what is committed.
-    pub async fn ack(&self, key: &str, epoch: Epoch, seq: Seq) -> RedisResult<()> {
-        self.call(cmd("COUPON.ACK").arg((key, option::EPOCH, epoch.0, option::SEQ, seq.0))).await
+    /// Tells Redis what is committed, and of whom there is a dead letter, or a row in its place.
+    pub async fn ack(
+        &self,
+        key: &str,
+        epoch: Epoch,
+        seq: Seq,
+        refused: &[String],
+        persisted: &[String],
+    ) -> RedisResult<()> {
+        let mut command = cmd("COUPON.ACK");
+        command.arg((key, option::EPOCH, epoch.0, option::SEQ, seq.0));
+        name(&mut command, option::REFUSED, refused);
+        name(&mut command, option::PERSISTED, persisted);
+        self.call(&command).await
+    }
+
+    /// How many users Redis tells that they are refused.
+    pub async fn count_refused(&self, key: &str) -> RedisResult<u64> {
+        self.stored(key, Field::Refused).await
+    }
+
+    /// Those users, by rank from 0, at most so many.
+    pub async fn refused(&self, key: &str, from: u64, count: u64) -> RedisResult<Vec<String>> {
+        let refused = format!("{key}{}", coupon_core::key::REFUSED);
+        let to = from.saturating_add(count).saturating_sub(1);
+        let users: Vec<Vec<u8>> = self.call(cmd("ZRANGE").arg((refused, from, to))).await?;
+        // PostgreSQL cannot even be asked for other bytes, which only a hand can have put there.
+        Ok(users.iter().map(|user| String::from_utf8_lossy(user).replace('\0', "\u{fffd}")).collect())
     }
 
     /// The grants after an entry, at most so many.
@@ -225,6 +252,13 @@ impl Redis {
     }
 }
 
+/// Names users behind an option, if there are any.
+fn name(command: &mut Cmd, option: &str, users: &[impl ToRedisArgs]) {
+    if !users.is_empty() {
+        command.arg((option, users.len(), users));
+    }
+}
+
 fn grants_key(key: &str) -> String {
     format!("{key}{}", coupon_core::key::GRANTS)
 }
@@ -265,6 +299,7 @@ impl FromRedisValue for Info {
             epoch: Epoch(number("epoch")?),
             fenced: number("fenced")? != 0,
             revision: number("revision")?,
+            refused: number("refused")?,
         })
     }
 }
@@ -299,12 +334,13 @@ mod tests {
             ("epoch", Value::Int(1)),
             ("fenced", Value::Int(1)),
             ("revision", Value::Int(3)),
+            ("refused", Value::Int(1)),
         ];
         let reply = flat.iter().flat_map(|(name, value)| [bulk(name), value.clone()]).collect();
         let info: Option<Info> = from_redis_value(Value::Array(reply)).ok();
         assert_eq!(
-            info.map(|i| (i.granted, i.persisted, i.fenced, i.offer.definition.expires_at)),
-            Some((Seq(2), Seq(1), true, 9))
+            info.map(|i| (i.granted, i.persisted, i.fenced, i.refused, i.offer.definition.expires_at)),
+            Some((Seq(2), Seq(1), true, 1, 9))
         );
     }
 }

@@ -2,12 +2,12 @@
 
 use crate::resp::{Client, Value};
 use coupon_core::grant::Grant;
-use coupon_core::key::{GRANTS, ISSUED};
+use coupon_core::key::{GRANTS, ISSUED, REFUSED};
 use coupon_core::number::Chain;
 use coupon_core::user::UserId;
 use std::collections::{BTreeMap, HashSet};
 
-/// The three keys of a coupon.
+/// The keys of a coupon.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stored {
     /// The status hash.
@@ -16,6 +16,8 @@ pub struct Stored {
     pub issued: Vec<(String, f64)>,
     /// The grants in the stream.
     pub grants: Vec<Grant>,
+    /// Users whose rows PostgreSQL refused, in the order of their names.
+    pub refused: Vec<String>,
 }
 
 impl Stored {
@@ -32,7 +34,9 @@ impl Stored {
         let issued = issued.pairs().into_iter().map(|(user, value)| (user.to_owned(), score(value))).collect();
         let entries = client.call(&["XRANGE", &format!("{key}{GRANTS}"), "-", "+"]);
         let grants = entries.array().iter().map(grant).collect();
-        Self { hash, issued, grants }
+        let refused = client.call(&["ZRANGE", &format!("{key}{REFUSED}"), "0", "-1"]);
+        let refused = refused.array().iter().map(|user| user.text().to_owned()).collect();
+        Self { hash, issued, grants, refused }
     }
 
     /// A number of the status hash.

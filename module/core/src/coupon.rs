@@ -87,13 +87,14 @@ pub enum Field {
     GrantedTo,
     FirstAt,
     PersistedTo,
+    Refused,
     Revision,
     Format,
 }
 
 impl Field {
     /// All of them. A field's place is its discriminant.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Status,
         Self::Mode,
         Self::Quantity,
@@ -109,6 +110,7 @@ impl Field {
         Self::GrantedTo,
         Self::FirstAt,
         Self::PersistedTo,
+        Self::Refused,
         Self::Revision,
         Self::Format,
     ];
@@ -151,6 +153,8 @@ impl Field {
             Self::FirstAt => "first_at",
             Self::GrantedTo => "granted_to",
             Self::PersistedTo => "persisted_to",
+            // How many users K:refused holds; left out where there is none.
+            Self::Refused => "refused",
             // The number of the definition, as the reconciler published it last.
             Self::Revision => "revision",
             // How the hash is to be read: see [`FORMAT`].
@@ -234,6 +238,8 @@ pub struct Coupon {
     pub granted_to: Option<Cursor>,
     /// Who is persisted.
     pub persisted_to: Option<Cursor>,
+    /// Users whose rows PostgreSQL refused.
+    pub refused: u64,
     /// Which definition the reconciler published last. It is no part of the definition itself: whoever compares
     /// definitions asks what they say, not when.
     pub revision: Revision,
@@ -311,6 +317,7 @@ impl Coupon {
             first_at,
             granted_to: cursor(Field::GrantedTo)?,
             persisted_to: cursor(Field::PersistedTo)?,
+            refused: count(Field::Refused, NUMBER_MAX)?,
             revision: Revision(count(Field::Revision, REVISION_MAX)?),
         })
     }
@@ -333,6 +340,7 @@ impl Coupon {
             Field::FirstAt => Value::Count(self.first_at?.0),
             Field::GrantedTo => self.granted_to.as_ref()?.value(),
             Field::PersistedTo => self.persisted_to.as_ref()?.value(),
+            Field::Refused => Value::Count(Some(self.refused).filter(|count| *count > 0)?),
             Field::Revision => Value::Count(self.revision.0),
             Field::Format => Value::Count(FORMAT),
         })
@@ -414,6 +422,12 @@ impl Coupon {
         now.ms() < self.definition.opens_at
     }
 
+    /// Whether the hash no longer says that anybody is refused, where it held that coupon.
+    #[must_use]
+    pub fn clears_refused(&self, before: Option<&Self>) -> bool {
+        self.refused == 0 && before.is_some_and(|before| before.refused > 0)
+    }
+
     /// The tripwire: a companion key that is missing, or holds less than the hash says it must, was deleted,
     /// evicted, expired, renamed, or has not migrated yet. To go on would be to start over.
     ///
@@ -448,6 +462,19 @@ impl Coupon {
         if seq > 0 && grants.len() < seq.saturating_sub(self.persisted.0).max(1) {
             return Err(Refusal::TryAgain(
                 "the :grants key is missing or incomplete although units were granted; bring it back, or let the reconciler restore it",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The tripwire at the set of refused users: without it all of them would be persisted.
+    ///
+    /// # Errors
+    /// As [`Coupon::check_companions`].
+    pub fn check_refused(&self, refused: Companion) -> Result<(), Refusal> {
+        if refused.len() < self.refused {
+            return Err(Refusal::TryAgain(
+                "the :refused key is missing or incomplete although PostgreSQL refused rows; bring it back, or let the reconciler restore it",
             ));
         }
         Ok(())
@@ -493,6 +520,7 @@ pub(crate) mod tests {
             first_at: None,
             granted_to: None,
             persisted_to: None,
+            refused: 0,
             revision: Revision(0),
         }
     }
@@ -536,6 +564,7 @@ pub(crate) mod tests {
             ("first_at", "9007199254740993"),
             ("granted_to", "x y"),
             ("persisted_to", "1.5"),
+            ("refused", "-1"),
             ("revision", "9007199254740992"),
             ("format", "0"),
             ("format", "two"),
@@ -603,6 +632,10 @@ pub(crate) mod tests {
         assert!(coupon.check_companions(holds(5), holds(1)).is_ok());
         coupon.first_at = None;
         assert!(coupon.check_companions(holds(4), holds(1)).is_err(), "grants alone need their users");
+        assert!(coupon.check_refused(Companion::Missing).is_ok());
+        coupon.refused = 2;
+        assert!(coupon.check_refused(Companion::Missing).is_err() && coupon.check_refused(holds(1)).is_err());
+        assert!(coupon.check_refused(holds(2)).is_ok());
     }
 
     #[test]
@@ -624,6 +657,7 @@ pub(crate) mod tests {
         (full.fence, full.first_at) = (Some(Token(7)), Some(Arrival(11)));
         full.granted_to = Some(Cursor { arrival: Arrival(20), user: None });
         full.persisted_to = Some(Cursor { arrival: Arrival(15), user: Some("a b".into()) });
+        full.refused = 2;
         full.revision = Revision(REVISION_MAX);
         for coupon in [full.clone(), available(5, Mode::Queue)] {
             let written: Vec<(Field, String)> =
@@ -635,6 +669,9 @@ pub(crate) mod tests {
         let granted = Coupon { position: Position { seq: Seq(6), chain: Chain(1) }, ..full.clone() };
         let fields: Vec<Field> = granted.changes_from(Some(&full)).map(|(field, _)| field).collect();
         assert_eq!(fields, [Field::Remaining, Field::Seq, Field::Chain]);
+        let retried = Coupon { refused: 0, ..full.clone() };
+        assert_eq!(retried.changes_from(Some(&full)).count(), 0, "the field is not written but removed");
+        assert!(retried.clears_refused(Some(&full)) && !full.clears_refused(Some(&full)) && !full.clears_refused(None));
         let published = Coupon { revision: Revision(0), ..full.clone() };
         let fields: Vec<Field> = published.changes_from(Some(&full)).map(|(field, _)| field).collect();
         assert_eq!(fields, [Field::Revision]);

@@ -1,4 +1,4 @@
-//! The three keys of a coupon, and the pattern that ties a key to the ledger's id.
+//! The keys of a coupon, and the pattern that ties a key to the ledger's id.
 
 use crate::limit::KEY_BYTES_MAX;
 use crate::refusal::Refusal;
@@ -8,11 +8,13 @@ use std::fmt;
 pub const ISSUED: &str = ":issued";
 /// Suffix of the stream of grants.
 pub const GRANTS: &str = ":grants";
+/// Suffix of the sorted set of users whose rows PostgreSQL refused; it is there only while there are any.
+pub const REFUSED: &str = ":refused";
 
 /// Checks a coupon's key.
 ///
 /// # Errors
-/// [`Refusal::Usage`] if it is empty or too long, [`Refusal::CrossSlot`] if a cluster could tear its three keys apart.
+/// [`Refusal::Usage`] if it is empty or too long, [`Refusal::CrossSlot`] if a cluster could tear its keys apart.
 pub fn check(key: &[u8], is_cluster: bool) -> Result<(), Refusal> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return Err(Refusal::usage(format!("key has {} bytes, 1 to {KEY_BYTES_MAX} are allowed", key.len())));
@@ -23,7 +25,7 @@ pub fn check(key: &[u8], is_cluster: bool) -> Result<(), Refusal> {
 /// The coupon's key, in the name of a companion.
 #[must_use]
 pub fn coupon_of(companion: &[u8]) -> Option<&[u8]> {
-    companion.strip_suffix(ISSUED.as_bytes()).or_else(|| companion.strip_suffix(GRANTS.as_bytes()))
+    [ISSUED, GRANTS, REFUSED].iter().find_map(|suffix| companion.strip_suffix(suffix.as_bytes()))
 }
 
 /// Whether all keys derived from this one share its cluster slot: it has a hash tag that is not empty.
@@ -109,6 +111,7 @@ mod tests {
     fn a_companion_tells_its_coupon() {
         assert_eq!(coupon_of(b"coupon:{42}:issued"), Some(&b"coupon:{42}"[..]));
         assert_eq!(coupon_of(b"c:grants"), Some(&b"c"[..]));
+        assert_eq!(coupon_of(b"c:refused"), Some(&b"c"[..]));
         assert_eq!(coupon_of(b"c:issued:grants"), Some(&b"c:issued"[..]));
         assert_eq!(coupon_of(b"coupon:{42}"), None);
     }

@@ -1,11 +1,13 @@
 //! COUPON.RESUME and COUPON.ACK: the reconciler's side, where Redis and the ledger are compared.
 
 use crate::coupon::Coupon;
-use crate::limit::NUMBER_MAX;
+use crate::limit::{NUMBER_MAX, REFUSED_MAX};
 use crate::number::{Chain, Epoch, Seq, Token};
 use crate::options::{Options, set_once};
 use crate::position::Position;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, quote};
+use crate::user::UserId;
+use std::collections::HashSet;
 
 /// Names of the options.
 pub mod option {
@@ -15,6 +17,10 @@ pub mod option {
     pub const SEQ: &str = "SEQ";
     /// The chain at that grant.
     pub const CHAIN: &str = "CHAIN";
+    /// Users whose rows PostgreSQL refused, behind their number.
+    pub const REFUSED: &str = "REFUSED";
+    /// Users of whom that was said, and whose rows are there since, behind their number.
+    pub const PERSISTED: &str = "PERSISTED";
 }
 
 /// `COUPON.RESUME key EPOCH e SEQ n CHAIN c` after the key.
@@ -26,13 +32,17 @@ pub struct Resume {
     pub position: Position,
 }
 
-/// `COUPON.ACK key EPOCH e SEQ n` after the key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ack {
+/// `COUPON.ACK key EPOCH e SEQ n [REFUSED count user …] [PERSISTED count user …]` after the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ack<'a> {
     /// The epoch under which the relay works.
     pub epoch: Epoch,
     /// The newest grant that is committed.
     pub seq: Seq,
+    /// Users whose rows PostgreSQL refused.
+    pub refused: Vec<UserId<'a>>,
+    /// Users whose rows it took after all.
+    pub persisted: Vec<UserId<'a>>,
 }
 
 impl Resume {
@@ -41,37 +51,55 @@ impl Resume {
     /// # Errors
     /// [`Refusal::Usage`].
     pub fn parse<'a>(rest: impl Iterator<Item = &'a [u8]>) -> Result<Self, Refusal> {
-        let (epoch, seq, chain) = parse(rest, &[option::EPOCH, option::SEQ, option::CHAIN])?;
-        let chain = chain.ok_or_else(|| missing(option::CHAIN))?;
-        Ok(Self { epoch, position: Position { seq, chain } })
+        let mut options = Options::new(rest);
+        let (mut epoch, mut seq, mut chain) = (None, None, None);
+        while let Some(name) = options.next_name(&[option::EPOCH, option::SEQ, option::CHAIN])? {
+            match name {
+                option::EPOCH => set_once(&mut epoch, name, Epoch(options.number(name, 1..=NUMBER_MAX)?))?,
+                option::SEQ => set_once(&mut seq, name, Seq(options.number(name, 0..=NUMBER_MAX)?))?,
+                _ => set_once(&mut chain, name, Chain(options.signed(name)?))?,
+            }
+        }
+        let seq = seq.ok_or_else(|| missing(option::SEQ))?;
+        let position = Position { seq, chain: chain.ok_or_else(|| missing(option::CHAIN))? };
+        Ok(Self { epoch: epoch.ok_or_else(|| missing(option::EPOCH))?, position })
     }
 }
 
-impl Ack {
+impl<'a> Ack<'a> {
     /// Reads the arguments after the key.
     ///
     /// # Errors
     /// [`Refusal::Usage`].
-    pub fn parse<'a>(rest: impl Iterator<Item = &'a [u8]>) -> Result<Self, Refusal> {
-        let (epoch, seq, _) = parse(rest, &[option::EPOCH, option::SEQ])?;
-        Ok(Self { epoch, seq })
-    }
-}
-
-fn parse<'a>(
-    rest: impl Iterator<Item = &'a [u8]>,
-    names: &[&'static str],
-) -> Result<(Epoch, Seq, Option<Chain>), Refusal> {
-    let mut options = Options::new(rest);
-    let (mut epoch, mut seq, mut chain) = (None, None, None);
-    while let Some(name) = options.next_name(names)? {
-        match name {
-            option::EPOCH => set_once(&mut epoch, name, Epoch(options.number(name, 1..=NUMBER_MAX)?))?,
-            option::SEQ => set_once(&mut seq, name, Seq(options.number(name, 0..=NUMBER_MAX)?))?,
-            _ => set_once(&mut chain, name, Chain(options.signed(name)?))?,
+    pub fn parse(rest: impl Iterator<Item = &'a [u8]>) -> Result<Self, Refusal> {
+        let mut options = Options::new(rest);
+        let (mut epoch, mut seq, mut refused, mut persisted) = (None, None, None, None);
+        while let Some(name) = options.next_name(&[option::EPOCH, option::SEQ, option::REFUSED, option::PERSISTED])? {
+            match name {
+                option::EPOCH => set_once(&mut epoch, name, Epoch(options.number(name, 1..=NUMBER_MAX)?))?,
+                option::SEQ => set_once(&mut seq, name, Seq(options.number(name, 0..=NUMBER_MAX)?))?,
+                option::REFUSED => set_once(&mut refused, name, options.users(name, REFUSED_MAX)?)?,
+                _ => set_once(&mut persisted, name, options.users(name, REFUSED_MAX)?)?,
+            }
+        }
+        let ack = Self {
+            epoch: epoch.ok_or_else(|| missing(option::EPOCH))?,
+            seq: seq.ok_or_else(|| missing(option::SEQ))?,
+            refused: refused.unwrap_or_default(),
+            persisted: persisted.unwrap_or_default(),
+        };
+        let mut named = HashSet::new();
+        match ack.refused.iter().chain(&ack.persisted).find(|user| !named.insert(**user)) {
+            Some(user) => Err(Refusal::usage(format!("user {} is named twice", quote(user.as_bytes())))),
+            None => Ok(ack),
         }
     }
-    Ok((epoch.ok_or_else(|| missing(option::EPOCH))?, seq.ok_or_else(|| missing(option::SEQ))?, chain))
+
+    /// Whether it says something of single users.
+    #[must_use]
+    pub const fn names_users(&self) -> bool {
+        !self.refused.is_empty() || !self.persisted.is_empty()
+    }
 }
 
 fn missing(name: &str) -> Refusal {
@@ -111,13 +139,13 @@ impl Resume {
     }
 }
 
-impl Ack {
+impl Ack<'_> {
     /// Whether the position moves: what is persisted already is acknowledged again without effect.
     ///
     /// # Errors
     /// [`Refusal::TryAgain`] while fenced, [`Refusal::StaleEpoch`] at another epoch, [`Refusal::Behind`] if Redis
     /// has not granted so much.
-    pub fn decide(self, coupon: &Coupon, token: Token) -> Result<bool, Refusal> {
+    pub fn decide(&self, coupon: &Coupon, token: Token) -> Result<bool, Refusal> {
         if coupon.is_fenced(token) {
             return Err(Refusal::fenced());
         }
@@ -172,12 +200,13 @@ mod tests {
 
     #[test]
     fn an_ack_moves_the_position_forward_only() {
-        let ack = |epoch, seq| Ack { epoch: Epoch(epoch), seq: Seq(seq) }.decide(&coupon(), Token(7));
+        let of = |epoch, seq| Ack { epoch: Epoch(epoch), seq: Seq(seq), refused: Vec::new(), persisted: Vec::new() };
+        let ack = |epoch, seq| of(epoch, seq).decide(&coupon(), Token(7));
         assert_eq!(ack(3, 5), Ok(true));
         assert_eq!(ack(3, 2), Ok(false));
         assert_eq!(ack(3, 6), Err(Refusal::Behind(coupon().position)));
         assert_eq!(ack(4, 5), Err(Refusal::StaleEpoch { stored: Epoch(3) }));
-        assert_eq!(Ack { epoch: Epoch(3), seq: Seq(5) }.decide(&coupon(), Token(8)), Err(Refusal::fenced()));
+        assert_eq!(of(3, 5).decide(&coupon(), Token(8)), Err(Refusal::fenced()));
     }
 
     #[test]
@@ -194,5 +223,27 @@ mod tests {
         }
         assert!(Ack::parse(args("SEQ 1 EPOCH 2")).is_ok());
         assert!(Ack::parse(args("SEQ 1 EPOCH 2 CHAIN 3")).is_err());
+    }
+
+    #[test]
+    fn an_ack_names_users_by_their_number() -> Result<(), Refusal> {
+        let args = |text: &'static str| text.split_whitespace().map(str::as_bytes);
+        let named = |users: &[UserId<'_>]| users.iter().map(|user| user.as_str()).collect::<Vec<_>>().join(" ");
+        let ack = Ack::parse(args("REFUSED 3 PERSISTED SEQ 9 EPOCH 2 PERSISTED 1 REFUSED SEQ 1"))?;
+        assert_eq!((&*named(&ack.refused), &*named(&ack.persisted)), ("PERSISTED SEQ 9", "REFUSED"));
+        assert!(ack.names_users() && !Ack::parse(args("EPOCH 2 SEQ 1"))?.names_users());
+        for bad in [
+            "EPOCH 2 SEQ 1 REFUSED 0",
+            "EPOCH 2 SEQ 1 REFUSED 2 a",
+            "EPOCH 2 SEQ 1 REFUSED a",
+            "EPOCH 2 SEQ 1 REFUSED 1 a b",
+            "EPOCH 2 SEQ 1 REFUSED 2 a a",
+            "EPOCH 2 SEQ 1 REFUSED 1 a PERSISTED 1 a",
+            "EPOCH 2 SEQ 1 REFUSED 1 a REFUSED 1 b",
+            "EPOCH 2 SEQ 1 PERSISTED 1001 a",
+        ] {
+            assert!(matches!(Ack::parse(args(bad)), Err(Refusal::Usage(_))), "{bad}");
+        }
+        Ok(())
     }
 }

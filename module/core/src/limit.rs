@@ -46,6 +46,9 @@ pub const REQUEST_MAX_LIMIT: u64 = 10_000;
 /// Grants that one RESTORE call takes at most, so that it holds the server for a few milliseconds.
 pub const RESTORE_MAX: u64 = 1000;
 
+/// Users that one ACK or RESTORE call names as refused, or as refused no more, at most: for the same reason.
+pub const REFUSED_MAX: u64 = 1000;
+
 /// Longest timeout of WAIT, in milliseconds: a day. 0 is for no limit.
 pub const WAIT_MS_MAX: u64 = 86_400_000;
 

@@ -138,6 +138,7 @@ fn born(call: Call, grants: Companion) -> Result<Coupon, Refusal> {
         first_at: None,
         granted_to: None,
         persisted_to: None,
+        refused: 0,
         revision: Revision::default(),
     })
 }

@@ -2,6 +2,7 @@
 
 use crate::number::number;
 use crate::refusal::{Refusal, quote};
+use crate::user::UserId;
 use std::ops::RangeInclusive;
 
 /// The arguments of a command after its fixed ones.
@@ -61,6 +62,15 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Options<I> {
         number.ok_or_else(|| Refusal::usage(format!("{name} is a signed 64-bit integer, not {}", quote(value))))
     }
 
+    /// The users behind an option and their number, at most so many: counted, as any word can be a user.
+    ///
+    /// # Errors
+    /// [`Refusal::Usage`] if there are fewer, or one is none.
+    pub fn users(&mut self, name: &str, max: u64) -> Result<Vec<UserId<'a>>, Refusal> {
+        let count = self.number(name, 1..=max)?;
+        (0..count).map(|_| UserId::parse(self.value(name)?)).collect()
+    }
+
     /// Makes sure that nothing follows.
     ///
     /// # Errors
@@ -100,6 +110,19 @@ pub fn flag<'a>(args: impl Iterator<Item = &'a [u8]>, name: &'static str) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_are_counted_whatever_they_are_called() {
+        let users = |text: &'static str| {
+            let mut options = Options::new(text.split_whitespace().map(str::as_bytes));
+            let users = options.users("REFUSED", 3)?.into_iter().map(UserId::as_str).collect::<Vec<_>>();
+            options.end().map(|()| users)
+        };
+        assert_eq!(users("2 PERSISTED REFUSED"), Ok(vec!["PERSISTED", "REFUSED"]));
+        for bad in ["", "a", "0", "4 a b c d", "2 a", "1 a b", "-1 a"] {
+            assert!(matches!(users(bad), Err(Refusal::Usage(_))), "{bad}");
+        }
+    }
 
     #[test]
     fn a_flag_is_given_once_or_not_at_all() {

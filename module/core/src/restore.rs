@@ -11,8 +11,8 @@
 //! time; the score only keeps the order.
 
 use crate::coupon::{Coupon, Cursor};
-use crate::ledger::option::{CHAIN, EPOCH};
-use crate::limit::{ARRIVAL_US_MAX, NUMBER_MAX, RESTORE_MAX};
+use crate::ledger::option::{CHAIN, EPOCH, REFUSED};
+use crate::limit::{ARRIVAL_US_MAX, NUMBER_MAX, REFUSED_MAX, RESTORE_MAX};
 use crate::number::{Arrival, Chain, Epoch, Seq, Token};
 use crate::options::{Options, set_once};
 use crate::position::Position;
@@ -49,7 +49,7 @@ pub struct Granted<'a> {
     pub granted_at_ms: u64,
 }
 
-/// `COUPON.RESTORE key EPOCH e [AFTER k CHAIN c GRANTS n user requested_at granted_at …]` after the key.
+/// `COUPON.RESTORE key EPOCH e [AFTER k CHAIN c [REFUSED m user …] GRANTS n user requested_at granted_at …]` after the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restore<'a> {
     /// Under which the gate is shut.
@@ -65,6 +65,8 @@ pub struct History<'a> {
     after: Position,
     /// The ledger's grants after it, in order.
     pub grants: Vec<Granted<'a>>,
+    /// Those of their users whose rows PostgreSQL refused.
+    pub refused: Vec<UserId<'a>>,
 }
 
 impl<'a> Restore<'a> {
@@ -75,12 +77,13 @@ impl<'a> Restore<'a> {
     pub fn parse(args: impl ExactSizeIterator<Item = &'a [u8]>) -> Result<Self, Refusal> {
         let total = args.len();
         let mut options = Options::new(args);
-        let (mut epoch, mut seq, mut chain) = (None, None, None);
-        while let Some(name) = options.next_name(&[EPOCH, option::AFTER, CHAIN, option::GRANTS])? {
+        let (mut epoch, mut seq, mut chain, mut refused) = (None, None, None, None);
+        while let Some(name) = options.next_name(&[EPOCH, option::AFTER, CHAIN, REFUSED, option::GRANTS])? {
             match name {
                 EPOCH => set_once(&mut epoch, name, Epoch(options.number(name, 1..=NUMBER_MAX)?))?,
                 option::AFTER => set_once(&mut seq, name, Seq(options.number(name, 0..=NUMBER_MAX)?))?,
                 CHAIN => set_once(&mut chain, name, Chain(options.signed(name)?))?,
+                REFUSED => set_once(&mut refused, name, options.users(name, REFUSED_MAX)?)?,
                 _ => {
                     let count = options.number(name, 1..=RESTORE_MAX)?;
                     let missing = |name| move || Refusal::usage(format!("option {name} is missing before GRANTS"));
@@ -89,14 +92,15 @@ impl<'a> Restore<'a> {
                         seq: seq.ok_or_else(missing(option::AFTER))?,
                         chain: chain.ok_or_else(missing(CHAIN))?,
                     };
-                    let grants = Self::parse_grants(&mut options, count, total)?;
-                    return Ok(Self { epoch, history: Some(History { after, grants }) });
+                    let refused = refused.unwrap_or_default();
+                    let grants = Self::parse_grants(&mut options, count, total, &refused)?;
+                    return Ok(Self { epoch, history: Some(History { after, grants, refused }) });
                 }
             }
         }
-        match (epoch, seq, chain) {
-            (Some(epoch), None, None) => Ok(Self { epoch, history: None }),
-            (None, None, None) => Err(Refusal::usage("option EPOCH is missing")),
+        match (epoch, seq, chain, refused) {
+            (Some(epoch), None, None, None) => Ok(Self { epoch, history: None }),
+            (None, None, None, None) => Err(Refusal::usage("option EPOCH is missing")),
             _ => Err(Refusal::usage("option GRANTS is missing: the ledger's grants come last")),
         }
     }
@@ -105,6 +109,7 @@ impl<'a> Restore<'a> {
         options: &mut Options<I>,
         count: u64,
         total: usize,
+        refused: &[UserId<'_>],
     ) -> Result<Vec<Granted<'a>>, Refusal> {
         let mut users = HashSet::new();
         let mut grants = Vec::new();
@@ -123,7 +128,10 @@ impl<'a> Restore<'a> {
             grants.push(granted);
         }
         options.end()?;
-        Ok(grants)
+        match refused.iter().find(|user| !users.contains(*user)) {
+            Some(user) => Err(Refusal::usage(format!("user {} is refused and not granted", quote(user.as_bytes())))),
+            None => Ok(grants),
+        }
     }
 
     /// Shuts the coupon's gate, and leaves all else. For a history it has to be shut already.
@@ -164,6 +172,12 @@ impl History<'_> {
             return Err(Refusal::Diverged(coupon.position));
         };
         Ok(Coupon { position: self.after, granted_to, ..coupon })
+    }
+
+    /// Whether it takes the place of all that Redis has.
+    #[must_use]
+    pub const fn is_from_the_start(&self) -> bool {
+        self.after.seq.0 == 0
     }
 
     /// Where the grants stand in the sorted set: at their arrivals, but before the first who waits, and in their order.
@@ -249,10 +263,15 @@ mod tests {
             "EPOCH 2 AFTER 4 CHAIN 1 GRANTS 1 a 1 1 b",
             "EPOCH 2 AFTER 4 CHAIN 1 GRANTS 2 a 1 1 a 2 2",
             "EPOCH 2 AFTER 4 CHAIN 1 GRANTS 1 a -1 1",
+            "EPOCH 2 REFUSED 1 a",
+            "EPOCH 2 AFTER 4 CHAIN 1 REFUSED 1 b GRANTS 1 a 1 1",
+            "EPOCH 2 AFTER 4 CHAIN 1 GRANTS 1 a 1 1 REFUSED 1 a",
         ] {
             assert!(matches!(parse(bad), Err(Refusal::Usage(_))), "{bad}");
         }
         assert_eq!(parse(""), Err(Refusal::usage("option EPOCH is missing")));
+        let refused = history("EPOCH 2 AFTER 4 CHAIN 1 REFUSED 1 GRANTS GRANTS 2 a 1 1 GRANTS 2 2")?.refused;
+        assert_eq!(refused.iter().map(|user| user.as_str()).collect::<Vec<_>>(), ["GRANTS"]);
         Ok(())
     }
 

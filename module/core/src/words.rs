@@ -86,6 +86,8 @@ words! {
         Granted = "GRANTED",
         /// The grant is committed in PostgreSQL.
         Persisted = "PERSISTED",
+        /// PostgreSQL refused the row; an operator retries it, or gives it up.
+        Refused = "REFUSED",
     }
 }
 
@@ -101,6 +103,6 @@ mod tests {
         assert_eq!(Mode::parse(b"Instant"), Some(Mode::Instant));
         assert_eq!(Mode::parse(b"INSTANT "), None);
         assert_eq!(Outcome::parse(b""), None);
-        assert_eq!(State::ALL.len(), 4);
+        assert_eq!(State::ALL.len(), 5);
     }
 }

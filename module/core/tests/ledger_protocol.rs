@@ -56,9 +56,15 @@ enum Fault {
     NameUnshut,
     /// RESTORE is taken by a coupon that is not shut, and shuts it.
     RestoreUnshut,
+    /// ACK does not name those whose rows PostgreSQL refused.
+    AckUntold,
+    /// Nor does RESTORE.
+    RestoreUntold,
+    /// RESTORE names them from the common part on, and Redis may not have heard of those before.
+    RestoreHalfTold,
 }
 
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 15] = [
     Fault::NoFence,
     Fault::NoToken,
     Fault::NoCompareAndSet,
@@ -71,6 +77,9 @@ const FAULTS: [Fault; 12] = [
     Fault::SaveAtAnyEpoch,
     Fault::NameUnshut,
     Fault::RestoreUnshut,
+    Fault::AckUntold,
+    Fault::RestoreUntold,
+    Fault::RestoreHalfTold,
 ];
 
 /// Users in the order of their grants; a chain stands for one.
@@ -150,6 +159,8 @@ struct Data {
     persisted: u8,
     /// What the stream holds; the hash may be gone, or a new one.
     stream: History,
+    /// Users who hear REFUSED.
+    refused: u8,
 }
 
 impl Data {
@@ -179,6 +190,7 @@ impl Data {
             first_at: None,
             granted_to: None,
             persisted_to: None,
+            refused: u64::from(self.refused.count_ones()),
             revision: Revision(0),
         }
     }
@@ -196,7 +208,10 @@ struct Node {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct Ledger {
     epoch: u8,
+    /// Dead letters among them.
     rows: History,
+    /// Users whose grants are dead letters, so far.
+    dead: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -239,14 +254,18 @@ struct State {
 
 const NOBODY: History = History { users: [0; 4], len: 0 };
 
-const EMPTY: Data = Data { is_there: true, epoch: 0, fence: None, grants: NOBODY, persisted: 0, stream: NOBODY };
+/// The user whose row PostgreSQL may refuse: one is enough, and as many as could be would hide the rest in their number.
+const SHUNNED: u8 = 1;
+
+const EMPTY: Data =
+    Data { is_there: true, epoch: 0, fence: None, grants: NOBODY, persisted: 0, stream: NOBODY, refused: 0 };
 
 const START: State = State {
     nodes: [
         Node { is_primary: true, token: 10, data: EMPTY, disk: EMPTY },
         Node { is_primary: false, token: 20, data: EMPTY, disk: EMPTY },
     ],
-    ledger: Ledger { epoch: 0, rows: NOBODY },
+    ledger: Ledger { epoch: 0, rows: NOBODY, dead: 0 },
     reconcilers: [IDLE; 2],
     crashes: 1,
     promotions: 1,
@@ -363,6 +382,11 @@ fn node_steps(state: &State, index: usize, fault: Fault, found: &mut impl FnMut(
 
 fn reconciler_steps(state: &State, index: usize, fault: Fault, found: &mut impl FnMut(Arguments<'_>, State)) {
     let reconciler = state.reconcilers[index];
+    if index == 0 && state.ledger.dead != 0 {
+        let mut next = *state;
+        next.ledger.dead = 0;
+        found(format_args!("retry"), next);
+    }
     if reconciler.step == Step::Idle {
         if state.ledger.epoch < EPOCHS {
             for node in 0..2 {
@@ -431,16 +455,18 @@ fn reconciler_steps(state: &State, index: usize, fault: Fault, found: &mut impl 
             next.named |= held(&node.data) & !rows.set();
             found(format_args!("name {index}"), next);
         }
-        Step::Named(rows, common) => match restore(&node.data, reconciler.epoch, rows, common, fault) {
-            Ok(data) => {
-                let mut next = with_node(&go_on(state, Step::Looked(rows)), at, |n| n.data = data);
-                next.forgotten |= held(&node.data) & !held(&data) & !rows.set() & !state.named;
-                found(format_args!("RESTORE {index}"), next);
+        Step::Named(rows, common) => {
+            match restore(&node.data, reconciler.epoch, rows, state.ledger.dead, common, fault) {
+                Ok(data) => {
+                    let mut next = with_node(&go_on(state, Step::Looked(rows)), at, |n| n.data = data);
+                    next.forgotten |= held(&node.data) & !held(&data) & !rows.set() & !state.named;
+                    found(format_args!("RESTORE {index}"), next);
+                }
+                // It is not what was shut and named: compared again, under the same epoch, under which nobody was resumed.
+                Err(Refusal::TryAgain(_)) => found(format_args!("not shut {index}"), go_on(state, Step::Taken)),
+                Err(_) => found(format_args!("refused {index}"), gone),
             }
-            // It is not what was shut and named: compared again, under the same epoch, under which nobody was resumed.
-            Err(Refusal::TryAgain(_)) => found(format_args!("not shut {index}"), go_on(state, Step::Taken)),
-            Err(_) => found(format_args!("refused {index}"), gone),
-        },
+        }
         Step::Resumed(seq, None) => {
             if seq < node.data.grants.len {
                 let read = node.data.grants.prefix(seq.saturating_add(1));
@@ -455,8 +481,13 @@ fn reconciler_steps(state: &State, index: usize, fault: Fault, found: &mut impl 
             let is_level = state.ledger.epoch == reconciler.epoch && rows.len == seq;
             if follows && (fault == Fault::NoCompareAndSet || is_level) && usize::from(rows.len) < USERS.len() {
                 let mut next = go_on(state, Step::Resumed(seq.saturating_add(1), None));
-                next.ledger.rows = rows.with(read.users()[usize::from(seq)]);
+                let user = read.users()[usize::from(seq)];
+                next.ledger.rows = rows.with(user);
                 found(format_args!("commit {index}"), next);
+                if user == SHUNNED {
+                    next.ledger.dead = 1 << user;
+                    found(format_args!("bury {index}"), next);
+                }
             }
             if fault == Fault::AckFirst {
                 acknowledge(state, index, seq.saturating_add(1), fault, found);
@@ -487,19 +518,28 @@ fn held(data: &Data) -> u8 {
     data.grants.set() | data.stream.set()
 }
 
-/// The ledger's grants in one batch, after what was common when it was looked at; from the start if that is refused.
-fn restore(data: &Data, epoch: u8, rows: History, common: u8, fault: Fault) -> Result<Data, Refusal> {
+/// The ledger's grants in one batch, after what was common when it was looked at; from the start if that is refused, or if there
+/// is a dead letter on either side.
+fn restore(data: &Data, epoch: u8, rows: History, dead: u8, common: u8, fault: Fault) -> Result<Data, Refusal> {
     if rows.len == common {
         return Ok(*data);
     }
+    let is_half = matches!(fault, Fault::RestoreUntold | Fault::RestoreHalfTold);
+    let common = if (dead | data.refused) == 0 || is_half { common } else { 0 };
+    let told = if fault == Fault::RestoreUntold { 0 } else { dead };
     let is_late = matches!(fault, Fault::NameUnshut | Fault::RestoreUnshut);
     let data = if is_late { &shut(data, epoch)? } else { data };
     let after = |common: u8| {
+        let is_told = |user: &&u8| told & 1 << **user != 0;
+        let refused = rows.users().iter().skip(usize::from(common)).find(is_told);
+        let refused = refused.map(|user| format!("REFUSED 1 {}", USERS[usize::from(*user)]));
+        let refused: Vec<String> = refused.iter().flat_map(|option| option.split(' ')).map(str::to_owned).collect();
         let words = [
-            ["EPOCH".to_owned(), epoch.to_string()],
-            ["AFTER".to_owned(), common.to_string()],
-            ["CHAIN".to_owned(), rows.prefix(common).chain().to_string()],
-            ["GRANTS".to_owned(), rows.len.saturating_sub(common).to_string()],
+            vec!["EPOCH".to_owned(), epoch.to_string()],
+            vec!["AFTER".to_owned(), common.to_string()],
+            vec!["CHAIN".to_owned(), rows.prefix(common).chain().to_string()],
+            refused,
+            vec!["GRANTS".to_owned(), rows.len.saturating_sub(common).to_string()],
         ];
         let of = |user: &u8| [USERS[usize::from(*user)].to_owned(), arrival(*user).to_string(), "1".to_owned()];
         let words: Vec<String> =
@@ -546,9 +586,12 @@ fn restored(data: &Data, words: &[String]) -> Result<Data, Refusal> {
         let user = USERS.iter().position(|user| *user == granted.user.as_str()).unwrap_or(USERS.len());
         kept = kept.with(u8::try_from(user).unwrap_or(u8::MAX));
     }
+    let of = |user: &UserId<'_>| USERS.iter().position(|other| *other == user.as_str()).map_or(0, |place| 1 << place);
+    let before = if history.is_from_the_start() { 0 } else { data.refused };
+    let refused = history.refused.iter().fold(before, |set, user| set | of(user));
     let coupon = finish(coupon, None);
     assert_eq!(coupon.position, kept.position(), "the position is not that of the grants");
-    Ok(Data { stream: kept, ..written(&coupon, kept) })
+    Ok(Data { stream: kept, refused, ..written(&coupon, kept) })
 }
 
 fn acknowledge(state: &State, index: usize, seq: u8, fault: Fault, found: &mut impl FnMut(Arguments<'_>, State)) {
@@ -559,13 +602,25 @@ fn acknowledge(state: &State, index: usize, seq: u8, fault: Fault, found: &mut i
         return;
     }
     let (coupon, token) = seen(node, fault);
-    let ack = Ack { epoch: Epoch(u64::from(reconciler.epoch)), seq: Seq(u64::from(seq)) };
-    let moves = match fault {
-        Fault::AckBlind => seq > node.data.persisted,
-        _ => ack.decide(&coupon, token).unwrap_or(false),
+    let Ledger { rows, dead, .. } = state.ledger;
+    let of = rows.prefix(seq).set();
+    let told = if fault == Fault::AckUntold { 0 } else { of };
+    let refused = (node.data.refused & !told) | (dead & told);
+    let users = |set: u8| (0..3).filter(|user| set & 1 << user != 0).map(id).collect();
+    let ack = Ack {
+        epoch: Epoch(u64::from(reconciler.epoch)),
+        seq: Seq(u64::from(seq)),
+        refused: users(refused & !node.data.refused),
+        persisted: users(node.data.refused & !refused),
     };
-    if moves {
-        found(format_args!("ACK {seq} by {index}"), with_node(state, at, |n| n.data.persisted = seq));
+    let taken = match fault {
+        Fault::AckBlind => Some(seq > node.data.persisted),
+        _ => ack.decide(&coupon, token).ok(),
+    };
+    if let Some(moves) = taken.filter(|moves| *moves || ack.names_users()) {
+        let persisted = if moves { seq } else { node.data.persisted };
+        let acknowledged = with_node(state, at, |n| (n.data.persisted, n.data.refused) = (persisted, refused));
+        found(format_args!("ACK {seq} by {index}"), acknowledged);
     }
 }
 
@@ -585,6 +640,9 @@ fn violation(state: &State, fault: Fault) -> Option<String> {
         if data.persisted > rows.len || data.grants.prefix(data.persisted) != rows.prefix(data.persisted) {
             return Some(format!("PERSISTED without its row at {index}"));
         }
+        if state.ledger.dead & rows.prefix(data.persisted).set() & !data.refused != 0 {
+            return Some(format!("PERSISTED of a dead letter at {index}"));
+        }
         let is_current = data.is_there && data.epoch > 0 && data.epoch == state.ledger.epoch;
         if is_current && is_open(node, fault) && !data.grants.starts_with(&rows) {
             return Some(format!("open but not level with the ledger at {index}"));
@@ -600,9 +658,13 @@ const ADOPTED: &str = "request 1 at 0 > take 1 by 0 for 0 > look 0 > RESUME 0 > 
 const SPLIT: &str = "take 1 by 0 for 0 > look 0 > RESUME 0 > sync 1 > promote 1 > request 0 at 0 > reconciler 0 dies > \
                      take 2 by 1 for 1 > look 1 > RESUME 1 > request 1 at 1 > read 1 > commit 1 > reconciler 1 dies";
 
+/// A dead letter that Redis has not heard of, and a grant beyond it.
+const BURIED: &str =
+    "take 1 by 0 for 0 > look 0 > RESUME 0 > request 1 at 0 > read 0 > bury 0 > request 0 at 0 > read 0";
+
 /// Where to begin: at the start, and deep in the tree, where most of the rules come in.
-fn starts() -> [State; 3] {
-    [START, after(ADOPTED), after(SPLIT)]
+fn starts() -> [State; 4] {
+    [START, after(ADOPTED), after(SPLIT), after(BURIED)]
 }
 
 fn after(way: &str) -> State {

@@ -69,6 +69,14 @@ impl<A> Key<'_, A> {
     }
 }
 
+impl Key<'_, Write> {
+    /// Removes the key; its memory is freed in the background. False if there was none.
+    fn remove(&mut self) -> bool {
+        // SAFETY: the key is open to write; its handle stays valid, for an empty key.
+        !self.is_missing() && unsafe { api!(RedisModule_UnlinkKey)(self.handle) } == raw::REDISMODULE_OK as c_int
+    }
+}
+
 impl<A> Drop for Key<'_, A> {
     fn drop(&mut self) {
         if !self.handle.is_null() {
@@ -119,15 +127,25 @@ impl<'s, A: Access> Hash<'s, A> {
 }
 
 impl Hash<'_, Write> {
-    /// Sets a field. The call's result is not read: it says "error" for an update. The type was checked before.
+    /// Sets a field.
     pub fn set(&mut self, field: &Str, value: &Str) {
+        self.write(field, value.ptr());
+    }
+
+    /// Removes a field.
+    pub fn remove(&mut self, field: &Str) {
+        self.write(field, raw::REDISMODULE_HASH_DELETE.cast_mut());
+    }
+
+    /// The call's result is not read: it says "error" for an update. The type was checked before.
+    fn write(&mut self, field: &Str, value: *mut raw::RedisModuleString) {
         // SAFETY: the key is open to write; the list of field and value ends with a null, as the call wants.
         unsafe {
             api!(RedisModule_HashSet)(
                 self.0.handle,
                 raw::REDISMODULE_HASH_NONE as c_int,
                 field.ptr(),
-                value.ptr(),
+                value,
                 ptr::null_mut::<c_void>(),
             );
         }
@@ -201,6 +219,20 @@ impl SortedSet<'_, Write> {
         // SAFETY: the key is open to write and a sorted set or empty.
         unsafe { api!(RedisModule_ZsetAdd)(self.0.handle, score, member.ptr(), &raw mut flags) };
         flags & raw::REDISMODULE_ZADD_NOP as c_int == 0
+    }
+
+    /// Takes a member out; with the last one the key goes. False if it was not in.
+    #[must_use]
+    pub fn take_out(&mut self, member: &Str) -> bool {
+        let mut is_out = 0;
+        // SAFETY: the key is open to write and a sorted set or empty; its handle stays valid, for an empty key.
+        unsafe { api!(RedisModule_ZsetRem)(self.0.handle, member.ptr(), &raw mut is_out) };
+        is_out != 0
+    }
+
+    /// Removes the whole set.
+    pub fn remove(&mut self) -> bool {
+        self.0.remove()
     }
 
     /// Puts a member at this score, whether it is in or not.
@@ -327,10 +359,9 @@ impl Stream<'_, Write> {
         status == raw::REDISMODULE_OK as c_int
     }
 
-    /// Removes the whole stream; its memory is freed in the background.
+    /// Removes the whole stream.
     pub fn remove(&mut self) -> bool {
-        // SAFETY: the key is open to write; its handle stays valid, for an empty key.
-        !self.0.is_missing() && unsafe { api!(RedisModule_UnlinkKey)(self.0.handle) } == raw::REDISMODULE_OK as c_int
+        self.0.remove()
     }
 
     /// Removes all entries before this ID. False if there were none.

@@ -370,5 +370,7 @@ impl Seen {
 fn checkpoint(progress: Progress, row: &Row, info: &Info) -> Checkpoint {
     let is_to_be_said = row.offer.status == Status::Available;
     let last_unit = is_to_be_said.then_some(Seq(row.offer.definition.quantity));
-    Checkpoint { progress, acked: info.persisted, last_unit }
+    // Whatever another one committed may be dead letters.
+    let has_untold = info.persisted < progress.position.seq || info.refused != row.letters();
+    Checkpoint { progress, acked: info.persisted, has_untold, last_unit }
 }

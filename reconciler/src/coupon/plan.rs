@@ -142,6 +142,7 @@ mod tests {
             epoch: Epoch(1),
             fenced: false,
             revision: 3,
+            refused: 0,
         }
     }
 

@@ -75,7 +75,7 @@ impl Coupon<'_> {
                         Ok::<_, Error>(self.redis().read(&self.key, read_to, self.tools.batch_max).await?)
                     };
                     let (committed, next) = tokio::join!(self.commit(batch), meanwhile);
-                    committed?;
+                    checkpoint.has_untold |= committed?;
                     checkpoint.progress = to;
                     pause::at("after-commit").await;
                     ahead = next?;
@@ -88,20 +88,24 @@ impl Coupon<'_> {
 
     async fn acknowledge(&self, checkpoint: &mut Checkpoint) -> Result<(), Error> {
         let Progress { epoch, position, .. } = checkpoint.progress;
-        if checkpoint.acked < position.seq {
+        if checkpoint.acked < position.seq || checkpoint.has_untold {
             pause::at("before-ack").await;
-            self.redis().ack(&self.key, epoch, position.seq).await?;
-            checkpoint.acked = position.seq;
+            if checkpoint.has_untold {
+                self.acknowledge_letters(epoch, checkpoint.acked, position.seq).await?;
+            } else {
+                self.redis().ack(&self.key, epoch, position.seq, &[], &[]).await?;
+            }
+            (checkpoint.acked, checkpoint.has_untold) = (position.seq, false);
             pause::at("after-ack").await;
         }
         Ok(())
     }
 
     /// Makes rows of a batch, dead letters of what PostgreSQL refuses: what is refused is halved until the refused rows stand
-    /// alone, so few of them cost few statements, and none holds up its followers.
-    pub(super) async fn commit(&self, batch: Batch) -> Result<(), Error> {
+    /// alone, so few of them cost few statements, and none holds up its followers. Whether there are any.
+    pub(super) async fn commit(&self, batch: Batch) -> Result<bool, Error> {
         pause::at("before-commit").await;
-        let mut open = vec![batch];
+        let (mut open, mut has_letters) = (vec![batch], false);
         while let Some(batch) = open.pop() {
             let len = batch.len() as u64;
             let dead = match self.ledger().commit(self.id, &batch).await {
@@ -126,8 +130,9 @@ impl Coupon<'_> {
                 },
             };
             self.tools.counters.count_batch(len, dead);
+            has_letters |= dead > 0;
         }
-        Ok(())
+        Ok(has_letters)
     }
 }
 

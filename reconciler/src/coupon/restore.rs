@@ -42,7 +42,11 @@ impl Coupon<'_> {
 impl Restoration<'_> {
     /// Names what Redis holds beyond the ledger's history, and puts the ledger's in its place.
     pub async fn run(&self) -> Result<(), Error> {
-        let common = self.name_orphans().await?;
+        let mut common = self.name_orphans().await?;
+        if self.coupon.has_letters().await? {
+            // Before the common part may be one that Redis has not heard of, and it may tell of one of another history.
+            common = Position::default();
+        }
         match self.send(common).await {
             // It was common by what the stream says; what Redis needs to go on from there is missing.
             Err(Error::Redis(refusal)) if common.seq.0 > 0 && is_refusal(&refusal) => {

@@ -106,8 +106,9 @@ impl Scan<'_> {
             self.catalog.mark(id, Reason::Doubt);
         } else if let (Some(row), Some(info)) = (row, info) {
             self.catalog.observe(id, row, info);
-            // Acknowledged and not in the ledger: either it has moved since the row was read, or it is an older one.
-            if info.persisted != row.position.seq {
+            // Acknowledged and not in the ledger: either it has moved since the row was read, or it is an older one. Or a dead letter
+            // has become a row.
+            if info.persisted != row.position.seq || info.refused != row.letters() {
                 self.catalog.mark(id, Reason::Doubt);
             } else if info.granted > row.position.seq {
                 self.catalog.mark(id, Reason::Grants);
@@ -143,7 +144,8 @@ impl Scan<'_> {
             if ledger.is_some() {
                 self.catalog.observe(&row.id, &row, &info);
             }
-            let is_level = ledger == Some(info.granted) && info.granted == info.persisted;
+            let is_told = checkpoint.is_some_and(|checkpoint| !checkpoint.has_untold);
+            let is_level = is_told && ledger == Some(info.granted) && info.granted == info.persisted;
             self.catalog.finish(ticket, if is_level { Next::Rest } else { Next::Again });
         }
         taken.map(drop)

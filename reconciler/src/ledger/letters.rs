@@ -2,6 +2,7 @@
 
 use super::{Ledger, count, unsigned};
 use crate::error::Error;
+use coupon_core::limit::REFUSED_MAX;
 use coupon_core::number::Seq;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -30,8 +31,8 @@ const LETTERS: &str = "
     where ($1::text is null or coupon_id = $1) and ($2::bigint is null or seq = $2) and ($3 or discarded_at is null)
     order by coupon_id, seq";
 
-/// The row takes the letter's place, and the coupon counts it, in one statement: both or neither. The position does not
-/// move: the letter's number and its link of the chain have been in the ledger all along.
+/// The row takes the letter's place, and the coupon counts it, in one statement: both or neither. The daemon hears of it, and
+/// tells Redis. The position does not move: the letter's number and its link of the chain have been in the ledger all along.
 const RETRY: &str = "
     with letter as (
         delete from coupon_dead_letter where coupon_id = $1 and seq = $2
@@ -40,7 +41,8 @@ const RETRY: &str = "
         update coupon_position set granted = granted + 1 where coupon_id in (select coupon_id from letter)
     )
     insert into user_coupon (coupon_id, user_id, seq, requested_at, granted_at, epoch, chain)
-    select coupon_id, user_id, seq, requested_at, granted_at, epoch, chain from letter";
+    select coupon_id, user_id, seq, requested_at, granted_at, epoch, chain from letter
+    returning pg_notify('coupon', coupon_id)";
 
 const DISCARD: &str =
     "update coupon_dead_letter set discarded_at = now() where coupon_id = $1 and seq = $2 and discarded_at is null";
@@ -50,7 +52,35 @@ const COUNT: &str = "
     where coupon_id = any($1) and discarded_at is null
     group by coupon_id";
 
+/// Those given up too: their users are no less refused.
+const COUNT_ALL: &str = "select count(*) from coupon_dead_letter where coupon_id = $1";
+
+const BETWEEN: &str = "
+    select seq, user_id from coupon_dead_letter where coupon_id = $1 and seq > $2 and seq <= $3 order by seq limit $4";
+
+const WITH_ROW: &str =
+    "select user_id from user_coupon where coupon_id = $1 and user_id = any($2) and released_at is null";
+
 impl Ledger {
+    /// How many dead letters a coupon has, those given up too.
+    pub async fn count_all_letters(&self, coupon: &str) -> Result<u64, Error> {
+        self.one(sqlx::query_as(COUNT_ALL).bind(coupon)).await.map(unsigned)
+    }
+
+    /// Number and user of the dead letters after a grant, up to another one; at most [`REFUSED_MAX`].
+    pub async fn letters_between(&self, coupon: &str, after: Seq, to: Seq) -> Result<Vec<(Seq, String)>, Error> {
+        let query =
+            sqlx::query_as(BETWEEN).bind(coupon).bind(count(after.0)).bind(count(to.0)).bind(count(REFUSED_MAX));
+        let letters: Vec<(i64, String)> = self.fetch(query).await?;
+        Ok(letters.into_iter().map(|(seq, user)| (Seq(unsigned(seq)), user)).collect())
+    }
+
+    /// Those of these users who have a row.
+    pub async fn with_row(&self, coupon: &str, users: &[String]) -> Result<Vec<String>, Error> {
+        let users: Vec<(String,)> = self.fetch(sqlx::query_as(WITH_ROW).bind(coupon).bind(users)).await?;
+        Ok(users.into_iter().map(|(user,)| user).collect())
+    }
+
     /// How many dead letters these coupons have that were not given up; those that have none are left out.
     pub async fn count_letters(&self, coupons: &[&str]) -> Result<HashMap<String, u64>, Error> {
         let counted: Vec<(String, i64)> = self.fetch(sqlx::query_as(COUNT).bind(coupons)).await?;

@@ -65,6 +65,11 @@ impl Row {
         }
     }
 
+    /// Grants that are dead letters.
+    pub const fn letters(&self) -> u64 {
+        self.position.seq.0.saturating_sub(self.granted)
+    }
+
     /// The number of the newest definition.
     pub const fn revision(&self) -> u64 {
         match &self.told {
@@ -93,4 +98,6 @@ pub struct Info {
     pub fenced: bool,
     /// The number of the newest definition that Redis has heard of.
     pub revision: u64,
+    /// Users whom Redis tells that PostgreSQL refused their rows.
+    pub refused: u64,
 }

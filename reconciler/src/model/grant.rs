@@ -23,6 +23,8 @@ pub struct Checkpoint {
     pub progress: Progress,
     /// What Redis is known to have heard of.
     pub acked: Seq,
+    /// Whether there may be dead letters that it has not heard of, or others that it should have forgotten.
+    pub has_untold: bool,
     /// The grant with whose row all units are in the ledger, unless the coupon's row says so already.
     pub last_unit: Option<Seq>,
 }

@@ -355,6 +355,7 @@ mod tests {
             epoch: Epoch(3),
             fenced: false,
             revision: 1,
+            refused: 0,
         };
         let mut coupon = Coupon::default();
         coupon.add_info(&info);

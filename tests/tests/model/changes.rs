@@ -1,6 +1,6 @@
 //! What others do to a coupon's keys with the server's own commands, and what is done to it with the module's.
 //!
-//! In a line `$` is the coupon's key, `@` the name where it is put away, `#` the end of one of the three keys' names, `%` a
+//! In a line `$` is the coupon's key, `@` the name where it is put away, `#` the end of one of the keys' names, `%` a
 //! user, and `|` separates calls.
 
 use proptest::prelude::*;
@@ -43,7 +43,7 @@ const OF_ANY_KEY: [&str; 30] = [
     "BITOP NOT $# users:text",
 ];
 
-const OF_THE_HASH: [&str; 40] = [
+const OF_THE_HASH: [&str; 43] = [
     "HSET $ quantity 9",
     "HSET $ quantity 1",
     "HINCRBY $ quantity 1",
@@ -71,6 +71,9 @@ const OF_THE_HASH: [&str; 40] = [
     "HDEL $ first_at",
     "HDEL $ granted_to",
     "HDEL $ persisted_to",
+    "HDEL $ refused",
+    "HSET $ refused 1",
+    "HSET $ refused 2",
     "HDEL $ format",
     "HSET $ format 1",
     "HSET $ format 2",
@@ -111,6 +114,9 @@ const OF_THE_STREAM: [&str; 8] = [
     "XSETID $:grants 3-1",
 ];
 
+const OF_THE_REFUSED: [&str; 4] =
+    ["ZADD $:refused 0 %", "ZREM $:refused %", "ZREM $:refused %", "ZREMRANGEBYRANK $:refused 0 -1"];
+
 const OF_THE_SERVER: [&str; 5] = ["FLUSHDB", "FLUSHALL", "FLUSHALL ASYNC", "SWAPDB 0 5", "SWAPDB 0 5"];
 
 /// What takes a coupon from one state into the next.
@@ -125,12 +131,17 @@ const ITS_COURSE: [&str; 8] = [
     "COUPON.RESUME $ EPOCH 1 SEQ 0 CHAIN 0",
 ];
 
-const OF_THE_MODULE: [&str; 18] = [
+const OF_THE_MODULE: [&str; 24] = [
     "COUPON.ISSUE $ COUNT 1",
     "COUPON.ISSUE $ COUNT 2",
     "COUPON.ACK $ EPOCH 1 SEQ 2",
     "COUPON.ACK $ EPOCH 1 SEQ 3",
     "COUPON.ACK $ EPOCH 2 SEQ 1",
+    "COUPON.ACK $ EPOCH 1 SEQ 1 REFUSED 1 u0",
+    "COUPON.ACK $ EPOCH 1 SEQ 1 REFUSED 3 u1 u2 u3",
+    "COUPON.ACK $ EPOCH 1 SEQ 2 REFUSED 2 u4 u5 PERSISTED 2 u0 u1",
+    "COUPON.ACK $ EPOCH 1 SEQ 0 PERSISTED 6 u0 u1 u2 u3 u4 u5",
+    "COUPON.ACK $ EPOCH 1 SEQ 0 REFUSED 1 u0 PERSISTED 5 u1 u2 u3 u4 u5",
     "COUPON.RESUME $ EPOCH 2 SEQ 0 CHAIN 0",
     "COUPON.OPEN $ QUANTITY 5 EPOCH 1",
     "COUPON.OPEN $ QUANTITY 4 EPOCH 1 REVISION 2",
@@ -143,19 +154,21 @@ const OF_THE_MODULE: [&str; 18] = [
     "COUPON.RESTORE $ EPOCH 1",
     "COUPON.RESTORE $ EPOCH 1 AFTER 0 CHAIN 0 GRANTS 2 u0 1600000000000000 7 u5 1600000000000001 7",
     "COUPON.RESTORE $ EPOCH 1|COUPON.RESTORE $ EPOCH 1 AFTER 0 CHAIN 0 GRANTS 2 u0 1600000000000000 7 u5 1600000000000001 7",
+    "COUPON.RESTORE $ EPOCH 1|COUPON.RESTORE $ EPOCH 1 AFTER 0 CHAIN 0 REFUSED 1 u5 GRANTS 2 u0 1600000000000000 7 u5 1600000000000001 7",
     "COUPON.MREQUEST $ u0 u1 u5",
 ];
 
-/// One of the coupon's three keys.
+/// One of the coupon's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Hash,
     Issued,
     Grants,
+    Refused,
 }
 
 impl Part {
-    pub const ALL: [Self; 3] = [Self::Hash, Self::Issued, Self::Grants];
+    pub const ALL: [Self; 4] = [Self::Hash, Self::Issued, Self::Grants, Self::Refused];
 
     /// The end of its name.
     pub const fn suffix(self) -> &'static str {
@@ -163,6 +176,7 @@ impl Part {
             Self::Hash => "",
             Self::Issued => ":issued",
             Self::Grants => ":grants",
+            Self::Refused => ":refused",
         }
     }
 }
@@ -191,6 +205,7 @@ pub fn change() -> impl Strategy<Value = String> {
         4 => select(&OF_THE_HASH[..]).prop_map(str::to_owned),
         3 => (select(&OF_THE_SET[..]), user()).prop_map(|(line, user)| line.replace('%', user)),
         1 => select(&OF_THE_STREAM[..]).prop_map(str::to_owned),
+        1 => (select(&OF_THE_REFUSED[..]), user()).prop_map(|(line, user)| line.replace('%', user)),
         1 => select(&OF_THE_SERVER[..]).prop_map(str::to_owned),
     ]
 }

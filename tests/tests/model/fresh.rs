@@ -1,4 +1,4 @@
-//! What is answered where nothing is in mind: the three keys are copied to a name that nobody has used yet, and the same
+//! What is answered where nothing is in mind: the keys are copied to a name that nobody has used yet, and the same
 //! question is asked there.
 
 use crate::changes::{Part, USERS, user};
@@ -58,7 +58,7 @@ impl Fresh {
     }
 
     /// The calls that copy a coupon's keys there; those that are missing stay missing.
-    pub fn copies(&self, of: &str) -> [String; 3] {
+    pub fn copies(&self, of: &str) -> [String; 4] {
         Part::ALL.map(|part| self.copy(of, part))
     }
 

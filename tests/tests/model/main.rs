@@ -1,5 +1,5 @@
 //! Random sequences of commands, with restarts and failovers in between, beside a model in plain Rust: the same
-//! replies, and the same content in all three keys, at every step. What others do to the keys is played in [`outside`].
+//! replies, and the same content in all keys, at every step. What others do to the keys is played in [`outside`].
 
 mod changes;
 mod crowd;
@@ -61,6 +61,8 @@ enum Step {
     Ack {
         epoch: u64,
         seq: u64,
+        refused: Vec<u8>,
+        persisted: Vec<u8>,
     },
     Shut {
         epoch: u64,
@@ -71,6 +73,8 @@ enum Step {
         after: u64,
         is_true: bool,
         users: Vec<u8>,
+        /// How many of them are refused, the first ones.
+        refused: usize,
     },
     Reload,
     Kill,
@@ -90,10 +94,12 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Info),
         2 => prop::option::of((1_u64..4, 1_u64..4)).prop_map(|published| Step::Close { published }),
         8 => (1_u64..5, 0_u64..7, prop::bool::weighted(0.9)).prop_map(|(epoch, seq, is_true)| Step::Resume { epoch, seq, is_true }),
-        10 => (1_u64..5, 0_u64..7).prop_map(|(epoch, seq)| Step::Ack { epoch, seq }),
+        7 => (1_u64..5, 0_u64..7).prop_map(|(epoch, seq)| Step::Ack { epoch, seq, refused: Vec::new(), persisted: Vec::new() }),
+        5 => (1_u64..5, 0_u64..7, prop::collection::vec(0_u8..12, 0..4), prop::collection::vec(0_u8..12, 0..4))
+            .prop_map(|(epoch, seq, refused, persisted)| Step::Ack { epoch, seq, refused, persisted }),
         1 => (1_u64..5).prop_map(|epoch| Step::Shut { epoch }),
-        3 => (prop::bool::weighted(0.8), 1_u64..5, 0_u64..5, prop::bool::weighted(0.9), prop::collection::vec(0_u8..12, 1..4))
-            .prop_map(|(is_shut_before, epoch, after, is_true, users)| Step::Restore { is_shut_before, epoch, after, is_true, users }),
+        3 => (prop::bool::weighted(0.8), 1_u64..5, 0_u64..5, prop::bool::weighted(0.9), prop::collection::vec(0_u8..12, 1..4), 0_usize..3)
+            .prop_map(|(is_shut_before, epoch, after, is_true, users, refused)| Step::Restore { is_shut_before, epoch, after, is_true, users, refused }),
         1 => Just(Step::Reload),
         1 => Just(Step::Kill),
         1 => Just(Step::Failover),
@@ -261,22 +267,31 @@ fn play(client: &mut Client, key: &str, step: &Step, model: &mut Option<Coupon>,
             };
             (format!("COUPON.RESUME {key} EPOCH {epoch} SEQ {seq} CHAIN {chain}"), expected)
         }
-        Step::Ack { epoch, seq } => {
-            let expected = model.as_mut().map_or_else(|| vec!["-NOCOUPON".into()], |coupon| coupon.ack(*epoch, *seq));
-            (format!("COUPON.ACK {key} EPOCH {epoch} SEQ {seq}"), expected)
+        Step::Ack { epoch, seq, refused, persisted } => {
+            let expected = match model {
+                Some(coupon) => coupon.ack(*epoch, *seq, refused, persisted),
+                None if Coupon::names_twice(refused, persisted) => vec!["-ERR".into()],
+                None => vec!["-NOCOUPON".into()],
+            };
+            let call = format!("COUPON.ACK {key} EPOCH {epoch} SEQ {seq}");
+            (call + &named("REFUSED", refused) + &named("PERSISTED", persisted), expected)
         }
         Step::Shut { epoch } => {
             let expected = model.as_mut().map_or_else(|| vec!["-NOCOUPON".into()], |coupon| coupon.shut(*epoch));
             (format!("COUPON.RESTORE {key} EPOCH {epoch}"), expected)
         }
-        Step::Restore { is_shut_before, epoch, after, is_true, users } => {
+        Step::Restore { is_shut_before, epoch, after, is_true, users, refused } => {
             if *is_shut_before {
                 play(client, key, &Step::Shut { epoch: *epoch }, model, number);
             }
             let stored = Stored::read(client, key);
             let chain = chain_at(&stored, model.as_ref(), *after, *is_true);
-            let mut call =
-                format!("COUPON.RESTORE {key} EPOCH {epoch} AFTER {after} CHAIN {chain} GRANTS {}", users.len());
+            let refused = &users[..users.len().min(*refused)];
+            let mut call = format!(
+                "COUPON.RESTORE {key} EPOCH {epoch} AFTER {after} CHAIN {chain}{} GRANTS {}",
+                named("REFUSED", refused),
+                users.len()
+            );
             // Arrivals of the ledger, after all that there is.
             let time = client.run("TIME");
             let [seconds, us] = [0, 1].map(|part| time.array()[part].text().parse::<u64>().expect("a number"));
@@ -288,7 +303,7 @@ fn play(client: &mut Client, key: &str, step: &Step, model: &mut Option<Coupon>,
                 call += &format!(" {} {arrival} 7", name(*user));
             }
             let expected = match model {
-                Some(coupon) => coupon.restore(*epoch, *after, *is_true, &ledger, &stored.issued),
+                Some(coupon) => coupon.restore(*epoch, *after, *is_true, &ledger, refused, &stored.issued),
                 None if Coupon::repeats(&ledger) => vec!["-ERR".into()],
                 None => vec!["-NOCOUPON".into()],
             };
@@ -309,6 +324,12 @@ fn play(client: &mut Client, key: &str, step: &Step, model: &mut Option<Coupon>,
     let compared = if is_mixed && call.ends_with("WITHRANK") { 1 } else { usize::MAX };
     let cut = |words: &[String]| words.iter().take(compared).cloned().collect::<Vec<_>>();
     assert_eq!(cut(&said), cut(&expected), "{call} answered {reply}");
+}
+
+/// An option that names users, if there are any.
+fn named(option: &str, users: &[u8]) -> String {
+    let names: Vec<String> = users.iter().map(|user| name(*user)).collect();
+    if users.is_empty() { String::new() } else { format!(" {option} {} {}", users.len(), names.join(" ")) }
 }
 
 /// The chain at a number, as the ledger would know it; a wrong one where the step wants one.
@@ -351,4 +372,9 @@ fn compare(client: &mut Client, key: &str, model: Option<&Coupon>, step: &Step) 
     let entries: Vec<&str> = stored.granted();
     let expected: Vec<String> = coupon.entries().into_iter().map(name).collect();
     assert_eq!(entries, expected, "the stream after {step:?}");
+    let mut expected: Vec<String> = coupon.refused().iter().map(|user| name(*user)).collect();
+    expected.sort_unstable();
+    assert_eq!(stored.refused, expected, "who is refused after {step:?}");
+    let said = Some(expected.len()).filter(|count| *count > 0).map(|count| count.to_string());
+    assert_eq!(stored.hash.get("refused"), said.as_ref(), "how many are refused after {step:?}");
 }

@@ -86,7 +86,7 @@ fn step() -> impl Strategy<Value = Step> {
     let mortal = || {
         prop_oneof![
             part().prop_map(Mortal::Key),
-            select(&["waitlist", "status", "expires_at", "quantity", "granted_to", "fence"][..])
+            select(&["waitlist", "status", "expires_at", "quantity", "granted_to", "fence", "refused"][..])
                 .prop_map(Mortal::Field),
         ]
     };
@@ -165,7 +165,7 @@ struct Play<'a> {
     away: String,
     /// Names that were used.
     names: &'a mut u64,
-    dumps: [Option<Vec<u8>>; 3],
+    dumps: [Option<Vec<u8>>; 4],
     crowd: Crowd,
     /// What was done, for whoever reads of a failure.
     told: Vec<String>,
@@ -283,13 +283,13 @@ impl<'a> Play<'a> {
             Action::Ask(question) => {
                 let fresh = self.fresh();
                 let (known, read) = (question.of(&self.key), question.of(&fresh.key));
-                let [first, second, third] = fresh.copies(&self.key);
+                let [first, second, third, fourth] = fresh.copies(&self.key);
                 let removal = fresh.removal();
                 if question.may_write() {
-                    (lines(&[first, second, third, known, read, removal]), Check::Same(3, 4))
+                    (lines(&[first, second, third, fourth, known, read, removal]), Check::Same(4, 5))
                 } else {
                     // To copy a key that has run out removes it, and is noticed.
-                    (lines(&[known, first, second, third, read, removal]), Check::Same(0, 4))
+                    (lines(&[known, first, second, third, fourth, read, removal]), Check::Same(0, 5))
                 }
             }
             Action::Dump(part) => (lines(&[format!("DUMP {}{}", self.key, part.suffix())]), Check::Dumped(*part)),
@@ -415,7 +415,7 @@ impl<'a> Play<'a> {
         calls.push("EXEC".into());
         let replies = self.client.pipeline(&calls);
         let replies = replies.last().expect("the reply of EXEC").array();
-        let is_over = match &replies[3] {
+        let is_over = match &replies[4] {
             Value::Error(_) => true,
             info => matches!(info.field("status").text(), "ISSUED" | "EXPIRED"),
         };
@@ -434,7 +434,7 @@ impl<'a> Play<'a> {
                 None => Expected::Silence,
             }
         };
-        self.crowd.waiters.iter().zip(&replies[4..]).map(expect).collect()
+        self.crowd.waiters.iter().zip(&replies[5..]).map(expect).collect()
     }
 
     /// The coupon goes, and with it all who wait.

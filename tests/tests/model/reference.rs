@@ -1,5 +1,7 @@
 //! What a coupon is, in the plainest way: a list of users, and how many of them are granted.
 
+use std::collections::BTreeSet;
+
 /// Grants of the ledger to restore: user and arrival.
 pub type Ledger = Vec<(u8, u64)>;
 
@@ -45,6 +47,8 @@ pub struct Coupon {
     /// ledger's business.
     is_mixed: bool,
     revision: u64,
+    /// Whose rows the ledger refused, as it said.
+    refused: BTreeSet<u8>,
 }
 
 fn error(code: &str) -> Vec<String> {
@@ -83,6 +87,7 @@ impl Coupon {
             first_entry: 0,
             is_mixed: false,
             revision: 0,
+            refused: BTreeSet::new(),
         });
         if coupon.has_passed(epoch, revision) {
             return error("STALEEPOCH");
@@ -187,7 +192,9 @@ impl Coupon {
         let Some(place) = self.line().iter().position(|other| *other == user) else {
             return ["NONE", "0", "0"].map(String::from).to_vec();
         };
-        let (word, ahead) = if place < self.persisted {
+        let (word, ahead) = if place < self.granted.len() && self.refused.contains(&user) {
+            ("REFUSED", 0)
+        } else if place < self.persisted {
             ("PERSISTED", 0)
         } else if place < self.granted.len() {
             ("GRANTED", 0)
@@ -204,7 +211,7 @@ impl Coupon {
             Window::Over => (0, 631_152_000_000_u64),
         };
         let number = |n: usize| n.to_string();
-        let fields: [(&str, String); 14] = [
+        let fields: [(&str, String); 15] = [
             ("status", self.status.into()),
             ("mode", self.mode.into()),
             ("quantity", self.quantity.to_string()),
@@ -219,6 +226,7 @@ impl Coupon {
             ("epoch", self.epoch.to_string()),
             ("fenced", u8::from(self.is_fenced()).to_string()),
             ("revision", self.revision.to_string()),
+            ("refused", number(self.refused.len())),
         ];
         fields.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
     }
@@ -254,7 +262,16 @@ impl Coupon {
         ok()
     }
 
-    pub fn ack(&mut self, epoch: u64, seq: u64) -> Vec<String> {
+    /// Whether a user stands twice in these lists.
+    pub fn names_twice(refused: &[u8], persisted: &[u8]) -> bool {
+        let mut named = BTreeSet::new();
+        refused.iter().chain(persisted).any(|user| !named.insert(user))
+    }
+
+    pub fn ack(&mut self, epoch: u64, seq: u64, refused: &[u8], persisted: &[u8]) -> Vec<String> {
+        if Self::names_twice(refused, persisted) {
+            return error("ERR");
+        }
         if self.is_fenced() {
             return error("TRYAGAIN");
         }
@@ -269,6 +286,8 @@ impl Coupon {
             self.persisted = seq;
             self.first_entry = seq - 1;
         }
+        self.refused.extend(refused);
+        self.refused.retain(|user| !persisted.contains(user));
         ok()
     }
 
@@ -293,6 +312,7 @@ impl Coupon {
         after: u64,
         is_true: bool,
         ledger: &Ledger,
+        refused: &[u8],
         issued: &[(String, f64)],
     ) -> Vec<String> {
         if Self::repeats(ledger) {
@@ -321,6 +341,10 @@ impl Coupon {
         self.is_mixed |= !self.waiting.is_empty() || !dropped.is_empty();
         self.waiting.splice(0..0, dropped);
         self.waiting.retain(|user| ledger.iter().all(|(other, _)| other != user));
+        if after == 0 {
+            self.refused.clear();
+        }
+        self.refused.extend(refused);
         self.granted.extend(ledger.iter().map(|(user, arrival)| (*user, Some(*arrival))));
         self.persisted = self.granted.len();
         self.first_entry = self.persisted - 1;
@@ -356,6 +380,10 @@ impl Coupon {
 
     pub fn granted(&self) -> usize {
         self.granted.len()
+    }
+
+    pub const fn refused(&self) -> &BTreeSet<u8> {
+        &self.refused
     }
 
     pub const fn persisted(&self) -> usize {

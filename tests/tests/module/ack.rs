@@ -186,10 +186,13 @@ fn misuse_is_refused() {
         &[
             ("COUPON.ACK", "-ERR wrong number of arguments"),
             ("COUPON.ACK c EPOCH 3", "-ERR wrong number of arguments"),
-            ("COUPON.ACK c EPOCH 3 SEQ 1 CHAIN 0", "-ERR wrong number of arguments"),
+            (
+                "COUPON.ACK c EPOCH 3 SEQ 1 CHAIN 0",
+                "-ERR unknown option 'CHAIN'; known are: EPOCH, SEQ, REFUSED, PERSISTED",
+            ),
             ("COUPON.ACK c EPOCH 3 EPOCH 3", "-ERR option EPOCH is given twice"),
             ("COUPON.ACK c SEQ 3 SEQ 3", "-ERR option SEQ is given twice"),
-            ("COUPON.ACK c EPOCH 3 CHAIN 1", "-ERR unknown option 'CHAIN'; known are: EPOCH, SEQ"),
+            ("COUPON.ACK c EPOCH 3 CHAIN 1", "-ERR unknown option 'CHAIN'; known are: EPOCH, SEQ, "),
             ("COUPON.ACK c EPOCH 0 SEQ 1", epoch),
             ("COUPON.ACK c EPOCH -3 SEQ 1", epoch),
             ("COUPON.ACK c EPOCH 9223372036854775808 SEQ 1", epoch),

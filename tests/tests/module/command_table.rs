@@ -15,7 +15,7 @@ const TABLE: [(&str, i64, &str, &str); 11] = [
     ("coupon.info", 2, "fast module readonly", "RO access"),
     ("coupon.close", -2, "fast module write", "RW update"),
     ("coupon.resume", 8, "module write", "RW access update"),
-    ("coupon.ack", 6, "module write", "RW access update"),
+    ("coupon.ack", -6, "module write", "RW access update"),
     ("coupon.restore", -4, "denyoom module write", "RW access update"),
 ];
 
@@ -82,8 +82,8 @@ fn command_docs_describe_every_command_and_argument() {
             "coupon.issue" => &["COUNT"],
             "coupon.close" => &["EPOCH", "REVISION"],
             "coupon.resume" => &["EPOCH", "SEQ", "CHAIN"],
-            "coupon.ack" => &["EPOCH", "SEQ"],
-            "coupon.restore" => &["EPOCH", "AFTER", "CHAIN", "GRANTS"],
+            "coupon.ack" => &["EPOCH", "SEQ", "REFUSED", "PERSISTED"],
+            "coupon.restore" => &["EPOCH", "AFTER", "CHAIN", "REFUSED", "GRANTS"],
             _ => &[],
         };
         assert_eq!(tokens, expected, "{name}");
@@ -107,6 +107,7 @@ fn command_getkeys_finds_the_key() {
             ("COMMAND GETKEYS COUPON.CLOSE k EPOCH 1 REVISION 1", "[k]"),
             ("COMMAND GETKEYS COUPON.RESUME k EPOCH 1 SEQ 0 CHAIN 0", "[k]"),
             ("COMMAND GETKEYS COUPON.ACK k EPOCH 1 SEQ 0", "[k]"),
+            ("COMMAND GETKEYS COUPON.ACK k EPOCH 1 SEQ 0 REFUSED 1 u PERSISTED 1 v", "[k]"),
             ("COMMAND GETKEYS COUPON.RESTORE k EPOCH 1", "[k]"),
             ("COMMAND GETKEYS COUPON.RESTORE k EPOCH 1 AFTER 0 CHAIN 0 GRANTS 1 u 1 1", "[k]"),
         ],

@@ -185,7 +185,7 @@ fn resume_asks_for_the_ledgers_history() {
 fn client_info(epoch: u32) -> String {
     format!(
         "[status AVAILABLE mode QUEUE quantity :9 remaining :6 requested :4 waiting :1 granted :3 persisted :1 \
-         waitlist :0 opens_at :0 expires_at :0 epoch :{epoch} fenced :0 revision :0]"
+         waitlist :0 opens_at :0 expires_at :0 epoch :{epoch} fenced :0 revision :0 refused :0]"
     )
 }
 

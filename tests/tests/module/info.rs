@@ -19,7 +19,7 @@ fn counts_follow_a_coupon_through_its_life() {
                 "COUPON.INFO c",
                 &format!(
                     "[status AVAILABLE mode QUEUE quantity :3 remaining :3 requested :0 waiting :0 granted :0 \
-                     persisted :0 waitlist :2 {window} epoch :2 fenced :1 revision :6]"
+                     persisted :0 waitlist :2 {window} epoch :2 fenced :1 revision :6 refused :0]"
                 ),
             ),
             ("COUPON.RESUME c EPOCH 4 SEQ 0 CHAIN 0", "+OK"),
@@ -33,7 +33,7 @@ fn counts_follow_a_coupon_through_its_life() {
                 "coupon.info c",
                 &format!(
                     "[status AVAILABLE mode QUEUE quantity :3 remaining :1 requested :4 waiting :2 granted :2 \
-                     persisted :1 waitlist :2 {window} epoch :4 fenced :0 revision :6]"
+                     persisted :1 waitlist :2 {window} epoch :4 fenced :0 revision :6 refused :0]"
                 ),
             ),
             ("COUPON.ISSUE c", ":1"),
@@ -41,7 +41,7 @@ fn counts_follow_a_coupon_through_its_life() {
                 "COUPON.INFO c",
                 &format!(
                     "[status ISSUED mode QUEUE quantity :3 remaining :0 requested :4 waiting :1 granted :3 \
-                     persisted :1 waitlist :2 {window} epoch :4 fenced :0 revision :6]"
+                     persisted :1 waitlist :2 {window} epoch :4 fenced :0 revision :6 refused :0]"
                 ),
             ),
         ],
@@ -58,7 +58,7 @@ fn resp3_gets_a_map_in_the_same_order() {
             (
                 "COUPON.INFO c",
                 "{status AVAILABLE mode QUEUE quantity :3 remaining :3 requested :0 waiting :0 granted :0 persisted :0 \
-                 waitlist :0 opens_at :0 expires_at :0 epoch :0 fenced :0 revision :0}",
+                 waitlist :0 opens_at :0 expires_at :0 epoch :0 fenced :0 revision :0 refused :0}",
             ),
         ],
     );
@@ -73,7 +73,7 @@ fn a_coupon_set_by_hand_has_the_defaults_of_open() {
         &[(
             "COUPON.INFO c",
             "[status AVAILABLE mode QUEUE quantity :3 remaining :3 requested :0 waiting :0 granted :0 persisted :0 \
-             waitlist :0 opens_at :0 expires_at :0 epoch :0 fenced :0 revision :0]",
+             waitlist :0 opens_at :0 expires_at :0 epoch :0 fenced :0 revision :0 refused :0]",
         )],
     );
 }

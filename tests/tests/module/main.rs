@@ -29,6 +29,7 @@ mod message;
 mod mrequest;
 mod old_pattern;
 mod open;
+mod refused;
 mod replication_stream;
 mod request;
 mod resharding;

@@ -17,6 +17,7 @@ mod old_scheduler;
 mod outage;
 mod publish;
 mod recipes;
+mod refused;
 mod relay;
 mod replay;
 mod restore;
