@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Breaks real servers in a loop and checks the promises after each fault; the short form is in `make test`.
+# Breaks real servers in a loop and checks the promises after each fault; the short form is in `make test`,
+# one with hosts of their own in `make test-all`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/build.sh checking
-# Hosts of their own are network namespaces, which are Linux's and root's; without, that scenario says SKIPPED.
+# They are network namespaces, which are Linux's and root's; elsewhere those scenarios say SKIPPED.
 [ "$(uname)" != Linux ] || scripts/install.sh ip
 . scripts/say.sh
 . scripts/place.sh

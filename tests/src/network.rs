@@ -110,6 +110,8 @@ impl Network {
             lines.push(format!("route add {ROUTER} dev veth0"));
             lines.push(format!("route add default via {ROUTER} dev veth0 src {own}"));
             ip(&namespace, &lines);
+            // What a client has written before it gave up comes through when the way is there again, but not a minute later.
+            network.on(host, || set("tcp_orphan_retries", "1"));
             let table = table(place);
             ip(
                 &router,
@@ -197,6 +199,18 @@ impl Network {
     pub fn forget_connection(&self, host: Host, port: u16) {
         let link = link(self.place(host));
         ip(&self.namespace("router"), &[format!("rule add pref 500 iif {link} ipproto tcp sport {port} blackhole")]);
+    }
+
+    /// Whether a host has no connection any more, nor one that has ended and still sends what was written before.
+    ///
+    /// # Panics
+    /// If there is no such host.
+    #[must_use]
+    pub fn is_quiet(&self, host: Host) -> bool {
+        const TIME_WAIT: &str = "06";
+        let all = self
+            .on(host, || fs::read_to_string("/proc/thread-self/net/tcp").expect("connections of the thread's host"));
+        all.lines().skip(1).all(|line| line.split_whitespace().nth(3) == Some(TIME_WAIT))
     }
 
     fn change(&self, how: impl FnOnce(&mut Ways)) {

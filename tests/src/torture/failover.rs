@@ -3,13 +3,10 @@
 use super::stack::{self, Load, Order};
 use super::{Survived, count};
 use crate::deadline::eventually_true;
-use crate::ledger;
 use crate::postgres_server::Postgres;
 use crate::proxy::Proxy;
 use crate::reconciler;
 use crate::redis_server::{Options, Redis};
-use crate::resp::Value;
-use std::collections::BTreeSet;
 
 /// Failovers of a round.
 const FAILOVERS: u64 = 4;
@@ -62,7 +59,7 @@ pub fn round(random: &mut fastrand::Rng) -> Survived {
             load.check_on(replica.port, &postgres, order);
             old.check_on(replica.port, &postgres, order);
             if random.bool() {
-                back_to_the_old_one(&primary, &to_primary, &postgres);
+                stack::lead_back(primary.port, &postgres, || to_primary.lead_to(primary.port));
                 order = Order::PerEpoch;
                 load.check_on(primary.port, &postgres, order);
                 std::mem::swap(&mut primary, &mut replica);
@@ -96,31 +93,4 @@ fn follow(replica: &Redis, replication: &Proxy) {
         let info = client.call(&["INFO", "replication"]);
         info.text().contains("master_link_status:up")
     });
-}
-
-/// The reconciler is led back to a server that has granted on its own since: what the ledger does not hold is named, user
-/// by user, and the ledger's grants take its place.
-fn back_to_the_old_one(old: &Redis, to_primary: &Proxy, postgres: &Postgres) {
-    let rows = || -> BTreeSet<String> { ledger::rows(postgres, stack::ID).into_iter().map(|row| row.user).collect() };
-    let before_rows = rows();
-    let mut client = old.client();
-    let entries = client.call(&["XRANGE", &format!("{}:grants", stack::key()), "-", "+"]);
-    let user = |entry: &Value| entry.array()[1].pairs()[0].1.text().to_owned();
-    let own: BTreeSet<String> = entries.array().iter().map(user).filter(|user| !before_rows.contains(user)).collect();
-    let named = || -> BTreeSet<String> {
-        postgres
-            .rows(&format!("select user_id from coupon_orphan where coupon_id = '{}'", stack::ID))
-            .into_iter()
-            .collect()
-    };
-    let before = named();
-    to_primary.lead_to(old.port);
-    stack::await_level(old.port, postgres);
-    let found: BTreeSet<String> = named().difference(&before).cloned().collect();
-    // If the new primary has granted nothing, the old one's grants continue the ledger and become rows.
-    let kept: BTreeSet<String> = before.union(&found).cloned().chain(rows()).collect();
-    let missing: Vec<&String> = own.difference(&kept).collect();
-    assert!(missing.is_empty(), "grants of the old primary are lost without being named: {missing:?}");
-    let stranger: Vec<&String> = found.difference(&own).collect();
-    assert!(stranger.is_empty(), "users are named who lost nothing: {stranger:?}");
 }

@@ -33,8 +33,11 @@ pub struct Report {
 /// If there is no scenario of that name.
 #[must_use]
 pub fn run(plan: &Plan) -> Report {
-    let chosen: Vec<&Scenario> =
-        SCENARIOS.iter().filter(|scenario| plan.only.as_deref().is_none_or(|name| name == scenario.name)).collect();
+    let is_chosen = |scenario: &&Scenario| match plan.only.as_deref() {
+        Some(name) => name == scenario.name,
+        None => plan.time >= scenario.time_min,
+    };
+    let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(is_chosen).collect();
     assert!(!chosen.is_empty(), "no such scenario; there are: {}", names().join(", "));
     let end = Instant::now() + plan.time;
     let mut report = Report { rounds: 0, survived: Survived::new(), broken: None };

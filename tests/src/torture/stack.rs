@@ -6,11 +6,12 @@ use crate::ledger;
 use crate::postgres_server::Postgres;
 use crate::reconciler;
 use crate::redis_server::Redis;
-use crate::resp::{Client, Value};
-use std::collections::{HashMap, HashSet};
+use crate::resp::{Client, Place, Value};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// The coupon's id in the ledger.
 pub const ID: &str = "torture";
@@ -28,27 +29,45 @@ const REFUSALS: [&str; 5] = ["TRYAGAIN ", "NOCOUPON ", "LOADING ", "READONLY ", 
 pub struct Load {
     prefix: String,
     refusals: Vec<&'static str>,
-    redis_port: u16,
+    redis: Place,
+    /// How long a client waits for an answer before it takes the connection for dead.
+    patience: Duration,
+    /// Between two batches of a client.
+    pause: Duration,
     /// Replies to REQUEST, refusals too.
     pub answers: AtomicU64,
+    batches: AtomicU64,
     told: Mutex<Told>,
     persisted: Mutex<HashSet<String>>,
+    /// How often what was told was forgotten. Changes while `told` is held.
+    forgotten: AtomicU64,
     is_over: AtomicBool,
 }
 
 impl Load {
-    /// Load on the server at this port; `prefix` tells its users from others.
+    /// Load on the server at this place; `prefix` tells its users from others.
     #[must_use]
-    pub fn new(redis_port: u16, prefix: &str) -> Self {
+    pub fn new(redis: impl Into<Place>, prefix: &str) -> Self {
         Self {
             prefix: prefix.to_owned(),
             refusals: REFUSALS.into(),
-            redis_port,
+            redis: redis.into(),
+            patience: DEADLINE,
+            pause: Duration::ZERO,
             answers: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
             told: Mutex::default(),
             persisted: Mutex::default(),
+            forgotten: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
         }
+    }
+
+    /// Clients that wait no longer than this for an answer, and so long before they ask again.
+    #[must_use]
+    pub fn paced(mut self, patience: Duration, pause: Duration) -> Self {
+        (self.patience, self.pause) = (patience, pause);
+        self
     }
 
     /// Refusals that this load's fault brings with it.
@@ -63,8 +82,9 @@ impl Load {
     /// # Panics
     /// If a client is told what cannot be.
     pub fn during<T>(&self, faults: impl FnOnce() -> T) -> T {
+        self.is_over.store(false, Ordering::Release);
         std::thread::scope(|scope| {
-            let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || self.request(number))).collect();
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| self.request())).collect();
             let watcher = scope.spawn(|| self.watch());
             // Also when a fault shows a broken promise, so that its panic is not waited for in vain.
             let over = Over(&self.is_over);
@@ -96,23 +116,22 @@ impl Load {
         self.told.lock().expect("not poisoned").refused.values().filter(|refusal| refusal.starts_with(code)).count()
     }
 
-    fn request(&self, number: usize) {
-        let mut batch = 0_u64;
+    fn request(&self) {
         while !self.is_over.load(Ordering::Acquire) {
-            let Ok(mut client) = Client::connect(self.redis_port) else {
+            let Ok(mut client) = Client::connect_with(self.redis, self.patience) else {
                 std::thread::yield_now();
                 continue;
             };
             // Until the connection breaks; then again, with other users, as the last ones' outcome is unknown.
-            let _ = self.request_on(&mut client, number, &mut batch);
+            let _ = self.request_on(&mut client);
         }
     }
 
-    fn request_on(&self, client: &mut Client, number: usize, batch: &mut u64) -> io::Result<()> {
+    fn request_on(&self, client: &mut Client) -> io::Result<()> {
         while !self.is_over.load(Ordering::Acquire) {
-            *batch += 1;
-            let users: Vec<String> =
-                (0..PIPELINE).map(|place| format!("{}-{number}-{batch}-{place}", self.prefix)).collect();
+            let batch = self.batches.fetch_add(1, Ordering::Relaxed);
+            let forgotten = self.forgotten.load(Ordering::Acquire);
+            let users: Vec<String> = (0..PIPELINE).map(|place| format!("{}-{batch}-{place}", self.prefix)).collect();
             let key = key();
             for user in &users {
                 client.queue(&["COUPON.REQUEST", &key, user]);
@@ -120,9 +139,15 @@ impl Load {
             client.flush()?;
             for user in &users {
                 let reply = client.read()?;
-                self.told.lock().expect("not poisoned").hear(user, &reply, &self.refusals);
+                let mut told = self.told.lock().expect("not poisoned");
+                if self.forgotten.load(Ordering::Acquire) != forgotten {
+                    // Asked before what was forgotten, so it may have been answered by a server that is gone.
+                    return Ok(());
+                }
+                told.hear(user, &reply, &self.refusals);
                 self.answers.fetch_add(1, Ordering::Release);
             }
+            std::thread::sleep(self.pause);
         }
         Ok(())
     }
@@ -130,6 +155,7 @@ impl Load {
     /// Asks for users' states. PERSISTED is noted, and never taken back.
     fn watch(&self) {
         while !self.is_over.load(Ordering::Acquire) {
+            let forgotten = self.forgotten.load(Ordering::Acquire);
             let users: Vec<String> = {
                 let told = self.told.lock().expect("not poisoned");
                 told.outcomes
@@ -139,11 +165,15 @@ impl Load {
                     .take(200)
                     .collect()
             };
-            let Ok(mut client) = Client::connect(self.redis_port) else { continue };
+            let Ok(mut client) = Client::connect_with(self.redis, self.patience) else { continue };
+            std::thread::sleep(self.pause);
             for user in users {
                 match client.try_call(&["COUPON.STATUS", &key(), &user]) {
                     Ok(Value::Bulk(state)) if state == b"PERSISTED" => {
-                        self.persisted.lock().expect("not poisoned").insert(user);
+                        let _told = self.told.lock().expect("not poisoned");
+                        if self.forgotten.load(Ordering::Acquire) == forgotten {
+                            self.persisted.lock().expect("not poisoned").insert(user);
+                        }
                     }
                     Ok(_) => {}
                     Err(_) => break,
@@ -161,6 +191,28 @@ impl Load {
         let persisted = self.persisted.lock().expect("not poisoned");
         told.outcomes.retain(|user, _| persisted.contains(user));
         told.issued = 0;
+        self.forgotten.fetch_add(1, Ordering::Release);
+    }
+
+    /// How many of these users heard PERSISTED.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn told_persisted(&self, users: &HashSet<String>) -> usize {
+        self.persisted.lock().expect("not poisoned").intersection(users).count()
+    }
+
+    /// Forgets all that these users were told, whose rows PostgreSQL has lost, and Redis their grants.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn forget_lost(&self, users: &HashSet<String>) {
+        let mut told = self.told.lock().expect("not poisoned");
+        let mut persisted = self.persisted.lock().expect("not poisoned");
+        told.outcomes.retain(|user, _| !users.contains(user));
+        persisted.retain(|user| !users.contains(user));
+        self.forgotten.fetch_add(1, Ordering::Release);
     }
 
     /// Waits until both sides are level, and checks every promise against what was told.
@@ -168,15 +220,16 @@ impl Load {
     /// # Panics
     /// If one is broken.
     pub fn check(&self, postgres: &Postgres) {
-        self.check_on(self.redis_port, postgres, Order::Total);
+        self.check_on(self.redis, postgres, Order::Total);
     }
 
     /// As [`Load::check`], where another server has become the primary.
     ///
     /// # Panics
     /// If a promise is broken.
-    pub fn check_on(&self, port: u16, postgres: &Postgres, order: Order) {
-        await_level(port, postgres);
+    pub fn check_on(&self, redis: impl Into<Place>, postgres: &Postgres, order: Order) {
+        let redis = redis.into();
+        await_level(redis, postgres);
         ledger::assert_whole(postgres, ID);
         let rows = ledger::rows(postgres, ID);
         let quantity: usize = ledger::coupon(postgres, ID, "quantity").parse().expect("a number");
@@ -189,7 +242,7 @@ impl Load {
         let granted: HashMap<&str, u64> = rows.iter().map(|row| (row.user.as_str(), row.seq)).collect();
         assert_eq!(granted.len(), rows.len(), "a user has two rows");
 
-        let mut client = Client::connect(port).expect("Redis answers");
+        let mut client = Client::connect(redis).expect("Redis answers");
         let line = client.call(&["ZRANGE", &format!("{}:issued", key()), "0", "-1"]);
         let line: HashSet<&str> = line.array().iter().map(Value::text).collect();
         for (place, row) in rows.iter().enumerate() {
@@ -281,16 +334,45 @@ pub fn bring_back(redis: &Redis, postgres: &Postgres) {
     }
 }
 
+/// The reconcilers are led back to a server that has granted on its own since: what the ledger does not hold is named, user
+/// by user, and the ledger's grants take its place.
+///
+/// # Panics
+/// If somebody who lost a grant is not named, or somebody is who lost none.
+pub fn lead_back(old: impl Into<Place>, postgres: &Postgres, lead: impl FnOnce()) {
+    let old = old.into();
+    let rows = || -> BTreeSet<String> { ledger::rows(postgres, ID).into_iter().map(|row| row.user).collect() };
+    let before_rows = rows();
+    let mut client = Client::connect(old).expect("the old primary answers");
+    let entries = client.call(&["XRANGE", &format!("{}:grants", key()), "-", "+"]);
+    let user = |entry: &Value| entry.array()[1].pairs()[0].1.text().to_owned();
+    let own: BTreeSet<String> = entries.array().iter().map(user).filter(|user| !before_rows.contains(user)).collect();
+    let named = || -> BTreeSet<String> {
+        postgres.rows(&format!("select user_id from coupon_orphan where coupon_id = '{ID}'")).into_iter().collect()
+    };
+    let before = named();
+    lead();
+    await_level(old, postgres);
+    let found: BTreeSet<String> = named().difference(&before).cloned().collect();
+    // If the new primary has granted nothing, the old one's grants continue the ledger and become rows.
+    let kept: BTreeSet<String> = before.union(&found).cloned().chain(rows()).collect();
+    let missing: Vec<&String> = own.difference(&kept).collect();
+    assert!(missing.is_empty(), "grants of the old primary are lost without being named: {missing:?}");
+    let stranger: Vec<&String> = found.difference(&own).collect();
+    assert!(stranger.is_empty(), "users are named who lost nothing: {stranger:?}");
+}
+
 /// Waits until Redis is open at the ledger's epoch, everybody who can be granted is, and every grant is a row. There may be
 /// hundreds of thousands to grant, so the time begins anew with every step towards it.
 ///
 /// # Panics
 /// If it stands still, and is not there.
-pub fn await_level(redis_port: u16, postgres: &Postgres) {
+pub fn await_level(redis: impl Into<Place>, postgres: &Postgres) {
+    let redis = redis.into();
     let (mut seen, mut reached) = (String::new(), None);
     loop {
         let step = within(DEADLINE * 2, || {
-            let mut client = Client::connect(redis_port).ok()?;
+            let mut client = Client::connect(redis).ok()?;
             let info = client.try_call(&["COUPON.INFO", &key()]).ok()?;
             seen = info.to_string();
             if info.is_error() {
