@@ -16,7 +16,7 @@ use crate::coupon::Tools;
 use crate::daemon;
 use crate::error::{Exit, Failure};
 use crate::ledger::Ledger;
-use crate::model::coupon::Row;
+use crate::model::coupon::{Row, Unreadable};
 use crate::redis::{Certificates, Redis};
 use clap::CommandFactory;
 use serde::Serialize;
@@ -93,16 +93,16 @@ fn open(servers: &cli::Servers) -> Result<Tools, Failure> {
 async fn each_coupon(
     ledger: &Ledger,
     id: Option<&str>,
-    mut visit: impl AsyncFnMut(Row) -> Result<(), Failure>,
+    mut visit: impl AsyncFnMut(Result<Row, Unreadable>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     if let Some(id) = id {
         let row = ledger.row(id).await?;
         let missing = || Failure::new(Exit::Failed, format!("there is no coupon {id} in the ledger"));
-        return visit(row.ok_or_else(missing)?).await;
+        return visit(Ok(row.ok_or_else(missing)?)).await;
     }
     let mut pages = ledger.pages();
-    while let Some(page) = pages.next().await? {
-        for row in page {
+    while let Some((rows, unreadable)) = pages.next().await? {
+        for row in rows.into_iter().map(Ok).chain(unreadable.into_iter().map(Err)) {
             visit(row).await?;
         }
     }

@@ -39,7 +39,6 @@ pub use letters::Letter;
 
 use crate::cli::Address;
 use crate::error::{self, Error};
-use coupon_core::limit::WINDOW_MS_MIN;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgListener, PgNotification, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
@@ -243,13 +242,6 @@ fn bound(ms: u64) -> Result<Option<OffsetDateTime>, Error> {
     if ms == 0 { Ok(None) } else { instant(ms.saturating_mul(1000)).map(Some) }
 }
 
-/// A bound of a window as Redis counts it: milliseconds, 0 for none. What lies before the earliest that Redis takes has
-/// passed just as that has.
-fn bound_ms(at: Option<OffsetDateTime>) -> u64 {
-    let ms = |at: OffsetDateTime| u64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000)).unwrap_or(0);
-    at.map_or(0, |at| ms(at).max(WINDOW_MS_MIN))
-}
-
 /// A column that a CHECK keeps from being negative.
 fn unsigned(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
@@ -268,9 +260,10 @@ mod tests {
     fn instants_keep_their_microseconds_and_windows_their_milliseconds() {
         let us = (1 << 53) - 1;
         assert_eq!(instant(us).map(|at| at.unix_timestamp_nanos()).ok(), Some(i128::from(us) * 1000));
-        for ms in [0, WINDOW_MS_MIN, 1_700_000_000_123, coupon_core::limit::WINDOW_MS_MAX] {
-            assert_eq!(bound(ms).ok().map(bound_ms), Some(ms));
+        let ms = |ms| bound(ms).ok().map(|at| at.map(|at| at.unix_timestamp_nanos() / 1_000_000));
+        for at in [1, 1_700_000_000_123, coupon_core::limit::WINDOW_MS_MAX] {
+            assert_eq!(ms(at), Some(Some(i128::from(at))));
         }
-        assert_eq!(bound(1).ok().map(bound_ms), Some(WINDOW_MS_MIN), "long ago");
+        assert_eq!(ms(0), Some(None));
     }
 }

@@ -132,20 +132,11 @@ impl Redis {
         self.call(cmd("COUPON.ISSUE").arg(key)).await
     }
 
-    /// Tells Redis what is committed, and of whom there is a dead letter, or a row in its place.
-    pub async fn ack(
-        &self,
-        key: &str,
-        epoch: Epoch,
-        seq: Seq,
-        refused: &[String],
-        persisted: &[String],
-    ) -> RedisResult<()> {
+    /// Tells Redis what is committed; and of whom there is a dead letter, or a row in its place, as the word says.
+    pub async fn ack(&self, key: &str, epoch: Epoch, seq: Seq, word: &str, users: &[String]) -> RedisResult<()> {
         let mut command = cmd("COUPON.ACK");
         command.arg((key, option::EPOCH, epoch.0, option::SEQ, seq.0));
-        name(&mut command, option::REFUSED, refused);
-        name(&mut command, option::PERSISTED, persisted);
-        self.call(&command).await
+        self.call(name(&mut command, word, users)).await
     }
 
     /// How many users Redis tells that they are refused.
@@ -253,10 +244,8 @@ impl Redis {
 }
 
 /// Names users behind an option, if there are any.
-fn name(command: &mut Cmd, option: &str, users: &[impl ToRedisArgs]) {
-    if !users.is_empty() {
-        command.arg((option, users.len(), users));
-    }
+fn name<'c>(command: &'c mut Cmd, option: &str, users: &[impl ToRedisArgs]) -> &'c mut Cmd {
+    if users.is_empty() { command } else { command.arg((option, users.len(), users)) }
 }
 
 fn grants_key(key: &str) -> String {

@@ -29,7 +29,10 @@ pub async fn audit(tools: &Tools, args: &cli::Audit) -> Result<Exit, Failure> {
     let scope = if args.repair { Scope::Both } else { Scope::Nothing };
     let (mut sum, mut reports) = (Sum::default(), Vec::new());
     each_coupon(&tools.ledger, args.coupon.as_deref(), async |row| {
-        let report = patiently(&audit, &row.id, scope).await?;
+        let report = match row {
+            Ok(row) => patiently(&audit, &row.id, scope).await?,
+            Err(row) => Report::skipped(&row.id, row.to_string()),
+        };
         sum.add(&report);
         if args.json {
             reports.push(report);

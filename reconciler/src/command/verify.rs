@@ -30,7 +30,10 @@ pub async fn verify(ledger: &Ledger, args: &cli::Verify) -> Result<Exit, Failure
     ledger.ping().await?;
     let mut findings = Vec::new();
     each_coupon(ledger, args.coupon.as_deref(), async |row| {
-        findings.push(walk(ledger, &row).await?);
+        findings.push(match row {
+            Ok(row) => walk(ledger, &row).await?,
+            Err(row) => Finding { broken: Some(row.to_string()), id: row.id, rows: 0, dead_letters: 0 },
+        });
         Ok(())
     })
     .await?;

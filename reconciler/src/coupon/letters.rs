@@ -6,41 +6,35 @@
 
 use super::Coupon;
 use crate::error::Error;
+use coupon_core::ledger::option;
 use coupon_core::limit::REFUSED_MAX;
 use coupon_core::number::{Epoch, Seq};
 
 impl Coupon<'_> {
-    /// Acknowledges the grants between, the dead letters among them by name; and all others, where Redis counts other than the
-    /// ledger does.
+    /// Acknowledges the grants between, page by page with the dead letters among them. Where Redis counts other than the ledger
+    /// then, all dead letters, and who is none any more.
     pub(super) async fn acknowledge_letters(&self, epoch: Epoch, acked: Seq, to: Seq) -> Result<(), Error> {
-        self.refuse(epoch, acked, to).await?;
-        if self.redis().count_refused(&self.key).await? == self.ledger().count_all_letters(self.id).await? {
-            return Ok(());
-        }
-        self.refuse(epoch, Seq(0), to).await?;
-        let mut rank = 0;
-        loop {
-            let refused = self.redis().refused(&self.key, rank, REFUSED_MAX).await?;
-            if refused.is_empty() {
+        let (redis, ledger, key) = (self.redis(), self.ledger(), &self.key);
+        for mut at in [acked, Seq(0)] {
+            let mut is_full = true;
+            while is_full {
+                let letters = ledger.refused(self.id, at, to).await?;
+                is_full = letters.len() as u64 == REFUSED_MAX;
+                at = letters.last().map_or(to, |(last, _)| if is_full { *last } else { to });
+                let users: Vec<String> = letters.into_iter().map(|(_, user)| user).collect();
+                redis.ack(key, epoch, at, option::REFUSED, &users).await?;
+            }
+            if redis.count_refused(key).await? == ledger.count_all_letters(self.id).await? {
                 return Ok(());
             }
-            let rows = self.ledger().with_row(self.id, &refused).await?;
-            rank += (refused.len() - rows.len()) as u64;
-            if !rows.is_empty() {
-                self.redis().ack(&self.key, epoch, to, &[], &rows).await?;
-            }
         }
-    }
-
-    /// Acknowledges grants page by page, each up to the last dead letter that it names.
-    async fn refuse(&self, epoch: Epoch, mut at: Seq, to: Seq) -> Result<(), Error> {
+        let mut rank = 0;
         loop {
-            let (seqs, users): (Vec<Seq>, Vec<String>) =
-                self.ledger().letters_between(self.id, at, to).await?.into_iter().unzip();
-            let last = seqs.last().copied().filter(|_| seqs.len() as u64 == REFUSED_MAX);
-            at = last.unwrap_or(to);
-            self.redis().ack(&self.key, epoch, at, &users, &[]).await?;
-            if last.is_none() {
+            let refused = redis.refused(key, rank, REFUSED_MAX).await?;
+            let rows = ledger.with_row(self.id, &refused).await?;
+            redis.ack(key, epoch, to, option::PERSISTED, &rows).await?;
+            rank += (refused.len() - rows.len()) as u64;
+            if refused.is_empty() {
                 return Ok(());
             }
         }

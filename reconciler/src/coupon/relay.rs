@@ -14,6 +14,7 @@ use crate::error::{Error, Remedy};
 use crate::model::grant::{Batch, Checkpoint, Progress};
 use crate::model::pause;
 use coupon_core::grant::Grant;
+use coupon_core::ledger::option;
 use coupon_core::position::Position;
 use coupon_core::user::UserId;
 
@@ -93,7 +94,7 @@ impl Coupon<'_> {
             if checkpoint.has_untold {
                 self.acknowledge_letters(epoch, checkpoint.acked, position.seq).await?;
             } else {
-                self.redis().ack(&self.key, epoch, position.seq, &[], &[]).await?;
+                self.redis().ack(&self.key, epoch, position.seq, option::REFUSED, &[]).await?;
             }
             (checkpoint.acked, checkpoint.has_untold) = (position.seq, false);
             pause::at("after-ack").await;

@@ -55,7 +55,7 @@ impl Rounds<'_> {
         let tools = &self.servers.tools;
         let is_deep = depth == Depth::Grants;
         let mut pages = if is_deep { tools.ledger.pages() } else { tools.ledger.on_offer() };
-        while let Some(page) = pages.next().await? {
+        while let Some((page, _)) = pages.next().await? {
             for row in page.iter().filter(|row| self.catalog.holds(&row.id)) {
                 if is_deep || self.tally.holds(&row.id) || self.audit.is_odd(&row.id).await? {
                     match self.audit.coupon(&row.id, Scope::Ledger, pace).await {

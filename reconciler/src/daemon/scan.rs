@@ -55,7 +55,9 @@ impl Scan<'_> {
         // What is on offer comes first: after a restart of Redis these coupons are shut.
         let mut seen = HashSet::new();
         let mut pages = ledger.on_offer();
-        while let Some(mut rows) = pages.next().await? {
+        while let Some((mut rows, unreadable)) = pages.next().await? {
+            // Its visit says why.
+            unreadable.iter().for_each(|row| self.catalog.mark(&row.id, Reason::Doubt));
             rows.retain(|row| self.catalog.holds(&row.id));
             let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
             self.compare(&ids, rows).await?;

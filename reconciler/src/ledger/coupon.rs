@@ -1,16 +1,18 @@
 //! Tables `coupon` and `coupon_position`: what the application offers, what Redis was told of it, and the epochs.
 
-use super::{Ledger, QueryAs, Statement, bound, bound_ms, count, unsigned};
+use super::{Ledger, QueryAs, Statement, bound, count, unsigned};
 use crate::error::Error;
-use crate::model::coupon::{Info, Offer, Row, Told, is_on_offer};
+use crate::model::coupon::{Info, Offer, Row, Told, Unreadable, is_on_offer};
 use crate::model::grant::Progress;
 use coupon_core::coupon::Definition;
 use coupon_core::grant::EntryId;
+use coupon_core::limit::{QUANTITY_MAX, WINDOW_MS_MAX, WINDOW_MS_MIN};
 use coupon_core::number::{Chain, Epoch, Seq};
 use coupon_core::position::Position;
 use coupon_core::words::{Mode, Status};
+use sqlx::FromRow;
+use sqlx::postgres::PgRow;
 use std::collections::HashMap;
-use time::OffsetDateTime;
 
 /// Coupons in the order of their ids, page by page.
 pub struct Pages<'a> {
@@ -21,26 +23,35 @@ pub struct Pages<'a> {
 }
 
 impl Pages<'_> {
-    /// The next page; none at the end.
-    pub async fn next(&mut self) -> Result<Option<Vec<Row>>, Error> {
-        let rows = self.ledger.coupons(sqlx::query_as(self.query).bind(&self.after).bind(i64::from(PAGE_LEN))).await?;
-        let Some(last) = rows.last() else { return Ok(None) };
-        self.after.clone_from(&last.id);
-        Ok(Some(rows))
+    /// The next page, and what on it cannot be read; none at the end.
+    pub async fn next(&mut self) -> Result<Option<(Vec<Row>, Vec<Unreadable>)>, Error> {
+        let query = sqlx::query_as(self.query).bind(&self.after).bind(i64::from(PAGE_LEN));
+        let page: Vec<Reading> = self.ledger.fetch(query).await?;
+        match page.last() {
+            None => return Ok(None),
+            Some(Reading(Ok(Row { id, .. }) | Err(Unreadable { id, .. }))) => self.after.clone_from(id),
+        }
+        let (mut rows, mut unreadable) = (Vec::with_capacity(page.len()), Vec::new());
+        page.into_iter().for_each(|Reading(read)| read.map_or_else(|row| unreadable.push(row), |row| rows.push(row)));
+        Ok(Some((rows, unreadable)))
     }
 }
 
 /// Coupons in one page.
 const PAGE_LEN: u32 = 500;
 
+/// Instants as milliseconds in text, which can be beyond all that Redis and Rust take: infinity among them.
 macro_rules! coupons {
     ($rest:literal) => {
         concat!(
-            "select c.id, c.xmin::text::bigint as version, c.quantity, c.waitlist, c.opens_at, c.expires_at,
-                    c.status::text, c.mode::text, p.told_quantity, p.told_waitlist, p.told_opens_at, p.told_expires_at,
-                    p.told_status::text, p.told_mode::text, coalesce(p.revision, 0) as revision,
-                    coalesce(p.granted, 0) as granted, coalesce(p.epoch, 0) as epoch, coalesce(p.seq, 0) as seq,
-                    coalesce(p.chain, 0) as chain
+            "select c.id, c.xmin::text::bigint as version, c.quantity, c.waitlist, c.status::text, c.mode::text,
+                    floor(extract(epoch from c.opens_at) * 1000)::text as opens_at,
+                    floor(extract(epoch from c.expires_at) * 1000)::text as expires_at,
+                    p.told_quantity, p.told_waitlist, p.told_status::text, p.told_mode::text,
+                    floor(extract(epoch from p.told_opens_at) * 1000)::text as told_opens_at,
+                    floor(extract(epoch from p.told_expires_at) * 1000)::text as told_expires_at,
+                    coalesce(p.revision, 0) as revision, coalesce(p.granted, 0) as granted,
+                    coalesce(p.epoch, 0) as epoch, coalesce(p.seq, 0) as seq, coalesce(p.chain, 0) as chain
              from coupon c left join coupon_position p on p.coupon_id = c.id ",
             $rest
         )
@@ -145,14 +156,14 @@ from_row! {
         version: i64,
         quantity: i64,
         waitlist: i64,
-        opens_at: Option<OffsetDateTime>,
-        expires_at: Option<OffsetDateTime>,
+        opens_at: Option<String>,
+        expires_at: Option<String>,
         status: String,
         mode: String,
         told_quantity: Option<i64>,
         told_waitlist: Option<i64>,
-        told_opens_at: Option<OffsetDateTime>,
-        told_expires_at: Option<OffsetDateTime>,
+        told_opens_at: Option<String>,
+        told_expires_at: Option<String>,
         told_status: Option<String>,
         told_mode: Option<String>,
         revision: i64,
@@ -177,7 +188,8 @@ from_row! {
 impl Ledger {
     /// One coupon.
     pub async fn row(&self, id: &str) -> Result<Option<Row>, Error> {
-        Ok(self.coupons(sqlx::query_as(ONE).bind(id)).await?.pop())
+        let found = self.fetch::<Reading>(sqlx::query_as(ONE).bind(id)).await?.pop();
+        found.map(|Reading(row)| row.map_err(|unreadable| Error::Held(unreadable.to_string()))).transpose()
     }
 
     /// Coupons that are on offer, or that Redis was told to offer.
@@ -197,13 +209,13 @@ impl Ledger {
         Ok((rows, all.map_or(0, |(all,)| unsigned(all))))
     }
 
-    /// These coupons, as far as there are rows.
+    /// These coupons, as far as there are rows that can be read.
     pub async fn rows(&self, ids: &[String]) -> Result<Vec<Row>, Error> {
         self.coupons(sqlx::query_as(SOME).bind(ids)).await
     }
 
-    async fn coupons(&self, query: QueryAs<'_, Stored>) -> Result<Vec<Row>, Error> {
-        Ok(self.fetch(query).await?.into_iter().map(Row::try_from).collect::<Result<_, _>>()?)
+    async fn coupons(&self, query: QueryAs<'_, Reading>) -> Result<Vec<Row>, Error> {
+        Ok(self.fetch(query).await?.into_iter().filter_map(|Reading(row)| row.ok()).collect())
     }
 
     /// Whether the ledger still stands there. If not, somebody else moved it.
@@ -302,10 +314,21 @@ fn entry_id(epoch: Option<i64>, seq: Seq) -> EntryId {
     epoch.map_or_else(EntryId::default, |epoch| EntryId { epoch: Epoch(unsigned(epoch)), seq })
 }
 
-impl TryFrom<Stored> for Row {
-    type Error = sqlx::Error;
+/// A row, or why it is none: those beside it are.
+struct Reading(Result<Row, Unreadable>);
 
-    fn try_from(row: Stored) -> Result<Self, sqlx::Error> {
+impl FromRow<'_, PgRow> for Reading {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let read = Stored::from_row(row).map_err(|error| error.to_string()).and_then(Row::try_from);
+        let id = sqlx::Row::try_get(row, "id")?;
+        Ok(Self(read.map_err(|why| Unreadable { id, why })))
+    }
+}
+
+impl TryFrom<Stored> for Row {
+    type Error = String;
+
+    fn try_from(row: Stored) -> Result<Self, String> {
         let told = match (row.told_status, row.told_mode, row.told_quantity, row.told_waitlist) {
             (Some(status), Some(mode), Some(quantity), Some(waitlist)) => Some(Told {
                 revision: unsigned(row.revision),
@@ -329,17 +352,29 @@ fn offer(
     status: &str,
     mode: &str,
     [quantity, waitlist]: [i64; 2],
-    [opens_at, expires_at]: [Option<OffsetDateTime>; 2],
-) -> Result<Offer, sqlx::Error> {
-    let unknown = |what: &str, word: &str| sqlx::Error::Decode(format!("coupon has {what} {word}").into());
+    [opens_at, expires_at]: [Option<String>; 2],
+) -> Result<Offer, String> {
+    let units = |column: &str, min: i64, units: i64| match u64::try_from(units) {
+        Ok(known) if units >= min && known <= QUANTITY_MAX => Ok(known),
+        _ => Err(format!("{column} is {units}")),
+    };
+    let bound = |column: &str, ms: Option<String>| {
+        let Some(ms) = ms else { return Ok(0) };
+        match ms.parse::<u64>() {
+            Ok(known) if known <= WINDOW_MS_MAX => Ok(known.max(WINDOW_MS_MIN)),
+            // What lies before the earliest that Redis takes has passed just as that has.
+            _ if ms.starts_with('-') => Ok(WINDOW_MS_MIN),
+            _ => Err(format!("{column} is {ms}, in milliseconds")),
+        }
+    };
     Ok(Offer {
-        status: Status::parse(status.as_bytes()).ok_or_else(|| unknown("status", status))?,
+        status: Status::parse(status.as_bytes()).ok_or_else(|| format!("status is {status}"))?,
         definition: Definition {
-            quantity: unsigned(quantity),
-            mode: Mode::parse(mode.as_bytes()).ok_or_else(|| unknown("mode", mode))?,
-            waitlist: unsigned(waitlist),
-            opens_at: bound_ms(opens_at),
-            expires_at: bound_ms(expires_at),
+            quantity: units("quantity", 1, quantity)?,
+            mode: Mode::parse(mode.as_bytes()).ok_or_else(|| format!("mode is {mode}"))?,
+            waitlist: units("waitlist", 0, waitlist)?,
+            opens_at: bound("opens_at", opens_at)?,
+            expires_at: bound("expires_at", expires_at)?,
         },
     })
 }

@@ -55,7 +55,7 @@ const COUNT: &str = "
 /// Those given up too: their users are no less refused.
 const COUNT_ALL: &str = "select count(*) from coupon_dead_letter where coupon_id = $1";
 
-const BETWEEN: &str = "
+const REFUSED: &str = "
     select seq, user_id from coupon_dead_letter where coupon_id = $1 and seq > $2 and seq <= $3 order by seq limit $4";
 
 const WITH_ROW: &str =
@@ -68,10 +68,9 @@ impl Ledger {
     }
 
     /// Number and user of the dead letters after a grant, up to another one; at most [`REFUSED_MAX`].
-    pub async fn letters_between(&self, coupon: &str, after: Seq, to: Seq) -> Result<Vec<(Seq, String)>, Error> {
-        let query =
-            sqlx::query_as(BETWEEN).bind(coupon).bind(count(after.0)).bind(count(to.0)).bind(count(REFUSED_MAX));
-        let letters: Vec<(i64, String)> = self.fetch(query).await?;
+    pub async fn refused(&self, coupon: &str, after: Seq, to: Seq) -> Result<Vec<(Seq, String)>, Error> {
+        let query = sqlx::query_as(REFUSED).bind(coupon).bind(count(after.0)).bind(count(to.0));
+        let letters: Vec<(i64, String)> = self.fetch(query.bind(count(REFUSED_MAX))).await?;
         Ok(letters.into_iter().map(|(seq, user)| (Seq(unsigned(seq)), user)).collect())
     }
 

@@ -56,6 +56,16 @@ pub struct Row {
     pub position: Position,
 }
 
+/// A row that says what no coupon can be, as where the application has words or limits of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("the row in table coupon cannot be read: {why}; set it right, and it is looked at again")]
+pub struct Unreadable {
+    /// The coupon.
+    pub id: String,
+    /// The column, and what it holds.
+    pub why: String,
+}
+
 impl Row {
     /// Whether the application offers something else than Redis was told.
     pub fn is_news(&self) -> bool {

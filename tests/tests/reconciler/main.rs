@@ -30,4 +30,5 @@ mod subcommands;
 mod supervisor;
 mod tampering;
 mod tls;
+mod unreadable;
 mod verify;
