@@ -256,7 +256,23 @@ create trigger coupon_changed before update on coupon
             is distinct from (old.quantity, old.status, old.mode, old.waitlist, old.opens_at, old.expires_at, old.hold))
     execute function coupon_changed();
 
--- Who may do what. Nothing is for everybody. An application needs no more than this; where a role of this name exists when the
+-- A row counts as it was granted, or not at all: where rows are missing, or are others, nothing of the statement is left that asks. It
+-- only compares, so it is for everybody.
+create function coupon_expect(place text, came_in bigint, granted bigint, are_same boolean) returns void
+    language plpgsql as $$
+begin
+    if came_in <> granted then
+        raise exception using errcode = 'RC001', message = format('a trigger swallows the row on its way into %s', place);
+    elsif not are_same then
+        raise exception using errcode = 'RC001', message = format('a trigger changes the row on its way into %s', place);
+    end if;
+end
+$$;
+
+comment on function coupon_expect(text, bigint, bigint, boolean) is
+    'Ends a statement with SQLSTATE RC001 where rows did not come in as they were granted.';
+
+-- Who may do what. Nothing else is for everybody. An application needs no more than this; where a role of this name exists when the
 -- schema is made, it has it at once:
 --     create role coupon_application nologin;
 --     grant coupon_application to shop;

@@ -76,6 +76,10 @@ pub enum Remedy {
     Retry,
     /// One row is refused: find it, and put it alone to the dead letters.
     Isolate,
+    /// The same if other rows are taken; else an operator is needed.
+    Doubt(&'static str),
+    /// It takes too long: fewer rows may not.
+    Shorten(&'static str),
     /// The row's quantity is below what Redis has granted: the promise counts, so the quantity is raised.
     RaiseQuantity,
     /// Both sides have to be compared again.
@@ -88,13 +92,15 @@ impl Remedy {
     /// An error as it is told to whoever has to mend it, with advice where there is some.
     pub fn worded(self, error: &Error) -> String {
         match self {
-            Self::Stop(advice) if !advice.is_empty() => format!("{error}; {advice}"),
+            Self::Stop(advice) | Self::Doubt(advice) | Self::Shorten(advice) if !advice.is_empty() => {
+                format!("{error}; {advice}")
+            }
             _ => error.to_string(),
         }
     }
 }
 
-const UNKNOWN: Remedy = Remedy::Stop("nothing is known about this error; it is retried slowly");
+const UNKNOWN: &str = "nothing is known about this error; it is retried slowly";
 
 /// The table's name for the limit that a lowered quantity breaks.
 const HELD_WITHIN_QUANTITY: &str = "coupon_position_held_within_quantity";
@@ -107,6 +113,11 @@ impl Error {
             Self::Redis(error) => wording(error),
             error => error.to_string(),
         }
+    }
+
+    /// Whether there is such a row already.
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Self::Ledger(sqlx::Error::Database(refusal)) if refusal.is_unique_violation())
     }
 
     /// What to do about it.
@@ -134,7 +145,7 @@ fn ledger_remedy(error: &sqlx::Error) -> Remedy {
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => Remedy::Reconnect(Side::PostgreSql),
-            _ => UNKNOWN,
+            _ => Remedy::Stop(UNKNOWN),
         };
     };
     if is_of_connection(error) {
@@ -161,19 +172,25 @@ fn of_refusal(sqlstate: &str, table: Option<&str>, constraint: Option<&str>) -> 
     }
     match sqlstate {
         _ if sqlstate == "53300" || sqlstate.starts_with("57P") => Remedy::Reconnect(Side::PostgreSql),
-        "42501" => Remedy::Stop("the reconciler's role lacks a privilege; `coupon-reconciler check` names it"),
+        "42501" => Remedy::Doubt("the reconciler's role lacks a privilege; `coupon-reconciler check` names it"),
         "53100" => Remedy::Stop("PostgreSQL is out of disk space; free some"),
+        "55P03" => Remedy::Retry,
+        "57014" => Remedy::Shorten("look for a lock on the table, or a trigger that is slow"),
         _ => match sqlstate.get(..2).unwrap_or_default() {
             "08" | "28" | "3D" => Remedy::Reconnect(Side::PostgreSql),
-            "40" | "53" | "55" | "57" | "58" => Remedy::Retry,
-            // No row of a user is at fault: what is refused is the coupon's own.
-            "22" | "23" | "P0" if table == Some("coupon") => {
-                Remedy::Stop("a constraint of table coupon refuses the coupon's row; set the row or Redis right")
+            "40" | "53" | "58" => Remedy::Retry,
+            // Mostly no row of a user is at fault: what is refused is the coupon's own.
+            "22" | "23" | "P0" if matches!(table, Some("coupon" | "coupon_position")) => {
+                Remedy::Doubt("a constraint of the table refuses the coupon's own row; set the row or Redis right")
             }
             "22" | "23" | "P0" => Remedy::Isolate,
-            "42" => Remedy::Stop("the schema is not the one expected; run `coupon-reconciler migrate`"),
-            "XX" => Remedy::Stop("PostgreSQL reports an internal error; see its log"),
-            _ => UNKNOWN,
+            "0A" | "RC" => Remedy::Doubt("a trigger or a rule on the table keeps rows out; take it off, or mend it"),
+            "42" => Remedy::Doubt("the schema is not the one expected; run `coupon-reconciler migrate`"),
+            "XX" => Remedy::Doubt("PostgreSQL reports an internal error; see its log"),
+            "" | "44" | "54" | "55" | "57" | "72" | "F0" | "HV" => Remedy::Doubt(UNKNOWN),
+            class if class.starts_with(['0', '2', '3']) => Remedy::Doubt(UNKNOWN),
+            // PostgreSQL itself has no such class: somebody raises it for a row.
+            _ => Remedy::Isolate,
         },
     }
 }
@@ -205,7 +222,7 @@ fn of_code(code: &str) -> Remedy {
         "WRONGTYPE" => Remedy::Stop("one of the coupon's three keys holds something else; DEL or RENAME it"),
         "CROSSSLOT" => Remedy::Stop("in cluster mode --key needs a hash tag, as in coupon:{ID}"),
         "MOVED" => Remedy::Stop("this is a node of a cluster; give --redis-url as redis-cluster://host:port,host:port"),
-        _ => UNKNOWN,
+        _ => Remedy::Stop(UNKNOWN),
     }
 }
 
@@ -282,34 +299,39 @@ pub mod tests {
 
     #[test]
     fn what_passes_by_itself_is_retried() {
-        for sqlstate in ["40001", "40P01", "55P03", "53200", "57014", "58030"] {
+        for sqlstate in ["40001", "40P01", "55P03", "53200", "58030"] {
             assert_eq!(of_refusal(sqlstate, None, None), Remedy::Retry, "{sqlstate}");
         }
     }
 
     #[test]
     fn a_refused_row_is_isolated_but_never_the_coupons_own() {
-        for sqlstate in ["22001", "22P05", "23502", "23505", "23514", "P0001"] {
+        for sqlstate in ["22001", "22P05", "23502", "23505", "23514", "P0001", "45000", "ABC12"] {
             assert_eq!(of_refusal(sqlstate, Some("user_coupon"), Some("adults_only")), Remedy::Isolate, "{sqlstate}");
         }
-        assert!(matches!(of_refusal("23514", Some("coupon"), Some("some_check")), Remedy::Stop(_)));
-        assert_eq!(of_refusal("23514", Some("coupon"), Some(HELD_WITHIN_QUANTITY)), Remedy::RaiseQuantity);
+        for table in ["coupon", "coupon_position"] {
+            assert!(matches!(of_refusal("23514", Some(table), Some("some_check")), Remedy::Doubt(_)), "{table}");
+        }
+        assert_eq!(of_refusal("23514", Some("coupon_position"), Some(HELD_WITHIN_QUANTITY)), Remedy::RaiseQuantity);
     }
 
     #[test]
-    fn the_operator_is_asked_for_the_rest() {
-        for sqlstate in ["42501", "42P01", "53100", "XX001", "99999", ""] {
-            assert!(
-                matches!(of_refusal(sqlstate, None, None), Remedy::Stop(advice) if !advice.is_empty()),
-                "{sqlstate}"
-            );
+    fn what_may_be_everybodys_is_a_rows_only_in_doubt() {
+        for sqlstate in ["42501", "42P01", "0A000", "25P02", "54000", "55000", "57000", "XX000", "RC001", ""] {
+            let remedy = of_refusal(sqlstate, None, None);
+            assert!(matches!(remedy, Remedy::Doubt(advice) if !advice.is_empty()), "{sqlstate}");
         }
+    }
+
+    #[test]
+    fn the_operator_is_asked_where_the_server_cannot_go_on() {
+        assert!(matches!(of_refusal("53100", None, None), Remedy::Stop(advice) if !advice.is_empty()));
     }
 
     #[test]
     fn every_code_of_the_module_is_known() {
         for code in coupon_core::refusal::Refusal::CODES {
-            assert_ne!(of_code(code), UNKNOWN, "{code}");
+            assert_ne!(of_code(code), Remedy::Stop(UNKNOWN), "{code}");
         }
     }
 }

@@ -38,7 +38,7 @@ fn failed(id: &str, error: &Error) -> Failure {
             "the coupon stays shut until this is run again, or a reconciler goes on"
         }
         Remedy::Compare => "a reconciler works on it too; run this again if `coupon-reconciler status` shows it shut",
-        remedy @ Remedy::Stop(_) => return failure(&remedy.worded(error)),
+        remedy @ (Remedy::Stop(_) | Remedy::Doubt(_)) => return failure(&remedy.worded(error)),
         _ => "`coupon-reconciler check` says what is missing",
     };
     failure(&format!("{error}; {next}"))

@@ -90,6 +90,12 @@ impl Coupon<'_> {
         let mut is_restored = false;
         for _ in 0..STEPS_MAX {
             let row = self.ledger().row(self.id).await?;
+            // Before anything is decided by a position that denies rows.
+            if let Some(row) = &row
+                && self.ledger().catch_up(self.id, row.epoch, row.position).await?
+            {
+                continue;
+            }
             let seen = self.look().await?;
             if order != Order::None {
                 let row = row.ok_or_else(|| Error::Held("there is no such coupon in the ledger".into()))?;
@@ -118,7 +124,16 @@ impl Coupon<'_> {
                 (Plan::Rest, row, info) => return Ok(Compared { row, info, checkpoint: None }),
                 (Plan::Adopt, _, Some(info)) => {
                     self.ledger().adopt(self.id, &info).await?;
-                    tracing::info!(coupon = self.id, "adopted: it was opened by hand, and has a row now");
+                    if info.epoch.0 == 0 {
+                        tracing::info!(coupon = self.id, "adopted: it was opened by hand, and has a row now");
+                    } else {
+                        self.tools.counters.readopted.inc();
+                        tracing::error!(
+                            coupon = self.id,
+                            "adopted, as Redis holds it with an epoch and the ledger had lost its row, which is made again with its \
+                             grants; is --database-url the right database?"
+                        );
+                    }
                     pause::at("after-adopt").await;
                 }
                 (Plan::Mirror, Some(row), Some(info)) => {
@@ -130,13 +145,6 @@ impl Coupon<'_> {
                 }
                 (Plan::Resume(_), Some(row), info) => {
                     self.open(&row, &Seen::Whole(info), order, &mut is_restored).await?;
-                }
-                (Plan::Foreign, _, _) => {
-                    return Err(Error::Held(
-                        "Redis holds this coupon with an epoch, but the ledger has no row for it; is --database-url \
-                         the right database? Restore the row, or DEL the coupon's three keys"
-                            .into(),
-                    ));
                 }
                 // The plan names a side that is not there; it cannot, and another look is no harm.
                 _ => {}

@@ -12,10 +12,8 @@ use coupon_core::words::Status;
 pub enum Plan {
     /// Both sides agree, or there is nothing on either.
     Rest,
-    /// Opened by hand: it needs a row.
+    /// Opened by hand, or lost by the ledger: it needs a row.
     Adopt,
-    /// Redis holds a coupon of a ledger, but this ledger has no row for it.
-    Foreign,
     /// Redis is not known to be level with the ledger: it is compared under a new epoch, with the gate shut.
     Resume(Publication),
     /// The row is newer than what Redis has.
@@ -39,8 +37,7 @@ pub enum Publication {
 pub fn plan(row: Option<&Row>, info: Option<&Info>) -> Plan {
     let (row, info) = match (row, info) {
         (None, None) => return Plan::Rest,
-        (None, Some(info)) if info.epoch.0 == 0 => return Plan::Adopt,
-        (None, Some(_)) => return Plan::Foreign,
+        (None, Some(_)) => return Plan::Adopt,
         (Some(row), None) if is_on_offer(row.offer.status) => return Plan::Resume(Publication::Tell),
         (Some(row), None) if row.is_news() => return Plan::Publish(Publication::Tell),
         (Some(_), None) => return Plan::Rest,
@@ -207,7 +204,7 @@ mod tests {
         let raised = Info { offer: of(9, Available), ..hand };
         assert_eq!(step(&adopted, &raised), Plan::Mirror);
         assert_eq!(step(&inserted(Available), &raised), Plan::Resume(Publication::Tell), "the application's word");
-        assert_eq!(plan(None, Some(&info(Available))), Plan::Foreign);
+        assert_eq!(plan(None, Some(&info(Available))), Plan::Adopt, "lost by the ledger");
     }
 
     #[test]

@@ -24,12 +24,15 @@ impl Coupon<'_> {
             let Some(last) = grants.last() else { break };
             let position = Position { seq: last.id.seq, chain: last.chain };
             let to = Progress { position, entry: last.id, ..from };
-            self.commit(Batch { from, grants, to }).await?;
+            let rows = grants.len() as u64;
+            self.commit(Batch { from, grants, to }, &mut None).await?;
+            self.tools.counters.rebuilt.inc_by(rows);
             from = to;
         }
         // Redis can only be resumed at a grant whose entry it still holds.
         let to = Progress { position: gap.to, entry: entry.id, ..from };
-        self.commit(Batch { from, grants: vec![entry.clone()], to }).await?;
+        self.commit(Batch { from, grants: vec![entry.clone()], to }, &mut None).await?;
+        self.tools.counters.rebuilt.inc();
         Ok(true)
     }
 
@@ -40,7 +43,7 @@ impl Coupon<'_> {
             let grants = self.redis().read(&self.key, from.entry, self.tools.batch_max).await?;
             let Ok(Some(batch)) = follow(from, grants) else { return Ok(from) };
             from = batch.to;
-            self.commit(batch).await?;
+            self.commit(batch, &mut None).await?;
         }
     }
 }

@@ -17,9 +17,13 @@ use coupon_core::grant::Grant;
 use coupon_core::ledger::option;
 use coupon_core::position::Position;
 use coupon_core::user::UserId;
+use std::time::{Duration, Instant};
 
 /// Batches of one coupon before the others have their turn.
 const BATCHES_PER_PASS_MAX: u32 = 20;
+
+/// A batch that is in within this time may be twice as large.
+const QUICK: Duration = Duration::from_secs(5);
 
 /// How a pass ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,18 +37,20 @@ pub enum Pass {
 }
 
 impl Coupon<'_> {
-    /// One bounded pass. `checkpoint` moves with what is done, also where an error ends it.
-    pub async fn relay(&self, checkpoint: &mut Checkpoint) -> Result<Pass, Error> {
+    /// One bounded pass. `checkpoint` moves with what is done, also where an error ends it. `rows_max` bounds a batch where
+    /// larger ones took too long.
+    pub async fn relay(&self, checkpoint: &mut Checkpoint, rows_max: &mut Option<u32>) -> Result<Pass, Error> {
         let mut ahead = Vec::new();
         for _ in 0..BATCHES_PER_PASS_MAX {
             if self.tools.stop.is_cancelled() {
                 break;
             }
+            let most = rows_max.unwrap_or(self.tools.batch_max);
             let grants = if ahead.is_empty() {
                 // First what an earlier pass committed and could not say. Redis sends its next message only from level on.
                 self.acknowledge(checkpoint).await?;
                 pause::at("before-read").await;
-                self.redis().read(&self.key, checkpoint.progress.entry, self.tools.batch_max).await?
+                self.redis().read(&self.key, checkpoint.progress.entry, most).await?
             } else {
                 std::mem::take(&mut ahead)
             };
@@ -53,7 +59,7 @@ impl Coupon<'_> {
                 return Ok(if is_last { Pass::SoldOut } else { Pass::Level });
             };
             let read_to = last.id;
-            let is_full = grants.len() >= self.tools.batch_max as usize;
+            let is_full = grants.len() >= most as usize;
             let batch = match follow(checkpoint.progress, grants) {
                 Ok(batch) => batch,
                 // Another relay was here, and what it acknowledged is trimmed: that is no gap.
@@ -73,9 +79,9 @@ impl Coupon<'_> {
                         if !is_full {
                             return Ok(Vec::new());
                         }
-                        Ok::<_, Error>(self.redis().read(&self.key, read_to, self.tools.batch_max).await?)
+                        Ok::<_, Error>(self.redis().read(&self.key, read_to, most).await?)
                     };
-                    let (committed, next) = tokio::join!(self.commit(batch), meanwhile);
+                    let (committed, next) = tokio::join!(self.commit(batch, rows_max), meanwhile);
                     checkpoint.has_untold |= committed?;
                     checkpoint.progress = to;
                     pause::at("after-commit").await;
@@ -103,37 +109,83 @@ impl Coupon<'_> {
     }
 
     /// Makes rows of a batch, dead letters of what PostgreSQL refuses: what is refused is halved until the refused rows stand
-    /// alone, so few of them cost few statements, and none holds up its followers. Whether there are any.
-    pub(super) async fn commit(&self, batch: Batch) -> Result<bool, Error> {
+    /// alone, so few of them cost few statements, and none holds up its followers. What does not fit the time of a statement is halved
+    /// too, and `rows_max` says what may fit from then on. Whether there are dead letters.
+    pub(super) async fn commit(&self, batch: Batch, rows_max: &mut Option<u32>) -> Result<bool, Error> {
         pause::at("before-commit").await;
-        let (mut open, mut has_letters) = (vec![batch], false);
+        let (mut open, mut takes_rows, mut has_letters) = (vec![batch], false, false);
         while let Some(batch) = open.pop() {
-            let len = batch.len() as u64;
+            let (len, begun) = (u32::try_from(batch.len()).unwrap_or(u32::MAX), Instant::now());
             let dead = match self.ledger().commit(self.id, &batch).await {
                 Ok(()) => 0,
-                Err(error) => match error.remedy() {
-                    Remedy::Isolate => match batch.halves() {
-                        Ok([first, second]) => {
-                            open.extend([second, first]);
-                            continue;
+                Err(Error::Moved) if self.ledger().is_at(self.id, &batch.from).await? => {
+                    let why =
+                        "a trigger or a rule on table coupon_position keeps the position where it is; take it off";
+                    return Err(Error::Held(why.into()));
+                }
+                Err(error) => {
+                    let remedy = error.remedy();
+                    match remedy {
+                        Remedy::Isolate | Remedy::Doubt(_) => {}
+                        Remedy::Shorten(_) => {
+                            tracing::warn!(
+                                coupon = self.id,
+                                rows = len,
+                                "a batch takes too long, and is halved: {error}"
+                            );
+                            *rows_max = Some((len / 2).max(1));
                         }
-                        Err(alone) => {
-                            self.ledger().bury(self.id, &alone, &error).await?;
-                            1
+                        // Redis has granted more than it was told to: both sides are compared then.
+                        Remedy::RaiseQuantity => {
+                            self.ledger().admit(self.id, batch.to.position.seq.0).await?;
+                            return Err(Error::Moved);
                         }
-                    },
-                    // Redis has granted more than it was told to: both sides are compared then.
-                    Remedy::RaiseQuantity => {
-                        self.ledger().admit(self.id, batch.to.position.seq.0).await?;
+                        _ => return Err(error),
+                    }
+                    let (alone, rest) = batch.halves();
+                    if let Some(rest) = rest {
+                        open.extend([rest, alone]);
+                        continue;
+                    }
+                    // By the relay itself, where somebody has put the position back.
+                    if error.is_taken()
+                        && self.ledger().catch_up(self.id, alone.from.epoch, alone.from.position).await?
+                    {
                         return Err(Error::Moved);
                     }
-                    _ => return Err(error),
-                },
+                    match remedy {
+                        Remedy::Isolate => {}
+                        // Once more, as what was in everybody's way may have been mended since.
+                        Remedy::Doubt(_) if !takes_rows && self.takes_others(&alone, &open).await? => {
+                            takes_rows = true;
+                            open.push(alone);
+                            continue;
+                        }
+                        Remedy::Doubt(_) if takes_rows => {}
+                        _ => return Err(error),
+                    }
+                    self.ledger().bury(self.id, &alone, &error).await?;
+                    1
+                }
             };
-            self.tools.counters.count_batch(len, dead);
+            takes_rows |= dead == 0;
+            if begun.elapsed() < QUICK && rows_max.is_some_and(|most| len >= most) {
+                *rows_max = Some(len.saturating_mul(2)).filter(|most| *most < self.tools.batch_max);
+            }
+            self.tools.counters.count_batch(len.into(), dead);
             has_letters |= dead > 0;
         }
         Ok(has_letters)
+    }
+
+    /// Whether PostgreSQL takes another row in the place of the one that it refuses. One of each half that is left is tried.
+    async fn takes_others(&self, alone: &Batch, left: &[Batch]) -> Result<bool, Error> {
+        for other in left.iter().filter_map(|batch| batch.grants.first()) {
+            if self.ledger().takes(self.id, alone, other).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

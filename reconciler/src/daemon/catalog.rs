@@ -32,6 +32,8 @@ pub enum Reason {
 pub struct Memory {
     /// Where the relay goes on; none if both sides have to be compared first.
     pub checkpoint: Option<Checkpoint>,
+    /// Rows in a batch, where larger ones took too long.
+    pub rows_max: Option<u32>,
     /// Visits that failed in a row.
     pub failures: u32,
     /// What an operator is needed for.

@@ -127,13 +127,13 @@ impl Servers {
         self.tools.counters.retries.inc();
         let remedy = error.remedy();
         match remedy {
-            Remedy::Stop(_) | Remedy::Isolate => return Some(remedy.worded(error)),
             Remedy::Reconnect(Side::Redis) => {
                 self.tools.redis.disconnect().await;
                 self.redis.left(error);
             }
             Remedy::Reconnect(Side::PostgreSql) => self.postgresql.left(error),
             Remedy::Compare | Remedy::Retry | Remedy::RaiseQuantity => {}
+            _ => return Some(remedy.worded(error)),
         }
         None
     }

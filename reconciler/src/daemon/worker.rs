@@ -47,7 +47,7 @@ async fn visit(servers: &Servers, catalog: &Catalog, ticket: &mut Ticket) -> Res
         }
     }
     let Some(checkpoint) = &mut memory.checkpoint else { return Ok(Next::Forget) };
-    Ok(match coupon.relay(checkpoint).await? {
+    Ok(match coupon.relay(checkpoint, &mut memory.rows_max).await? {
         Pass::Level => Next::Rest,
         Pass::More => Next::Again,
         // The row is to say that all units are granted.

@@ -6,18 +6,19 @@ use crate::model::grant::Link;
 use coupon_core::number::{Arrival, Chain, Seq};
 use std::collections::HashMap;
 
-/// Both tables are read by their key (coupon, seq), so a page costs the same wherever it begins. The upper bound says so to
-/// PostgreSQL too: with a limit alone it sorts all the rest of the coupon where the table has not been analyzed yet.
-/// `extract` is exact: since PostgreSQL 14 it gives numeric.
+/// Both tables are read by their key (coupon, seq), so a page costs the same wherever it begins: after a number, or after the
+/// coupon's position. The upper bound says so to PostgreSQL too: with a limit alone it sorts all the rest of the coupon where the table has
+/// not been analyzed yet. `extract` is exact: since PostgreSQL 14 it gives numeric.
 const HISTORY: &str = "
+    with start as (select coalesce($2, (select seq from coupon_position where coupon_id = $1)) as seq)
     select seq, user_id, (extract(epoch from requested_at) * 1000000)::bigint as requested_us,
            (extract(epoch from granted_at) * 1000)::bigint as granted_ms, chain, is_dead
     from (
-        (select seq, user_id, requested_at, granted_at, chain, false as is_dead
-         from user_coupon where coupon_id = $1 and seq > $2 and seq <= $3 order by seq limit $4)
+        (select seq, user_id, requested_at, granted_at, chain, false as is_dead from user_coupon
+         where coupon_id = $1 and seq > (select seq from start) and seq <= $3 order by seq limit $4)
         union all
-        (select seq, user_id, requested_at, granted_at, chain, true
-         from coupon_dead_letter where coupon_id = $1 and seq > $2 and seq <= $3 order by seq limit $4)
+        (select seq, user_id, requested_at, granted_at, chain, true from coupon_dead_letter
+         where coupon_id = $1 and seq > (select seq from start) and seq <= $3 order by seq limit $4)
     ) as grants
     order by seq, is_dead
     limit $4";
@@ -28,7 +29,7 @@ const CHAINS: &str = "
     select seq, chain from coupon_dead_letter where coupon_id = $1 and seq = any($2)";
 
 from_row! {
-    pub(super) struct Stored {
+    struct Stored {
         seq: i64,
         user_id: String,
         requested_us: i64,
@@ -48,17 +49,23 @@ impl Ledger {
 
     /// The grants after a number, at most so many.
     pub async fn history(&self, id: &str, after: Seq, limit: u32) -> Result<Vec<Link>, Error> {
-        self.links(id, after, Seq(u64::MAX), limit.into()).await
+        self.links(id, Some(after), Seq(u64::MAX), limit.into()).await
     }
 
     /// The grants after a number, up to another one: fewer if the ledger has a gap there.
     pub async fn span(&self, id: &str, after: Seq, to: Seq) -> Result<Vec<Link>, Error> {
         // A number that is both a row and a dead letter, by mistake, comes twice.
-        self.links(id, after, to, count(to.0.saturating_sub(after.0)).saturating_mul(2)).await
+        self.links(id, Some(after), to, count(to.0.saturating_sub(after.0)).saturating_mul(2)).await
     }
 
-    async fn links(&self, id: &str, after: Seq, to: Seq, limit: i64) -> Result<Vec<Link>, Error> {
-        let query = sqlx::query_as(HISTORY).bind(id).bind(count(after.0)).bind(count(to.0)).bind(limit);
+    /// The grants beyond the coupon's position, at most so many: the relay writes none such.
+    pub async fn beyond(&self, id: &str, limit: u32) -> Result<Vec<Link>, Error> {
+        self.links(id, None, Seq(u64::MAX), limit.into()).await
+    }
+
+    async fn links(&self, id: &str, after: Option<Seq>, to: Seq, limit: i64) -> Result<Vec<Link>, Error> {
+        let query =
+            sqlx::query_as(HISTORY).bind(id).bind(after.map(|after| count(after.0))).bind(count(to.0)).bind(limit);
         Ok(self.fetch::<Stored>(query).await?.into_iter().map(Link::from).collect())
     }
 }

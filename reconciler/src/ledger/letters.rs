@@ -39,10 +39,13 @@ const RETRY: &str = "
         returning coupon_id, user_id, seq, requested_at, granted_at, epoch, chain
     ), counted as (
         update coupon_position set granted = granted + 1 where coupon_id in (select coupon_id from letter)
+    ), came_in as (
+        insert into user_coupon (coupon_id, user_id, seq, requested_at, granted_at, epoch, chain) select * from letter
+        returning coupon_id, user_id, seq, requested_at, granted_at, epoch, chain
     )
-    insert into user_coupon (coupon_id, user_id, seq, requested_at, granted_at, epoch, chain)
-    select coupon_id, user_id, seq, requested_at, granted_at, epoch, chain from letter
-    returning pg_notify('coupon', coupon_id)";
+    select pg_notify('coupon', coupon_id),
+        coupon_expect('user_coupon', (select count(*) from came_in), 1, (select came_in = letter from came_in))
+    from letter";
 
 const DISCARD: &str =
     "update coupon_dead_letter set discarded_at = now() where coupon_id = $1 and seq = $2 and discarded_at is null";

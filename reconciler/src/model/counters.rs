@@ -19,6 +19,10 @@ pub struct Counters {
     pub retries: Counter,
     /// Grants of the ledger that were brought back to Redis.
     pub restored: Counter,
+    /// Rows that the ledger had lost, made again of what Redis proves.
+    pub rebuilt: Counter,
+    /// Coupons whose row the ledger had lost.
+    pub readopted: Counter,
     /// Grants that are not of the ledger's history.
     pub orphans: Counter,
     /// Rounds of the audit.
@@ -48,6 +52,8 @@ impl Counters {
             ("retries", "Errors after which something was tried again", &self.retries),
             ("dead_letters", "Grants that PostgreSQL refused, now in coupon_dead_letter", &self.dead_letters),
             ("restored", "Grants of the ledger that were brought back to Redis", &self.restored),
+            ("rebuilt", "Rows that the ledger had lost, made again of what Redis proves", &self.rebuilt),
+            ("readopted", "Coupons of Redis that the ledger had lost altogether, adopted again", &self.readopted),
             ("orphans", "Grants of Redis in another history than the ledger's, now in coupon_orphan", &self.orphans),
             ("audit_rounds", "Rounds of the audit over all coupons", &self.audit_rounds),
         ] {

@@ -46,14 +46,14 @@ impl Batch {
         self.grants.len()
     }
 
-    /// Its first and its second half; none if it is but one grant.
-    pub fn halves(mut self) -> Result<[Self; 2], Self> {
+    /// Its first half and its second one; no second one if it is but one grant.
+    pub fn halves(mut self) -> (Self, Option<Self>) {
         let second = self.grants.split_off(self.len().div_ceil(2));
-        let Some(last) = self.grants.last().filter(|_| !second.is_empty()) else { return Err(self) };
+        let Some(last) = self.grants.last().filter(|_| !second.is_empty()) else { return (self, None) };
         let position = Position { seq: last.id.seq, chain: last.chain };
         let middle = Progress { position, entry: last.id, ..self.from };
         let first = Self { from: self.from, grants: self.grants, to: middle };
-        Ok([first, Self { from: middle, grants: second, to: self.to }])
+        (first, Some(Self { from: middle, grants: second, to: self.to }))
     }
 }
 
