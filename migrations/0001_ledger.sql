@@ -218,6 +218,22 @@ create table coupon_instance (
 comment on table coupon_instance is 'Reconcilers that run. Each writes its row twice a second; one that was killed is gone when its time is over.';
 comment on column coupon_instance.until is 'Until when its leases hold, by this server''s clock.';
 
+create table coupon_redis (
+    until  timestamptz      not null,
+    is_one boolean          not null default true,
+    token  text collate "C" not null,
+    place  text collate "C" not null,
+
+    constraint coupon_redis_pkey primary key (is_one),
+    constraint coupon_redis_is_one check (is_one)
+);
+
+comment on table coupon_redis is
+    'The Redis that this ledger belongs to: reconcilers that are connected to another one work on nothing.';
+comment on column coupon_redis.until is 'Until when no other may take its place, by this server''s clock.';
+comment on column coupon_redis.token is 'What is written in that Redis.';
+comment on column coupon_redis.place is 'Where it is, for people.';
+
 create table coupon_lease (
     shard    smallint not null,
     instance text collate "C",

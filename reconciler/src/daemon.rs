@@ -31,7 +31,7 @@ use crate::model::standing::{Process, Shards, Source, Standing};
 use catalog::Catalog;
 use presence::Servers;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 /// Workers: as many coupons are moved at the same time. Mostly they wait for a commit, which PostgreSQL shares among
@@ -44,6 +44,9 @@ pub const CONNECTIONS_MAX: u32 = WORKERS + 6;
 
 /// Coupons with work at hand that it tells of: those that wait for an operator first.
 const COUPONS_TOLD_MAX: usize = 2000;
+
+/// Grants that have waited for so long are not on their way any more.
+const STALLED_AFTER: Duration = Duration::from_secs(4);
 
 /// The daemon.
 pub struct Daemon {
@@ -110,9 +113,10 @@ impl Source for Daemon {
             instance: self.instance.clone(),
             uptime_seconds: self.since.elapsed().as_secs(),
             now_ms: self.servers.clock.now_ms(),
-            shards: Shards { held: self.catalog.shards(), of: shards::COUNT },
+            shards: Shards { held: self.catalog.shards(), of: shards::COUNT, why: self.servers.share.health().why },
             redis: self.servers.redis.health(),
             postgresql: self.servers.postgresql.health(),
+            stalled: self.catalog.stalled(STALLED_AFTER),
         };
         let counters = Arc::clone(&self.servers.tools.counters);
         let drift = self.drift.left().map(|(kind, left)| (kind.name(), left)).collect();

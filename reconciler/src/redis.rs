@@ -207,6 +207,16 @@ impl Redis {
         Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
     }
 
+    /// What stands at a key, which is written if nothing does. Read first, as a server that is full takes no write.
+    pub async fn token(&self, key: &str, proposed: &str) -> RedisResult<String> {
+        let read = Cmd::get(key);
+        if let Some(token) = self.call(&read).await? {
+            return Ok(token);
+        }
+        self.call::<()>(cmd("SET").arg((key, proposed, "NX"))).await?;
+        self.call(&read).await
+    }
+
     /// Whether this server takes writes: its role is master.
     pub async fn is_primary(&self) -> RedisResult<bool> {
         Ok(matches!(self.ask_one(&cmd("ROLE")).await?, Role::Primary { .. }))

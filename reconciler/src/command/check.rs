@@ -57,7 +57,7 @@ pub async fn check(tools: &Tools) -> Exit {
 /// refused for that.
 const CALLS: &str = "
     COUPON.INFO K; COUPON.CLOSE K; COUPON.OPEN K QUANTITY 0; COUPON.ISSUE K COUNT 0; COUPON.RESUME K EPOCH 0 SEQ 0 CHAIN 0;
-    COUPON.ACK K EPOCH 0 SEQ 0; COUPON.RESTORE K EPOCH 0; HGET K epoch; HMGET K epoch;
+    COUPON.ACK K EPOCH 0 SEQ 0; COUPON.RESTORE K EPOCH 0; HGET K epoch; HMGET K epoch; GET K; SET K 0 XX NX;
     XREAD COUNT 1 STREAMS K:grants 0-0; XRANGE K:grants - + COUNT 1; XREVRANGE K:grants + - COUNT 1;
     ZRANGE K:issued 0 0; ZRANK K:issued nobody; ZMSCORE K:issued nobody; ZCOUNT K:issued 0 0; ZCARD K:issued;
     EXEC; SCAN 0 COUNT 1; TIME; ROLE";
@@ -141,6 +141,7 @@ const PRIVILEGES: &[(&str, &[&str])] = &[
     ("coupon_orphan", &["select", "insert"]),
     ("coupon_instance", &["select", "insert", "update", "delete"]),
     ("coupon_lease", &["select", "update"]),
+    ("coupon_redis", &["select", "insert", "update"]),
     ("coupon_migration", &["select"]),
 ];
 

@@ -74,6 +74,8 @@ struct Entry {
     waiting: bool,
     /// When the window's next edge has to be acted on, in Unix milliseconds.
     due_at_ms: Option<u64>,
+    /// Where there are grants that are no rows: since when, or since a visit began to make some that has not come to its end.
+    waits_since: Option<Instant>,
     memory: Memory,
 }
 
@@ -86,6 +88,9 @@ impl Entry {
     fn begin(&mut self, id: Id) -> Ticket {
         self.visit_at = None;
         self.is_visited = true;
+        if self.memory.failures == 0 {
+            self.waits_since = self.waits_since.map(|_| Instant::now());
+        }
         Ticket { id, compare: std::mem::take(&mut self.compare), memory: self.memory.clone() }
     }
 }
@@ -154,6 +159,9 @@ impl Catalog {
         let (id, entry) = inner.entry(id);
         entry.compare |= reason != Reason::Grants;
         let now = Instant::now();
+        if reason == Reason::Grants {
+            entry.waits_since.get_or_insert(now);
+        }
         if entry.visit_at.is_none_or(|at| at > now && reason == Reason::News) {
             entry.visit_at = Some(now);
             inner.queue.insert((now, id));
@@ -212,6 +220,9 @@ impl Catalog {
             // Something happened since the visit began.
             Next::Rest | Next::Forget => entry.visit_at.map(|_| now),
         };
+        if entry.memory.failures == 0 {
+            entry.waits_since = entry.visit_at;
+        }
         if let Some(at) = entry.visit_at {
             inner.queue.insert((at, id));
             self.queued.notify_one();
@@ -264,6 +275,9 @@ impl Catalog {
             // Never taken back: a message may have come since.
             entry.waiting |= waiting;
             entry.due_at_ms = due;
+            if info.granted > row.position.seq {
+                entry.waits_since.get_or_insert_with(Instant::now);
+            }
         }
         if !is_on_offer(row.offer.status) && inner.coupons.get(id).is_some_and(Entry::is_level) {
             inner.coupons.remove(id);
@@ -278,6 +292,16 @@ impl Catalog {
             (waiting || edge).then(|| Due { id: Arc::clone(id), edge })
         };
         self.lock().coupons.iter_mut().filter_map(take).collect()
+    }
+
+    /// Of which coupon grants have waited for so long, and why: not behind others, but in visits that make no rows.
+    pub fn stalled(&self, after: Duration) -> Option<String> {
+        let inner = self.lock();
+        let waits = |entry: &Entry| entry.waits_since.is_some_and(|at| at.elapsed() > after);
+        let stalled = |entry: &Entry| waits(entry) && (entry.is_visited || entry.memory.failures > 0);
+        let (id, entry) = inner.coupons.iter().find(|(_, entry)| stalled(entry))?;
+        let why = entry.memory.problem.as_deref().unwrap_or("PostgreSQL has not taken them");
+        Some(format!("grants of coupon {id} have not become rows for {} seconds: {why}", after.as_secs()))
     }
 
     /// Some coupon that is open to the relay, to be looked at as a sample.

@@ -25,9 +25,9 @@ impl Away {
     }
 }
 
-/// What is known of one side.
+/// What is known of one side, or of what the work needs besides.
 pub struct Presence {
-    side: Side,
+    name: &'static str,
     /// None while it is there.
     away: watch::Sender<Option<Away>>,
     /// Wakes the keeper, who looks at once instead of at its next beat.
@@ -36,9 +36,9 @@ pub struct Presence {
 
 impl Presence {
     /// A side that nobody has looked at yet.
-    fn unknown(side: Side) -> Self {
+    fn unknown(name: &'static str) -> Self {
         let away = Away { why: "not looked at yet".to_owned(), is_unfit: true };
-        Self { side, away: watch::Sender::new(Some(away)), doubt: Notify::new() }
+        Self { name, away: watch::Sender::new(Some(away)), doubt: Notify::new() }
     }
 
     /// Whether it is there.
@@ -56,7 +56,7 @@ impl Presence {
     pub fn came(&self) -> bool {
         let came = self.away.send_if_modified(|away| away.take().is_some());
         if came {
-            tracing::info!("{} is there", self.side.name());
+            tracing::info!("{} is there", self.name);
         }
         came
     }
@@ -66,7 +66,7 @@ impl Presence {
         let away = Away::because(error);
         let before = self.away.send_replace(Some(away.clone()));
         if !before.is_some_and(|before| before.is_said_with(&away)) {
-            tracing::warn!("waiting for {}: {}", self.side.name(), away.why);
+            tracing::warn!("waiting for {}: {}", self.name, away.why);
         }
         self.doubt.notify_one();
     }
@@ -96,6 +96,8 @@ pub struct Servers {
     pub redis: Presence,
     /// Where they are kept.
     pub postgresql: Presence,
+    /// A share of the coupons.
+    pub share: Presence,
     /// The time in Redis.
     pub clock: Clock,
 }
@@ -103,8 +105,9 @@ pub struct Servers {
 impl Servers {
     /// Two servers that nobody has looked at yet.
     pub fn unknown(tools: Tools) -> Self {
-        let (redis, postgresql) = (Presence::unknown(Side::Redis), Presence::unknown(Side::PostgreSql));
-        Self { tools, redis, postgresql, clock: Clock::default() }
+        let [redis, postgresql, share] =
+            [Side::Redis.name(), Side::PostgreSql.name(), "a share of the coupons"].map(Presence::unknown);
+        Self { tools, redis, postgresql, share, clock: Clock::default() }
     }
 
     /// Waits until both are there.
@@ -160,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_and_goes_is_known_and_waited_for() {
-        let redis = Presence::unknown(Side::Redis);
+        let redis = Presence::unknown("Redis");
         assert!(!redis.is_up());
         tokio::join!(redis.present(), async { assert!(redis.came()) });
         assert!(!redis.came(), "it was there");

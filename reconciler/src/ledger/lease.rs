@@ -1,4 +1,5 @@
-//! Tables `coupon_instance` and `coupon_lease`: which reconcilers run, and who works on which shard.
+//! Tables `coupon_instance`, `coupon_lease` and `coupon_redis`: which reconcilers run, who works on which shard, and between which Redis
+//! and this ledger.
 //!
 //! A lease holds as long as its holder's row says, by PostgreSQL's clock, so one row is written to renew all of them. A row
 //! that says much more than any holder asks for was written before the clock went back, and holds nothing: were it believed, a
@@ -52,6 +53,20 @@ const TAKE: &str = "
            (select instances from share) as instances,
            (select (extract(epoch from min(until) - clock_timestamp()) * 1000)::bigint from others) as next_end_ms";
 
+/// Says that this Redis is the ledger's; where another one is, nothing is written. That one is not given up in the moments in which
+/// its reconcilers are started anew. True with what was written, else false with what is there.
+const BELONG: &str = "
+    with written as (
+        insert into coupon_redis as known (token, place, until) values ($1, $2, clock_timestamp() + interval '10 seconds')
+        on conflict (is_one) do update set token = excluded.token, place = excluded.place, until = excluded.until
+            where known.token = excluded.token
+               or known.until not between clock_timestamp() and clock_timestamp() + interval '1 minute'
+        returning place
+    )
+    select place, true from written
+    union all
+    select place, false from coupon_redis where not exists (select from written)";
+
 const LEAVE: &str = "
     with gone as (delete from coupon_instance where name = $1)
     update coupon_lease set instance = null where instance = $1";
@@ -68,6 +83,14 @@ impl Ledger {
             instances: unsigned(instances),
             next_end: next_end_ms.map(|ms| Duration::from_millis(unsigned(ms))),
         })
+    }
+
+    /// Whether the ledger belongs to the Redis with this token, at this place; where else if not.
+    pub async fn belong(&self, token: &str, place: &str) -> Result<Option<String>, Error> {
+        let found: Vec<(String, bool)> = self.fetch(sqlx::query_as(BELONG).bind(token).bind(place)).await?;
+        // Nothing is found where another one wrote first, in the same moment.
+        let (place, is_own) = found.into_iter().next().ok_or(Error::Moved)?;
+        Ok((!is_own).then_some(place))
     }
 
     /// Gives all back and says good-bye.

@@ -40,6 +40,16 @@ pub struct Process {
     pub redis: Health,
     /// Whether PostgreSQL is there.
     pub postgresql: Health,
+    /// Which grants wait although both are there, and why.
+    #[serde(default)]
+    pub stalled: Option<String>,
+}
+
+impl Process {
+    /// Whether it can do all of its part.
+    pub fn is_ready(&self) -> bool {
+        self.redis.up && self.postgresql.up && self.shards.why.is_none() && self.stalled.is_none()
+    }
 }
 
 /// What a process works on.
@@ -49,6 +59,9 @@ pub struct Shards {
     pub held: u32,
     /// All.
     pub of: usize,
+    /// Why it has no share of them.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 /// Whether a server is there.

@@ -58,15 +58,18 @@ async fn measure(State(viewer): State<Arc<Viewer>>) -> impl IntoResponse {
 }
 
 async fn readyz(State(viewer): State<Arc<Viewer>>) -> impl IntoResponse {
-    let Process { redis, postgresql, shards, .. } = viewer.source.standing().process;
+    let process = viewer.source.standing().process;
+    let Process { redis, postgresql, shards, stalled, .. } = &process;
     let text = format!(
-        "redis: {}\npostgresql: {}\nshards: {} of {}\n",
+        "redis: {}\npostgresql: {}\nshards: {} of {}{}\nrelay: {}\n",
         redis.why.as_deref().unwrap_or("ok"),
         postgresql.why.as_deref().unwrap_or("ok"),
         shards.held,
-        shards.of
+        shards.of,
+        shards.why.as_ref().map_or_else(String::new, |why| format!(": {why}")),
+        stalled.as_deref().unwrap_or("ok")
     );
-    (if redis.up && postgresql.up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
+    (if process.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
 }
 
 /// The process runs. Whether it can work is not asked here: restarting it would not bring back a server.

@@ -11,6 +11,8 @@ use prometheus_client::registry::Registry;
 /// The media type of what is said.
 pub const OPENMETRICS_TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+const AGE: &str = "oldest_unpersisted_age_seconds";
+
 /// All of them, as text.
 pub fn render(standing: &Standing, view: &View) -> String {
     let mut registry = Registry::with_prefix("coupon");
@@ -18,23 +20,38 @@ pub fn render(standing: &Standing, view: &View) -> String {
     standing.drift.iter().for_each(|(kind, _)| drop(standing.counters.repaired(kind)));
     standing.counters.register(&mut registry);
     let here = || view.coupons.iter().filter(|coupon| coupon.here);
-    let oldest = here().map(|coupon| coupon.lag_seconds).fold(0.0, f64::max);
+    let is_unknown = !standing.process.redis.up
+        || view.ledger_read_at_ms.is_none()
+        || here().any(|coupon| coupon.lag_seconds.is_none());
+    // What is known is the least that it can be. Where that would be nothing, nothing is told.
+    let is_told =
+        |name: &str, value: f64| value > 0.0 || !is_unknown || !["lag_entries", "requested", AGE].contains(&name);
+    let oldest = here().filter_map(|coupon| coupon.lag_seconds).fold(0.0, f64::max);
     let on_offer = here().filter(|coupon| ["AVAILABLE", "ISSUED"].contains(&&*coupon.status));
     for (name, help, value) in [
-        ("lag_entries", "Grants in Redis that are not in the ledger", here().map(|coupon| coupon.lag).sum()),
+        (
+            "lag_entries",
+            "Grants in Redis that are not in the ledger",
+            here().filter_map(|coupon| coupon.lag).sum::<u64>(),
+        ),
         (
             "requested",
             "Users accepted by the coupons on offer that this process works on",
             on_offer.filter_map(|coupon| coupon.requested).sum(),
         ),
+        ("ready", "Whether it can do its part, as /readyz says: 1 or 0", standing.process.is_ready().into()),
         ("fenced", "Coupons that stay shut, or are not relayed, until an operator acts", standing.stopped as u64),
         ("shards", "Shards that this process holds, of 64", standing.process.shards.held.into()),
         ("known", "Coupons that the reconciler keeps in memory", standing.known as u64),
     ] {
-        registry.register(name, help, ConstGauge::new(value));
+        if is_told(name, value as f64) {
+            registry.register(name, help, ConstGauge::new(value));
+        }
     }
-    let help = "Age of the oldest grant that is not in the ledger; 0 if there is none";
-    registry.register("oldest_unpersisted_age_seconds", help, ConstGauge::new(oldest));
+    if is_told(AGE, oldest) {
+        let help = "Age of the oldest grant that is not in the ledger; 0 if there is none";
+        registry.register(AGE, help, ConstGauge::new(oldest));
+    }
     let up = [("redis", &standing.process.redis), ("postgresql", &standing.process.postgresql)];
     let up = up.map(|(side, health)| ([("side", side)], u64::from(health.up)));
     registry.register("up", "Whether a side is there and can do its part: 1 or 0", gauges(up));
@@ -64,9 +81,10 @@ pub mod tests {
 
     /// What is told of a daemon whose audit knows one kind of drift.
     fn rendered(counters: Counters) -> String {
-        let coupon = Coupon { here: true, lag: 7, requested: Some(9), status: "ISSUED".into(), ..Coupon::default() };
+        let of_redis = Coupon { lag: Some(7), lag_seconds: Some(0.0), requested: Some(9), ..Coupon::default() };
+        let coupon = Coupon { here: true, status: "ISSUED".into(), ..of_redis };
         let elsewhere = Coupon { here: false, ..coupon.clone() };
-        let view = View { coupons: vec![coupon, elsewhere], ..View::default() };
+        let view = View { coupons: vec![coupon, elsewhere], ledger_read_at_ms: Some(1), ..View::default() };
         let process = Process { redis: Health { up: true, why: None }, ..Process::default() };
         let drift = vec![("row_missing", 2)];
         render(&Standing { process, counters: counters.into(), drift, ..Standing::default() }, &view)
@@ -95,6 +113,7 @@ pub mod tests {
             "coupon_dead_letters_total 1",
             "coupon_lag_entries 7",
             "coupon_requested 9",
+            "coupon_ready 0",
             "coupon_oldest_unpersisted_age_seconds 0.0",
             "coupon_drift{kind=\"row_missing\"} 2",
             "coupon_drift_repaired_total{kind=\"row_missing\"} 0",

@@ -15,7 +15,7 @@ const COLUMNS: [Column; 14] = [
     ("GRANTED", Right, |coupon| coupon.granted.to_string()),
     ("PERSISTED", Right, |coupon| coupon.persisted.to_string()),
     ("REMAINING", Right, |coupon| coupon.remaining.to_string()),
-    ("LAG", Right, |coupon| coupon.lag.to_string()),
+    ("LAG", Right, |coupon| known(coupon.lag)),
     ("DEAD", Right, |coupon| coupon.dead_letters.to_string()),
     ("DRIFT", Right, |coupon| known(coupon.here.then_some(coupon.drift))),
     ("REQUESTS/S", Right, |coupon| rate(coupon.rates.map(|rates| rates.requests_per_second))),
@@ -101,8 +101,8 @@ mod tests {
             [
                 "Redis is away: refused",
                 head,
-                "쿠폰 0 7 0 0 0 0 0 0 open",
-                "b\\u{1b} STANDARD 0 - 0 0 0 0 0 - stopped: why\\nnot",
+                "쿠폰 0 7 0 0 0 - 0 0 open",
+                "b\\u{1b} STANDARD 0 - 0 0 0 - 0 - stopped: why\\nnot",
                 "3 more are left out; those on offer come first",
             ]
         );

@@ -8,7 +8,9 @@ use crate::ledger::Ledger;
 use crate::model::coupon::{Info, Row};
 use crate::model::standing::{Health, Known, Process, Source, Standing};
 use crate::redis::Redis;
+use coupon_core::grant::EntryId;
 use coupon_core::key::KeyPattern;
+use coupon_core::number::{Epoch, Seq};
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -31,6 +33,9 @@ const LOOK_EVERY_MAX: Duration = Duration::from_secs(10);
 
 /// It rests so many times as long as the last look took.
 const REST_PER_LOOK: u32 = 9;
+
+/// Epochs in which a grant that is no row yet is looked for.
+const EPOCHS_MAX: u64 = 16;
 
 /// A side that takes longer to answer is left out of this look: whoever watches an outage wants to see it.
 const SIDE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -71,9 +76,9 @@ pub struct Coupon {
     /// Units left.
     pub remaining: u64,
     /// Grants in Redis that are not in the ledger.
-    pub lag: u64,
-    /// The age of the oldest of them.
-    pub lag_seconds: f64,
+    pub lag: Option<u64>,
+    /// The age of the oldest of them, 0 if there is none.
+    pub lag_seconds: Option<f64>,
     /// Grants that PostgreSQL refused as rows.
     pub dead_letters: u64,
     /// Findings of the audit that are left.
@@ -175,7 +180,7 @@ impl Coupon {
         self.granted = info.granted.0;
         self.remaining = self.quantity.saturating_sub(self.granted);
         // The ledger may have been read a while ago.
-        self.lag = self.granted.saturating_sub(self.persisted.max(info.persisted.0));
+        self.lag = Some(self.granted.saturating_sub(self.persisted.max(info.persisted.0)));
         self.fence = if info.fenced { Fence::Fenced } else { Fence::Open };
     }
 }
@@ -279,21 +284,33 @@ impl Viewer {
     async fn look_at_redis(&self, coupon: &mut Coupon, standing: &Standing) {
         let key = self.keys.key(&coupon.id);
         match self.redis.info(&key).await {
-            Ok(Some(info)) => coupon.add_info(&info),
-            Ok(None) => coupon.fence = Fence::Absent,
+            Ok(Some(info)) => {
+                coupon.add_info(&info);
+                coupon.lag_seconds = self.lag_seconds(coupon, &key, info.epoch, standing.process.now_ms).await;
+            }
+            Ok(None) => {
+                coupon.fence = Fence::Absent;
+                (coupon.lag, coupon.lag_seconds) = (Some(0), Some(0.0));
+            }
             // That the server is away is said once, not of every coupon.
             Err(error) if matches!(error::redis_remedy(&error), Remedy::Reconnect(_)) => {}
             Err(error) => coupon.problem = coupon.problem.take().or_else(|| Some(error::wording(&error))),
         }
-        if coupon.lag > 0 {
-            // Entries are trimmed up to what is persisted, which itself stays: two are enough to see the next.
-            let progress = standing.coupons.get(&coupon.id).and_then(|known| known.progress);
-            let after = progress.map(|progress| progress.entry).unwrap_or_default();
-            let grants = self.redis.read(&key, after, 2).await.unwrap_or_default();
-            let oldest = grants.iter().find(|grant| grant.id.seq.0 > coupon.granted - coupon.lag);
-            let age_ms = oldest.map_or(0, |grant| standing.process.now_ms.saturating_sub(grant.granted_at_ms));
-            coupon.lag_seconds = age_ms as f64 / 1000.0;
+    }
+
+    /// The age of the first grant that is no row; none if it is not seen.
+    async fn lag_seconds(&self, coupon: &Coupon, key: &str, epoch: Epoch, now_ms: u64) -> Option<f64> {
+        let lag = coupon.lag.filter(|lag| *lag > 0);
+        let Some(lag) = lag else { return Some(0.0) };
+        let last_row = Seq(coupon.granted - lag);
+        // Under which epoch it was granted is not known here: mostly this one, else one of the last.
+        for epoch in (epoch.0.saturating_sub(EPOCHS_MAX)..=epoch.0).rev().map(Epoch) {
+            let grants = self.redis.read(key, EntryId { epoch, seq: last_row }, 1).await.ok()?;
+            if let Some(grant) = grants.first().filter(|grant| grant.id.seq == last_row.next()) {
+                return Some(now_ms.saturating_sub(grant.granted_at_ms) as f64 / 1000.0);
+            }
         }
+        None
     }
 }
 
@@ -340,8 +357,6 @@ mod tests {
         use crate::model::coupon::Offer;
         use crate::model::grant::Progress;
         use coupon_core::coupon::Definition;
-        use coupon_core::grant::EntryId;
-        use coupon_core::number::{Epoch, Seq};
         use coupon_core::position::Position;
         use coupon_core::words::{Mode, Status};
 
@@ -360,7 +375,7 @@ mod tests {
         let mut coupon = Coupon::default();
         coupon.add_info(&info);
         let said = (coupon.quantity, coupon.persisted, coupon.epoch, coupon.lag, coupon.remaining);
-        assert_eq!(said, (9, 2, 3, 3, 4));
+        assert_eq!(said, (9, 2, 3, Some(3), 4));
         // The relay is further than Redis has heard.
         let mut coupon =
             Coupon { status: "AVAILABLE".into(), quantity: 7, persisted: 1, epoch: 2, ..Coupon::default() };
@@ -369,6 +384,6 @@ mod tests {
         coupon.add_known(&Known { progress, ..Known::default() });
         coupon.add_info(&info);
         let said = (coupon.quantity, coupon.persisted, coupon.epoch, coupon.lag, coupon.remaining);
-        assert_eq!(said, (7, 4, 2, 1, 2), "the row counts");
+        assert_eq!(said, (7, 4, 2, Some(1), 2), "the row counts");
     }
 }

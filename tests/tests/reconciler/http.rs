@@ -4,6 +4,7 @@ use crate::sale::{await_level, await_open, insert, request, servers};
 use coupon_tests::artifact;
 use coupon_tests::deadline::{eventually, eventually_true};
 use coupon_tests::http::{Answer, ask, get};
+use coupon_tests::postgres_server::Postgres;
 use coupon_tests::reconciler::{Options, Reconciler};
 use coupon_tests::redis_server::Redis;
 use serde_json::Value;
@@ -130,6 +131,73 @@ fn readiness_names_the_side_that_is_away_and_life_goes_on() {
     assert_eq!(get(reconciler.listen_port, "/livez").expect("/livez"), (200, "ok\n".to_owned()));
     redis.start_again();
     eventually_true("both are there", || readyz().0 == 200);
+}
+
+/// A coupon with ten rows, and entries of theirs that the stream keeps.
+fn ten_rows() -> (Redis, Postgres, Reconciler) {
+    let (redis, postgres) = servers();
+    insert(&postgres, "a", 1_000, &[("mode", "'INSTANT'")]);
+    let reconciler = Options::between(&redis, &postgres).args(&["--audit-interval", "0"]).start().await_ready();
+    let mut client = redis.client();
+    await_open(&mut client, "a");
+    request(&mut client, "a", "u", 0..10);
+    await_level(&redis, &postgres, "a", 10);
+    (redis, postgres, reconciler)
+}
+
+fn await_unready(reconciler: &Reconciler, why: &str) {
+    let mut said = String::new();
+    eventually_true(&format!("it is not ready: {why}"), || {
+        let (code, text) = get(reconciler.listen_port, "/readyz").expect("/readyz");
+        said = text;
+        code == 503 && said.contains("redis: ok\npostgresql: ok\n") && said.contains(why)
+    });
+    assert_eq!(reconciler.metric("coupon_ready"), Some(0.0));
+}
+
+#[test]
+fn readiness_fails_while_grants_wait_and_no_row_moves() {
+    let (redis, postgres, reconciler) = ten_rows();
+    let mut lock = postgres.session();
+    lock.run("begin; lock table user_coupon in exclusive mode");
+    request(&mut redis.client(), "a", "u", 10..15);
+    await_unready(&reconciler, "relay: grants of coupon a have not become rows");
+    lock.run("commit");
+    await_level(&redis, &postgres, "a", 15);
+    eventually_true("it is ready again", || reconciler.is_ready() && reconciler.metric("coupon_ready") == Some(1.0));
+}
+
+#[test]
+fn lag_and_age_are_told_where_nothing_can_be_written_and_entries_are_kept() {
+    let (redis, postgres, reconciler) = ten_rows();
+    postgres.run("alter table user_coupon rename to away");
+    request(&mut redis.client(), "a", "u", 10..15);
+    eventually_true("the lag is 5", || reconciler.metric("coupon_lag_entries") == Some(5.0));
+    eventually_true("the age is theirs", || reconciler.metric("coupon_oldest_unpersisted_age_seconds") > Some(3.0));
+    await_unready(&reconciler, "relay: grants of coupon a have not become rows");
+    await_unready(&reconciler, "the schema is not the one expected");
+    postgres.run("alter table away rename to user_coupon");
+    await_level(&redis, &postgres, "a", 15);
+    eventually_true("there is none", || reconciler.metric("coupon_oldest_unpersisted_age_seconds") == Some(0.0));
+    assert_eq!(reconciler.metric("coupon_lag_entries"), Some(0.0));
+}
+
+#[test]
+fn lag_and_age_are_absent_where_they_are_not_known() {
+    let metrics = ["coupon_lag_entries", "coupon_oldest_unpersisted_age_seconds", "coupon_requested"];
+    let (mut redis, mut postgres, reconciler) = ten_rows();
+    let are_known = |reconciler: &Reconciler| metrics.map(|name| reconciler.metric(name).is_some());
+    eventually_true("all are known", || are_known(&reconciler) == [true; 3]);
+    redis.stop();
+    eventually_true("nothing is known without Redis", || are_known(&reconciler) == [false; 3]);
+    drop(reconciler);
+    postgres.stop();
+    redis.start_again();
+    let reconciler = Options::between(&redis, &postgres).start();
+    eventually_true("Redis is there", || reconciler.metric("coupon_up") == Some(1.0));
+    assert_eq!(are_known(&reconciler), [false; 3], "the ledger was never read");
+    postgres.start_again();
+    eventually_true("all are known again", || are_known(&reconciler) == [true; 3]);
 }
 
 #[test]

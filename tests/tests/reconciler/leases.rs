@@ -2,8 +2,11 @@
 
 use crate::sale::{await_level, await_open, insert, key, request, servers};
 use coupon_tests::deadline::{eventually, eventually_true};
+use coupon_tests::http;
 use coupon_tests::ledger::{self, await_coupon};
+use coupon_tests::port;
 use coupon_tests::postgres_server::Postgres;
+use coupon_tests::proxy::Proxy;
 use coupon_tests::reconciler::{Options, Reconciler};
 use coupon_tests::redis_server::Redis;
 use std::time::{Duration, Instant};
@@ -203,4 +206,98 @@ fn two_of_the_same_name_double_nothing() {
     }
     let rows: f64 = twins.iter().filter_map(|twin| twin.metric("coupon_rows_total")).sum();
     assert_eq!(rows, 2.0 * users as f64, "each row was written by one of them");
+}
+
+/// What it says of its readiness, once it is not ready for this reason.
+fn await_unready(reconciler: &Reconciler, why: &str) -> String {
+    eventually(&format!("it is not ready: {why}"), || {
+        let (code, text) = http::get(reconciler.listen_port, "/readyz").ok()?;
+        (code == 503 && text.contains(why)).then_some(text)
+    })
+}
+
+#[test]
+fn one_that_loses_redis_gives_its_coupons_to_another_that_has_it() {
+    let (redis, postgres) = servers();
+    let ids: Vec<String> = (0..20).map(|n| format!("c{n}")).collect();
+    ids.iter().for_each(|id| insert(&postgres, id, 100, &[]));
+    let way = Proxy::start(redis.port);
+    let first = named(&redis, &postgres, "first");
+    let second = Options::between(&redis, &postgres)
+        .redis_url(format!("redis://127.0.0.1:{}", way.port))
+        .args(&["--instance", "second"])
+        .start()
+        .await_ready();
+    let mut client = redis.client();
+    ids.iter().for_each(|id| await_open(&mut client, id));
+    let mut users = 0;
+    // It is gone; it takes connections and answers nothing; its packets are lost.
+    let losses: [&dyn Fn(); 3] = [&|| way.lead_to(port::free()), &|| way.lose_answers(), &|| {
+        way.lead_new_to(port::free());
+        way.silence(None);
+    }];
+    for lose in losses {
+        await_shared(&[&first, &second]);
+        lose();
+        let lost = Instant::now();
+        ids.iter().for_each(|id| request(&mut client, id, "u", users..users + 2));
+        users += 2;
+        await_shared(&[&first]);
+        eventually_true("all coupons are served", || {
+            postgres.value("select min(seq), max(seq) from coupon_position") == format!("{users}|{users}")
+        });
+        let served = lost.elapsed();
+        println!("served by the other one {} ms after Redis was lost", served.as_millis());
+        assert!(served < TAKEN_OVER_WITHIN, "served after {served:?}");
+        await_unready(&second, "shards: 0 of 64");
+        assert!(first.is_ready());
+        way.lead_to(redis.port);
+        eventually_true("it is ready again", || second.is_ready());
+    }
+}
+
+#[test]
+fn one_that_is_left_nothing_to_work_on_is_not_ready() {
+    let (redis, postgres) = servers();
+    postgres.run("insert into coupon_instance (name, until) values ('hung', now() + interval '50 seconds')");
+    postgres.run("update coupon_lease set instance = 'hung'");
+    let reconciler = Options::between(&redis, &postgres).start();
+    await_unready(&reconciler, "redis: ok\npostgresql: ok\nshards: 0 of 64");
+    postgres.run("delete from coupon_instance where name = 'hung'");
+    eventually_true("it is ready", || reconciler.is_ready());
+    assert_eq!(shards(&reconciler), SHARDS);
+}
+
+#[test]
+fn a_ledger_has_one_redis_and_another_gets_nothing_of_it() {
+    let (redis, postgres) = servers();
+    let staging = Redis::start();
+    insert(&postgres, "a", 100, &[("mode", "'INSTANT'")]);
+    let mut first = named(&redis, &postgres, "first");
+    let mut client = redis.client();
+    await_open(&mut client, "a");
+    request(&mut client, "a", "u", 0..5);
+    let other = Options::between(&staging, &postgres).args(&["--instance", "other"]).start();
+    let said = await_unready(&other, "another Redis");
+    for place in [redis.port, staging.port] {
+        assert!(said.contains(&place.to_string()), "both are named: {said}");
+    }
+    // By another name, and without what it held, it is the same.
+    let by_name = format!("redis://localhost:{}", redis.port);
+    let third = Options::between(&redis, &postgres).redis_url(by_name).args(&["--instance", "third"]).start();
+    await_shared(&[&first, &third]);
+    client.run("FLUSHALL");
+    await_open(&mut client, "a");
+    request(&mut client, "a", "u", 5..9);
+    await_coupon(&postgres, "a", "seq", "9");
+    await_shared(&[&first, &third]);
+    assert_eq!((shards(&other), other.is_ready()), (0.0, false));
+    assert!(staging.client().run(&format!("COUPON.INFO {}", key("a"))).is_error(), "it was published there");
+    // Nobody works with the other one any more: it has moved.
+    first.end("TERM");
+    drop(third);
+    eventually_true("it is ready", || other.is_ready());
+    let mut client = staging.client();
+    await_open(&mut client, "a");
+    assert_eq!(client.run(&format!("COUPON.INFO {}", key("a"))).field("persisted").int(), 9);
 }
