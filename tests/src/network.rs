@@ -110,8 +110,6 @@ impl Network {
             lines.push(format!("route add {ROUTER} dev veth0"));
             lines.push(format!("route add default via {ROUTER} dev veth0 src {own}"));
             ip(&namespace, &lines);
-            // What a client has written before it gave up comes through when the way is there again, but not a minute later.
-            network.on(host, || set("tcp_orphan_retries", "1"));
             let table = table(place);
             ip(
                 &router,
@@ -199,6 +197,15 @@ impl Network {
     pub fn forget_connection(&self, host: Host, port: u16) {
         let link = link(self.place(host));
         ip(&self.namespace("router"), &[format!("rule add pref 500 iif {link} ipproto tcp sport {port} blackhole")]);
+    }
+
+    /// What this host has written on a connection and then given up is not sent again for a minute and more, as it is else, but
+    /// once.
+    ///
+    /// # Panics
+    /// If there is no such host.
+    pub fn give_up_soon(&self, host: Host) {
+        self.on(host, || set("tcp_orphan_retries", "1"));
     }
 
     /// Whether a host has no connection any more, nor one that has ended and still sends what was written before.

@@ -329,9 +329,12 @@ impl Scene<'_> {
         let old = self.site.primary(Side::Redis);
         network.isolate(old);
         network.mend(old, CLIENTS);
+        self.load.await_answers(self.random.u64(1..300));
+        // Of a queue it grants only to whom it is told to.
+        self.site.issue_by_hand();
         self.site.promote(Side::Redis);
         self.site.lead(&RECONCILERS, Side::Redis);
-        self.site.sell_at_primary(self.random.u32(0..30));
+        self.site.sell_at_primary(self.random.u32(1..30));
         self.load.await_answers(self.random.u64(1..300));
         "failover of Redis, of which clients never hear, and back"
     }

@@ -7,7 +7,7 @@ use crate::postgres_server::Postgres;
 use crate::reconciler;
 use crate::redis_server::Redis;
 use crate::resp::{Client, Place, Value};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -335,18 +335,22 @@ pub fn bring_back(redis: &Redis, postgres: &Postgres) {
 }
 
 /// The reconcilers are led back to a server that has granted on its own since: what the ledger does not hold is named, user
-/// by user, and the ledger's grants take its place.
+/// by user, and the ledger's grants take its place. How many are named.
 ///
 /// # Panics
 /// If somebody who lost a grant is not named, or somebody is who lost none.
-pub fn lead_back(old: impl Into<Place>, postgres: &Postgres, lead: impl FnOnce()) {
+pub fn lead_back(old: impl Into<Place>, postgres: &Postgres, lead: impl FnOnce()) -> usize {
     let old = old.into();
-    let rows = || -> BTreeSet<String> { ledger::rows(postgres, ID).into_iter().map(|row| row.user).collect() };
-    let before_rows = rows();
+    let before_rows: BTreeSet<String> = ledger::rows(postgres, ID).into_iter().map(|row| row.user).collect();
     let mut client = Client::connect(old).expect("the old primary answers");
     let entries = client.call(&["XRANGE", &format!("{}:grants", key()), "-", "+"]);
-    let user = |entry: &Value| entry.array()[1].pairs()[0].1.text().to_owned();
-    let own: BTreeSet<String> = entries.array().iter().map(user).filter(|user| !before_rows.contains(user)).collect();
+    let grant = |entry: &Value| {
+        let fields = &entry.array()[1];
+        let chain: i64 = fields.field("chain").text().parse().expect("a number");
+        (fields.field("user").text().to_owned(), chain)
+    };
+    let mut own: BTreeMap<String, i64> = entries.array().iter().map(grant).collect();
+    own.retain(|user, _| !before_rows.contains(user));
     let named = || -> BTreeSet<String> {
         postgres.rows(&format!("select user_id from coupon_orphan where coupon_id = '{ID}'")).into_iter().collect()
     };
@@ -354,12 +358,17 @@ pub fn lead_back(old: impl Into<Place>, postgres: &Postgres, lead: impl FnOnce()
     lead();
     await_level(old, postgres);
     let found: BTreeSet<String> = named().difference(&before).cloned().collect();
-    // If the new primary has granted nothing, the old one's grants continue the ledger and become rows.
-    let kept: BTreeSet<String> = before.union(&found).cloned().chain(rows()).collect();
-    let missing: Vec<&String> = own.difference(&kept).collect();
+    // If the new primary has granted nothing, the old one's grants continue the ledger and become rows. Else whoever is granted
+    // again, as there are units left, is granted by another one.
+    let chains: BTreeSet<i64> = ledger::rows(postgres, ID).into_iter().map(|row| row.chain).collect();
+    let is_missing =
+        |user: &String, chain: &i64| !(chains.contains(chain) || before.contains(user) || found.contains(user));
+    let missing: Vec<&String> =
+        own.iter().filter(|(user, chain)| is_missing(user, chain)).map(|(user, _)| user).collect();
     assert!(missing.is_empty(), "grants of the old primary are lost without being named: {missing:?}");
-    let stranger: Vec<&String> = found.difference(&own).collect();
+    let stranger: Vec<&String> = found.iter().filter(|user| !own.contains_key(*user)).collect();
     assert!(stranger.is_empty(), "users are named who lost nothing: {stranger:?}");
+    found.len()
 }
 
 /// Waits until Redis is open at the ledger's epoch, everybody who can be granted is, and every grant is a row. There may be

@@ -38,6 +38,9 @@ static AT_WORK_MS: AtomicU64 = AtomicU64::new(0);
 static LOST_COMMITS: AtomicU64 = AtomicU64::new(0);
 static ROWS_AGAIN: AtomicU64 = AtomicU64::new(0);
 
+/// Grants of an older primary that did not count, and were named.
+static NAMED: AtomicU64 = AtomicU64::new(0);
+
 /// One of the two sides of a reconciler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -96,7 +99,10 @@ pub struct Site<'a> {
 #[must_use]
 pub fn network() -> Network {
     let shared = SIDES.map(|side| (side.place().0, side.hosts()));
-    Network::start(&all_hosts(), &shared.each_ref().map(|(address, hosts)| (*address, &hosts[..])))
+    let network = Network::start(&all_hosts(), &shared.each_ref().map(|(address, hosts)| (*address, &hosts[..])));
+    // Else they would still be asking while it is judged what they were told. Of reconcilers all comes, however late.
+    network.give_up_soon(CLIENTS);
+    network
 }
 
 fn all_hosts() -> Vec<Host> {
@@ -327,6 +333,11 @@ impl<'a> Site<'a> {
         });
     }
 
+    /// Somebody else's scheduler grants at Redis's primary what it holds.
+    pub fn issue_by_hand(&self) {
+        self.on_redis(|redis| redis.call(&["COUPON.ISSUE", &stack::key(), "COUNT", "100"]));
+    }
+
     /// Back to the primary that was there before, which has granted on its own: all that does not count is named.
     ///
     /// # Panics
@@ -335,7 +346,8 @@ impl<'a> Site<'a> {
         self.primary[Side::Redis as usize] = 1 - self.primary[Side::Redis as usize];
         self.network.mend_all();
         let old = (self.network.address(self.primary(Side::Redis)), Side::Redis.place().1);
-        self.on_ledger(|postgres| stack::lead_back(old, postgres, || self.lead_all(Side::Redis)));
+        let named = self.on_ledger(|postgres| stack::lead_back(old, postgres, || self.lead_all(Side::Redis)));
+        NAMED.fetch_add(named as u64, Ordering::Relaxed);
     }
 
     /// Whose rows the older primary of PostgreSQL has and the promoted one has not. Before anybody is led to that.
@@ -493,9 +505,9 @@ fn millis(time: Duration) -> u64 {
 pub fn figures() -> String {
     let [said, counted, at_work] =
         [&SAID_MS, &COUNTED_MS, &AT_WORK_MS].map(|worst| Duration::from_millis(worst.load(Ordering::Relaxed)));
-    let [lost, again] = [&LOST_COMMITS, &ROWS_AGAIN].map(|count| count.load(Ordering::Relaxed));
+    let [lost, again, named] = [&LOST_COMMITS, &ROWS_AGAIN, &NAMED].map(|count| count.load(Ordering::Relaxed));
     format!(
         "hosts: at most {said:.1?} until /readyz says so, {counted:.1?} until /metrics does, {at_work:.1?} until all are at work \
-         again; {lost} commits lost by failover, {again} of them rows again"
+         again; {lost} commits lost by failover, {again} of them rows again; {named} grants of an older primary named"
     )
 }
