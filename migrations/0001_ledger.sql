@@ -155,6 +155,8 @@ comment on column user_coupon.confirmed_at is 'When the unit was confirmed.';
 comment on column user_coupon.released_at is 'When the unit was given back; once and for good.';
 comment on column user_coupon.release_no is 'Number of the release, 1 for the first of the coupon, without gaps.';
 
+-- What is the reconciler's hangs on the position, and not on the application's row: a check that waits for who holds that would hold
+-- up the relay.
 create table coupon_dead_letter (
     seq          bigint           not null,
     chain        bigint           not null,
@@ -171,7 +173,7 @@ create table coupon_dead_letter (
     reason       text             not null,
 
     constraint coupon_dead_letter_pkey primary key (coupon_id, seq),
-    constraint coupon_dead_letter_of_a_coupon foreign key (coupon_id) references coupon (id)
+    constraint coupon_dead_letter_of_a_coupon foreign key (coupon_id) references coupon_position (coupon_id)
 );
 
 comment on table coupon_dead_letter is
@@ -194,7 +196,7 @@ create table coupon_orphan (
 
     -- The same user can be granted in more than one history.
     constraint coupon_orphan_pkey primary key (coupon_id, user_id, chain),
-    constraint coupon_orphan_of_a_coupon foreign key (coupon_id) references coupon (id),
+    constraint coupon_orphan_of_a_coupon foreign key (coupon_id) references coupon_position (coupon_id),
     constraint coupon_orphan_user_id_is_1_to_128_bytes check (octet_length(user_id) between 1 and 128),
     constraint coupon_orphan_seq_is_positive check (seq >= 1)
 );

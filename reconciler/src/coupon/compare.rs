@@ -109,7 +109,12 @@ impl Coupon<'_> {
                 Seen::Incomplete(why, _) => return Err(self.incomplete(&why)),
             };
             match (plan(row.as_ref(), info.as_ref()), row, info) {
-                (Plan::Rest, Some(row), Some(info)) => {
+                (Plan::Mirror, Some(row), Some(info)) if self.ledger().mirror(&row, &info).await? => {
+                    tracing::info!(coupon = self.id, status = %info.offer.status, "the row follows what changed in Redis");
+                }
+                (Plan::Publish(Publication::Raise), Some(_), Some(info)) if self.raise_quantity(&info).await? => {}
+                // Also where somebody holds the row: grants become rows meanwhile, and the next full pass tries again.
+                (Plan::Rest | Plan::Mirror | Plan::Publish(Publication::Raise), Some(row), Some(info)) => {
                     let entry = self.ledger().entry(self.id, row.position.seq).await?;
                     let progress = Progress { epoch: row.epoch, position: row.position, entry };
                     // Whether what was acknowledged and is no row can still be relayed.
@@ -135,10 +140,6 @@ impl Coupon<'_> {
                         );
                     }
                     pause::at("after-adopt").await;
-                }
-                (Plan::Mirror, Some(row), Some(info)) => {
-                    self.ledger().mirror(&row, &info).await?;
-                    tracing::info!(coupon = self.id, status = %info.offer.status, "the row follows what changed in Redis");
                 }
                 (Plan::Publish(publication), Some(row), info) => {
                     self.publish(&row, info.as_ref(), publication, row.epoch).await?;
@@ -172,10 +173,8 @@ impl Coupon<'_> {
         publication: Publication,
         epoch: Epoch,
     ) -> Result<(), Error> {
-        match publication {
-            Publication::Nothing => return Ok(()),
-            Publication::Raise => return self.raise_quantity(info).await,
-            Publication::Tell => {}
+        if publication != Publication::Tell {
+            return Ok(());
         }
         let heard = info.map_or(0, |info| info.revision);
         let is_announced = !row.is_news() && row.revision() > 0 && heard <= row.revision();
@@ -197,14 +196,17 @@ impl Coupon<'_> {
     }
 
     /// The row offers less than Redis has granted. Users were told that they have a unit; that counts.
-    async fn raise_quantity(&self, info: Option<&Info>) -> Result<(), Error> {
-        let granted = info.map_or(0, |info| info.granted.0);
-        tracing::warn!(
-            coupon = self.id,
-            granted,
-            "the row's quantity was set below what is granted already; it is raised again, as grants are not taken back"
-        );
-        self.ledger().raise_quantity(self.id, granted).await
+    async fn raise_quantity(&self, info: &Info) -> Result<bool, Error> {
+        let granted = info.granted.0;
+        let is_raised = self.ledger().raise_quantity(self.id, granted).await?;
+        if is_raised {
+            tracing::warn!(
+                coupon = self.id,
+                granted,
+                "the row's quantity was set below what is granted already; it is raised again, as grants are not taken back"
+            );
+        }
+        Ok(is_raised)
     }
 
     /// Opens the gate under an epoch that was just taken, if Redis is seen to be level and its definition is the row's.
@@ -261,8 +263,11 @@ impl Coupon<'_> {
         if let Footing::Older(entry) = footing {
             return self.rebuild_or_restore(progress, entry).await;
         }
-        if footing == Footing::Level && publication == Publication::Raise {
-            return self.raise_quantity(info).await;
+        if footing == Footing::Level
+            && publication == Publication::Raise
+            && let Some(info) = info
+        {
+            return self.raise_quantity(info).await.map(drop);
         }
         // The definition comes first, while the gate is shut: a coupon that Redis lacks is born fenced. But one of another
         // history may not take it, as it may have granted more than the row offers.
@@ -376,8 +381,10 @@ impl Seen {
 
 /// Where the relay goes on with a coupon whose sides agree.
 fn checkpoint(progress: Progress, row: &Row, info: &Info) -> Checkpoint {
-    let is_to_be_said = row.offer.status == Status::Available;
-    let last_unit = is_to_be_said.then_some(Seq(row.offer.definition.quantity));
+    let last_unit = Seq(row.offer.definition.quantity);
+    // Where all are in the ledger already, somebody holds the row: it cannot be said now.
+    let is_to_be_said = row.offer.status == Status::Available && row.position.seq < last_unit;
+    let last_unit = is_to_be_said.then_some(last_unit);
     // Whatever another one committed may be dead letters.
     let has_untold = info.persisted < progress.position.seq || info.refused != row.letters();
     Checkpoint { progress, acked: info.persisted, has_untold, last_unit }

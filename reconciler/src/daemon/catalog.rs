@@ -7,7 +7,7 @@ use crate::model::coupon::{Info, Offer, Row, is_on_offer};
 use crate::model::grant::Checkpoint;
 use crate::model::standing::{Known, Standing};
 use coupon_core::words::Status;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -115,6 +115,10 @@ pub struct Catalog {
 impl Inner {
     fn holds(&self, id: &str) -> bool {
         self.shards & (1 << shard_of(id)) != 0
+    }
+
+    fn open(&self) -> impl Iterator<Item = Id> {
+        self.coupons.iter().filter(|(_, entry)| entry.memory.checkpoint.is_some()).map(|(id, _)| Arc::clone(id))
     }
 
     fn entry(&mut self, id: &str) -> (Id, &mut Entry) {
@@ -304,10 +308,14 @@ impl Catalog {
         Some(format!("grants of coupon {id} have not become rows for {} seconds: {why}", after.as_secs()))
     }
 
-    /// Some coupon that is open to the relay, to be looked at as a sample.
+    /// The coupons that are open to the relay.
+    pub fn open(&self) -> HashSet<Id> {
+        self.lock().open().collect()
+    }
+
+    /// One of them, to be looked at as a sample.
     pub fn sample(&self) -> Option<Id> {
-        let inner = self.lock();
-        inner.coupons.iter().find(|(_, entry)| entry.memory.checkpoint.is_some()).map(|(id, _)| Arc::clone(id))
+        self.lock().open().next()
     }
 
     /// What is remembered, and of coupons with work at hand at most so many; those that wait for an operator come first.
@@ -335,7 +343,7 @@ impl Catalog {
 }
 
 /// A coupon to issue.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Due {
     /// The coupon.
     pub id: Id,

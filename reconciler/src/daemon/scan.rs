@@ -52,6 +52,8 @@ impl Scan<'_> {
     /// One bounded pass.
     async fn pass(&mut self, whole: bool) -> Result<(), Error> {
         let Tools { redis, ledger, keys, .. } = self.tools;
+        // Whoever is met on neither side is deleted on both, and is to be forgotten.
+        let mut unmet = if whole { self.catalog.open() } else { HashSet::new() };
         // What is on offer comes first: after a restart of Redis these coupons are shut.
         let mut seen = HashSet::new();
         let mut pages = ledger.on_offer();
@@ -63,6 +65,7 @@ impl Scan<'_> {
             self.compare(&ids, rows).await?;
             seen.extend(ids);
         }
+        unmet.retain(|id| !seen.contains(&**id));
         if whole {
             self.cursor = ScanCursor::default();
         }
@@ -71,6 +74,9 @@ impl Scan<'_> {
             let ids = found.iter().filter_map(|key| id_of(keys, key));
             let ids = ids.filter(|id| self.catalog.holds(id) && !seen.contains(*id));
             let ids: Vec<String> = ids.map(str::to_owned).collect();
+            for id in &ids {
+                unmet.remove(&**id);
+            }
             for ids in ids.chunks(PAGE as usize) {
                 self.compare(ids, ledger.rows(ids).await?).await?;
             }
@@ -79,6 +85,9 @@ impl Scan<'_> {
             if is_over || (!whole && scans >= SCANS_MAX) {
                 break;
             }
+        }
+        for id in unmet {
+            self.catalog.mark(&id, Reason::Doubt);
         }
         Ok(())
     }

@@ -78,6 +78,9 @@ const FIRST: &str = coupons!("order by c.status in ('AVAILABLE', 'ISSUED') desc,
 
 const COUNT: &str = "select count(*) from coupon";
 
+/// No statement on `coupon` waits for an application that holds its row, perhaps for long, and with many others: all workers would
+/// soon wait. What is locked is passed over, and looked at again later; a position is nobody's but ours.
+///
 /// Taken by compare-and-set: of two reconcilers that saw the same epoch, one gets the next. A coupon without a position gets one;
 /// Redis was told nothing of it. With the epoch of the newest grant's entry; none if that row was moved elsewhere.
 const TAKE_EPOCHS: &str = "
@@ -87,6 +90,8 @@ const TAKE_EPOCHS: &str = "
         insert into coupon_position as p (coupon_id, epoch, told_quantity, told_waitlist, told_status, told_mode)
         select c.id, bid.next, c.quantity, c.waitlist, 'STANDARD', c.mode
         from bid join coupon c on c.id = bid.id
+        where exists (select from coupon_position held where held.coupon_id = c.id)
+           or exists (select from coupon free where free.id = c.id for key share skip locked)
         order by c.id
         on conflict (coupon_id) do update set epoch = excluded.epoch
             where p.epoch = (select bid.seen from bid where bid.id = p.coupon_id)
@@ -121,12 +126,16 @@ const LOWER: &str = "
 /// Redis may have granted more than it was told, as by a hand that raised the quantity there.
 const ADMIT: &str = "update coupon_position set told_quantity = $2 where coupon_id = $1 and told_quantity < $2";
 
-const RAISE: &str = "update coupon set quantity = $2 where id = $1 and quantity < $2";
+const RAISE: &str = "
+    update coupon set quantity = $2
+    where id = (select id from coupon where id = $1 and quantity < $2 for no key update skip locked)";
 
+/// Of a row that somebody else has inserted nothing is known before the end of that transaction, not even that it is there.
 const ADOPT: &str = "
     with adopted as (
         insert into coupon (id, name, status, mode, quantity, waitlist, opens_at, expires_at)
-        values ($1, $1, $2::text::coupon_status, $3::text::coupon_mode, $4, $5, $6, $7)
+        select $1, $1, $2::text::coupon_status, $3::text::coupon_mode, $4, $5, $6, $7
+        from set_config('lock_timeout', '100ms', true)
         on conflict do nothing
         returning id, quantity, waitlist, opens_at, expires_at, status, mode
     )
@@ -140,7 +149,7 @@ const MIRROR: &str = "
         update coupon set
             status = $4::text::coupon_status, mode = $5::text::coupon_mode, quantity = $6, waitlist = $7, opens_at = $8,
             expires_at = $9
-        where id = $1 and xmin::text::bigint = $2
+        where id = (select id from coupon where id = $1 and xmin::text::bigint = $2 for no key update skip locked)
           and exists (select from coupon_position where coupon_id = $1 and revision = $3)
         returning id, quantity, waitlist, opens_at, expires_at, status, mode
     )
@@ -266,9 +275,9 @@ impl Ledger {
         self.execute(sqlx::query(ADMIT).bind(id).bind(count(granted))).await.map(drop)
     }
 
-    /// Raises a row's quantity to what Redis has promised.
-    pub async fn raise_quantity(&self, id: &str, quantity: u64) -> Result<(), Error> {
-        self.execute(sqlx::query(RAISE).bind(id).bind(count(quantity))).await.map(drop)
+    /// Raises a row's quantity to what Redis has promised; whether it did. It does not if it is enough, or somebody holds the row.
+    pub async fn raise_quantity(&self, id: &str, quantity: u64) -> Result<bool, Error> {
+        Ok(self.execute(sqlx::query(RAISE).bind(id).bind(count(quantity))).await? > 0)
     }
 
     /// Makes a row for a coupon opened by hand; an existing one stays as it is.
@@ -277,15 +286,12 @@ impl Ledger {
         self.execute(query).await.map(drop)
     }
 
-    /// Takes Redis's definition and status into the row.
-    pub async fn mirror(&self, row: &Row, info: &Info) -> Result<(), Error> {
+    /// Takes Redis's definition and status into the row; whether it did. It does not if the row has changed, or somebody holds it.
+    pub async fn mirror(&self, row: &Row, info: &Info) -> Result<bool, Error> {
         // An ended coupon keeps the row's definition: it is the application's word on what comes next.
         let kept = if is_on_offer(info.offer.status) { &info.offer } else { &row.offer };
         let query = sqlx::query(MIRROR).bind(&row.id).bind(row.version).bind(count(row.revision()));
-        match self.execute(bind_offer(query, row_status(info, row.position.seq), &kept.definition)?).await? {
-            0 => Err(Error::Moved),
-            _ => Ok(()),
-        }
+        Ok(self.execute(bind_offer(query, row_status(info, row.position.seq), &kept.definition)?).await? > 0)
     }
 }
 

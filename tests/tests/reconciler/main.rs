@@ -14,6 +14,7 @@ mod fire;
 mod http;
 mod leases;
 mod lost_rows;
+mod neighbours;
 mod old_scheduler;
 mod outage;
 mod publish;
