@@ -7,7 +7,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/say.sh
-scripts/install.sh
+case ${1:-release} in
+  checking) scripts/install.sh pgbouncer ;;
+  *) scripts/install.sh ;;
+esac
 . scripts/find.sh
 . scripts/place.sh
 

@@ -35,6 +35,11 @@ find_chromium() {
   [ -x '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome' ]
 }
 
+# The reconciler is tested through this pooler. Debian keeps it where only root's PATH leads.
+find_pgbouncer() {
+  type -P pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]
+}
+
 # Checks the alerts, and asks the dashboard's questions.
 find_prometheus() {
   command -v prometheus >/dev/null && command -v promtool >/dev/null

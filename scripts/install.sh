@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing and nothing else: a C compiler, libclang, kill, redis-server, PostgreSQL, and of the tools for
-# tests those that are named as arguments (pip, node, java, valgrind, chromium, prometheus, systemd, docker, ip). With all there it
+# tests those that are named as arguments (pip, node, java, valgrind, chromium, prometheus, systemd, docker, ip, pgbouncer). With all there it
 # asks no network and no password.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -31,6 +31,7 @@ list_missing() {
   if wants systemd; then command -v systemd-analyze >/dev/null || echo systemd; fi
   if wants docker; then find_docker || echo docker; fi
   if wants ip; then type -P ip >/dev/null || echo ip; fi
+  if wants pgbouncer; then find_pgbouncer || echo pgbouncer; fi
 }
 
 packages_for() {
@@ -51,6 +52,7 @@ packages_for() {
       apt-systemd) printf 'systemd ' ;;
       apt-docker) printf 'docker.io docker-compose iproute2 mmdebstrap ' ;;
       apt-ip) printf 'iproute2 ' ;;
+      apt-pgbouncer | brew-pgbouncer) printf 'pgbouncer ' ;;
       brew-compiler | brew-libclang) printf 'llvm ' ;;
       brew-redis) printf 'redis ' ;;
       brew-postgres) printf 'postgresql@17 ' ;;
@@ -99,6 +101,7 @@ install_by_apt() {
   if [ -d /run/systemd/system ]; then
     case " $* " in *' redis-server '*) as_root systemctl disable --quiet redis-server || true ;; esac
     case " $* " in *' postgresql '*) as_root systemctl disable --quiet postgresql || true ;; esac
+    case " $* " in *' pgbouncer '*) as_root systemctl disable --quiet pgbouncer || true ;; esac
     case " $* " in *' prometheus '*) as_root systemctl disable --quiet prometheus || true ;; esac
     case " $* " in *' docker.io '*) as_root systemctl disable --quiet docker.service docker.socket containerd || true ;; esac
   fi

@@ -15,7 +15,7 @@ use crate::cli::{self, Cli, Command, redact};
 use crate::coupon::Tools;
 use crate::daemon;
 use crate::error::{Exit, Failure};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Requirement};
 use crate::model::coupon::{Row, Unreadable};
 use crate::redis::{Certificates, Redis};
 use clap::CommandFactory;
@@ -49,6 +49,9 @@ pub async fn obey(command: Command) -> Result<Exit, Failure> {
 
 async fn migrate(ledger: &Ledger) -> Result<Exit, Failure> {
     ledger.ping().await?;
+    for requirement in Requirement::OF_SERVER {
+        ledger.require(requirement).await?;
+    }
     let applied = ledger.migrate().await.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     println!("applied {applied} migration(s); the schema is current");
     Ok(Exit::Ok)

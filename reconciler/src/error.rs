@@ -32,6 +32,9 @@ pub enum Error {
     /// Redis, or the way to it.
     #[error("Redis: {}", wording(.0))]
     Redis(#[from] RedisError),
+    /// PostgreSQL has no connection for it just now.
+    #[error("PostgreSQL has no room for another connection")]
+    Crowded,
     /// PostgreSQL did not answer in time.
     #[error("a statement was not answered in time")]
     Unanswered,
@@ -125,6 +128,7 @@ impl Error {
         match self {
             Self::Ledger(error) => ledger_remedy(error),
             Self::Redis(error) => redis_remedy(error),
+            Self::Crowded => Remedy::Retry,
             Self::Unanswered => Remedy::Reconnect(Side::PostgreSql),
             Self::Moved | Self::Stopping => Remedy::Compare,
             Self::Broken { .. } => Remedy::Stop(

@@ -9,6 +9,7 @@
 //! - `orphan`: grants of another history
 //! - `audit`: what is compared with Redis, and what of it is put right
 //! - `schema`: the migrations
+//! - `requirement`: what has to be so for anything to work
 
 /// A struct that is made of a row by the names of its columns. (sqlx's own derive would bring PostgreSQL's client, TLS and the runtime
 /// into the build a second time, for the compiler.)
@@ -33,22 +34,25 @@ mod history;
 mod lease;
 mod letters;
 mod orphan;
+mod requirement;
 mod schema;
 
 pub use letters::Letter;
+pub use requirement::Requirement;
 
 use crate::cli::Address;
 use crate::error::{self, Error};
+use futures_util::future::join_all;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgListener, PgNotification, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
-use sqlx::{ConnectOptions, Connection, FromRow, Postgres};
+use sqlx::{ConnectOptions, Connection, Executor, FromRow, Postgres};
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// A connection that is not there within this time is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -63,8 +67,20 @@ const BEAT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two such questions to the connection that listens.
 const LISTEN_BEAT: Duration = Duration::from_secs(3);
 
-/// PostgreSQL's limit for one statement.
-const STATEMENT_TIMEOUT: &str = "30s";
+/// Connections that are made as soon as the server is met: work goes on with these, if an application takes all others.
+const KEPT: usize = 8;
+
+/// Where there is no room for another connection, one that somebody gives back is looked for so often.
+const GIVEN_BACK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// SQLSTATE of a server that takes no more connections.
+const TOO_MANY_CONNECTIONS: &str = "53300";
+
+/// PostgreSQL's limit for one statement; and PERSISTED has to mean that it survives a crash of PostgreSQL, whatever the role's
+/// default is. Said to each connection afterwards, as a pooler would refuse to be told with its start.
+const SETTINGS: &str = "
+    select set_config('statement_timeout', '30s', false),
+           case when current_setting('synchronous_commit') = 'off' then set_config('synchronous_commit', 'on', false) end";
 
 /// The channel on which the trigger of table `coupon` names changed coupons.
 const CHANNEL: &str = "coupon";
@@ -91,21 +107,17 @@ impl Ledger {
             .acquire_timeout(CONNECT_TIMEOUT)
             // A test would cost each batch a round trip; a dead connection shows itself in its first statement.
             .test_before_acquire(false)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    // PERSISTED has to mean that it survives a crash of PostgreSQL, whatever the role's default is.
-                    sqlx::query("select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'")
-                        .execute(connection)
-                        .await?;
-                    Ok(())
-                })
-            })
+            // What is given up others may take, and it is not to be had again in the moment of a sale.
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .after_connect(|connection, _| Box::pin(async { connection.execute(SETTINGS).await.map(drop) }))
             .connect_lazy_with(options(&address.url)?);
         Ok(Self { pool, address: Mutex::new(address), forgotten: Notify::new() })
     }
 
-    /// Whether the server answers, on a connection of its own: those of the pool may date from before.
-    pub async fn ping(&self) -> Result<(), sqlx::Error> {
+    /// Whether the server answers, on a connection of its own: those of the pool may date from before. False where it has no room
+    /// for that, and answers on these.
+    pub async fn ping(&self) -> Result<bool, Error> {
         let renewed = self.address.lock().unwrap_or_else(PoisonError::into_inner).renew(options);
         renewed.into_iter().for_each(|options| self.pool.set_connect_options(options));
         let ping = async {
@@ -113,13 +125,20 @@ impl Ledger {
             connection.ping().await?;
             connection.close().await
         };
-        timeout(CONNECT_TIMEOUT, ping).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        match timeout(CONNECT_TIMEOUT, ping).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            Err(sqlx::Error::Database(error))
+                if error.code().as_deref() == Some(TOO_MANY_CONNECTIONS) && self.pool.size() > 0 =>
+            {
+                self.beat().await.map(|()| false)
+            }
+            answer => Ok(answer.map(|()| true)?),
+        }
     }
 
     /// Whether the server still answers, and takes writes.
     pub async fn beat(&self) -> Result<(), Error> {
         const TAKES_WRITES: &str = "select current_setting('transaction_read_only') = 'off'";
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.connection().await?;
         let query: QueryAs<'_, (bool,)> = sqlx::query_as(TAKES_WRITES);
         let answer = self.answer(BEAT_TIMEOUT, query.fetch_one(&mut *connection)).await;
         let why = "this server takes no writes, perhaps a standby; --database-url has to lead to the primary";
@@ -131,14 +150,14 @@ impl Ledger {
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.connection().await?;
         let answer = self.answer(ANSWER_TIMEOUT, query.fetch_all(&mut *connection)).await;
         settle(connection, answer)
     }
 
     /// Runs a statement; how many rows it changed.
     async fn execute(&self, query: Statement<'_>) -> Result<u64, Error> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.connection().await?;
         let answer = self.answer(ANSWER_TIMEOUT, query.execute(&mut *connection)).await;
         settle(connection, answer).map(|done| done.rows_affected())
     }
@@ -151,25 +170,57 @@ impl Ledger {
         }
     }
 
-    /// Drops all connections, which date from before the server went away: what they were found fit for may not be so any more.
-    pub fn forget_connections(&self) {
+    /// Drops all connections, which date from before the server went away: what they were found fit for may not be so any more. Those
+    /// that are kept are made anew.
+    pub async fn renew_connections(&self) {
         while let Some(connection) = self.pool.try_acquire() {
             drop(connection.detach());
         }
         self.forgotten.notify_waiters();
+        join_all((0..KEPT).map(|_| self.pool.acquire())).await;
+    }
+
+    /// A connection of the pool's: a new one if there is room for it, else one that somebody gives back.
+    async fn connection(&self) -> Result<PoolConnection<Postgres>, Error> {
+        let given_back = async {
+            loop {
+                sleep(GIVEN_BACK_INTERVAL).await;
+                if let Some(connection) = self.pool.try_acquire() {
+                    return connection;
+                }
+            }
+        };
+        tokio::select! {
+            connection = self.pool.acquire() => connection.map_err(|error| self.crowded(error)),
+            connection = given_back => Ok(connection),
+        }
+    }
+
+    /// As long as there are connections, the want of another one does not mean that the server is away.
+    fn crowded(&self, error: sqlx::Error) -> Error {
+        match error {
+            sqlx::Error::PoolTimedOut if self.pool.size() > 0 => Error::Crowded,
+            error => error.into(),
+        }
     }
 
     /// A connection of its own that hears of changed coupons.
-    pub async fn listen(&self) -> Result<PgListener, sqlx::Error> {
+    pub async fn listen(&self) -> Result<PgListener, Error> {
+        self.listen_to(CHANNEL).await
+    }
+
+    async fn listen_to(&self, channel: &str) -> Result<PgListener, Error> {
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(CONNECT_TIMEOUT)
             .max_lifetime(None)
             .idle_timeout(None)
             .connect_lazy_with((*self.pool.connect_options()).clone());
-        let mut listener = PgListener::connect_with(&pool).await?;
+        let mut listener = PgListener::connect_with(&pool).await.map_err(|error| self.crowded(error))?;
         listener.ignore_pool_close_event(true);
-        timeout(BEAT_TIMEOUT, listener.listen(CHANNEL)).await.map_err(io::Error::from)??;
+        timeout(BEAT_TIMEOUT, listener.listen(channel))
+            .await
+            .map_err(|late| Error::Ledger(io::Error::from(late).into()))??;
         Ok(listener)
     }
 
@@ -199,12 +250,6 @@ impl Ledger {
         self.one(sqlx::query_as("select current_setting($1)").bind(name)).await
     }
 
-    /// Whether the role may do this with a table.
-    pub async fn has_privilege(&self, table: &str, privilege: &str) -> Result<bool, Error> {
-        const PRIVILEGE: &str = "select has_table_privilege($1::regclass, $2)";
-        self.one(sqlx::query_as(PRIVILEGE).bind(table).bind(privilege)).await
-    }
-
     /// Runs a statement that gives one value, for that.
     async fn one<T>(&self, query: QueryAs<'_, (T,)>) -> Result<T, Error>
     where
@@ -218,7 +263,7 @@ impl Ledger {
 fn options(url: &str) -> Result<PgConnectOptions, String> {
     Ok(address::options(url)?
         .application_name("coupon-reconciler")
-        .options([("statement_timeout", STATEMENT_TIMEOUT)])
+        .extra_float_digits(None)
         .disable_statement_logging())
 }
 

@@ -98,6 +98,17 @@ pub fn client_packages(language: &str) -> PathBuf {
     directory
 }
 
+/// A pooler for PostgreSQL. Debian keeps it where only root's PATH leads.
+///
+/// # Panics
+/// If it is not installed.
+#[must_use]
+pub fn pgbouncer() -> PathBuf {
+    on_path("pgbouncer")
+        .or_else(|| Some(PathBuf::from("/usr/sbin/pgbouncer")).filter(|file| file.is_file()))
+        .expect("PgBouncer is missing: run `apt-get install pgbouncer`, or `scripts/install.sh pgbouncer`")
+}
+
 /// A browser.
 ///
 /// # Panics

@@ -22,6 +22,7 @@ pub mod loss;
 pub mod machine;
 pub mod network;
 pub mod open_files;
+pub mod pgbouncer;
 pub mod port;
 pub mod postgres_server;
 pub mod process;

@@ -425,12 +425,12 @@ impl Drop for Postgres {
     }
 }
 
-fn account() -> Option<&'static str> {
+pub(crate) fn account() -> Option<&'static str> {
     process::is_root().then_some(ACCOUNT)
 }
 
 /// A directory that PostgreSQL's account may use.
-fn temporary_directory() -> TempDir {
+pub(crate) fn temporary_directory() -> TempDir {
     let directory = tempfile::Builder::new().prefix("coupon-postgres-").tempdir().expect("temporary directory");
     if account().is_some() {
         command("chown", &[ACCOUNT.as_ref(), directory.path().as_ref()]);

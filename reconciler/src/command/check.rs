@@ -2,7 +2,7 @@
 
 use crate::coupon::Tools;
 use crate::error::{Error, Exit, wording};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Requirement};
 use crate::redis::Redis;
 use coupon_core::key::{GRANTS, ISSUED, KeyPattern};
 use redis::RedisResult;
@@ -132,21 +132,25 @@ fn is_of_one_release(one: &str, other: &str) -> bool {
     release(one) == release(other)
 }
 
-/// What the daemon does with each table.
-const PRIVILEGES: &[(&str, &[&str])] = &[
-    ("coupon", &["select", "insert", "update"]),
-    ("coupon_position", &["select", "insert", "update"]),
-    ("user_coupon", &["select", "insert"]),
-    ("coupon_dead_letter", &["select", "insert"]),
-    ("coupon_orphan", &["select", "insert"]),
-    ("coupon_instance", &["select", "insert", "update", "delete"]),
-    ("coupon_lease", &["select", "update"]),
-    ("coupon_redis", &["select", "insert", "update"]),
-    ("coupon_migration", &["select"]),
-];
-
 async fn check_postgresql(ledger: &Ledger, report: &mut Report) -> Result<(), Error> {
     ledger.ping().await?;
+    for requirement in Requirement::ALL {
+        match ledger.require(requirement).await {
+            Ok(()) => report.fine(requirement.met()),
+            Err(Error::Held(advice)) => {
+                report.fail(advice);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        if requirement == Requirement::Sessions {
+            check_server(ledger, report).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn check_server(ledger: &Ledger, report: &mut Report) -> Result<(), Error> {
     report.fine(format_args!("reachable, version {}", ledger.setting("server_version").await?));
     let tls = ledger.tls_version().await?;
     report.fine(tls.map_or("connected without TLS".to_owned(), |version| format!("connected by {version}")));
@@ -156,23 +160,6 @@ async fn check_postgresql(ledger: &Ledger, report: &mut Report) -> Result<(), Er
     if ledger.setting("fsync").await? == "off" {
         report.warn("fsync is off: a crash loses rows that Redis takes for persisted; set it on");
     }
-    match ledger.check_schema().await {
-        Ok(()) => report.fine("schema is current"),
-        Err(Error::Held(advice)) => {
-            report.fail(advice);
-            return Ok(());
-        }
-        Err(error) => return Err(error),
-    }
-    let mut missing = Vec::new();
-    for (table, privileges) in PRIVILEGES {
-        for privilege in *privileges {
-            if !ledger.has_privilege(table, privilege).await? {
-                missing.push(format!("grant {privilege} on {table} to this role"));
-            }
-        }
-    }
-    report.complete("privileges", &missing);
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use super::backoff::{SIDE_MAX, delay};
 use super::catalog::Catalog;
 use super::presence::{Presence, Servers};
 use crate::error::{self, Error, Remedy, Side};
+use crate::ledger::Requirement;
 use std::time::Duration;
 
 /// Between two looks at a side that is there. A promoted replica is noticed within it, even without any traffic.
@@ -87,16 +88,20 @@ async fn beat_redis(servers: &Servers, catalog: &Catalog) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the server is there and has the schema.
+/// Whether the server is there, and all that it takes.
 async fn meet_postgresql(servers: &Servers, migrates: bool) -> Result<(), Error> {
     let ledger = &servers.tools.ledger;
-    ledger.ping().await?;
-    ledger.forget_connections();
-    if migrates {
-        let applied = ledger.migrate().await?;
-        if applied > 0 {
-            tracing::info!(applied, "migrated the schema");
-        }
+    if ledger.ping().await? {
+        ledger.renew_connections().await;
     }
-    ledger.check_schema().await
+    for requirement in Requirement::ALL {
+        if migrates && requirement == Requirement::Schema {
+            let applied = ledger.migrate().await?;
+            if applied > 0 {
+                tracing::info!(applied, "migrated the schema");
+            }
+        }
+        ledger.require(requirement).await?;
+    }
+    Ok(())
 }

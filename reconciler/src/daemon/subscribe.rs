@@ -5,7 +5,7 @@
 use super::catalog::{Catalog, Reason};
 use super::presence::{Presence, Servers};
 use super::scan::id_of;
-use crate::error::Error;
+use crate::error::{Error, Remedy};
 use crate::ledger::Ledger;
 use coupon_core::message;
 use futures_util::StreamExt;
@@ -63,7 +63,8 @@ async fn again<Ended: Future<Output = Result<(), Error>>>(side: &Presence, subsc
     loop {
         side.present().await;
         tokio::select! {
-            Err(error) = subscription() => side.left(&error),
+            // Full passes do where there is no room for a connection that listens.
+            Err(error) = subscription() => if error.remedy() != Remedy::Retry { side.left(&error) },
             () = side.absent() => {}
         }
         tokio::time::sleep(PAUSE).await;

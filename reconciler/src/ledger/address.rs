@@ -35,7 +35,15 @@ pub fn options(url: &str) -> Result<PgConnectOptions, String> {
             File::open(&file).map_err(|error| format!("{by} {file}: {error}"))?;
         }
     }
-    let options = PgConnectOptions::from_str(url).map_err(|error| error.to_string())?;
+    let server = url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?']).next().unwrap_or_default();
+    let hosts = server.rsplit('@').next().unwrap_or_default();
+    let options = PgConnectOptions::from_str(url);
+    if hosts.contains(',') || options.as_ref().is_ok_and(|options| options.get_host().contains(',')) {
+        return Err("several hosts cannot be named; name one address that follows the primary, as a virtual IP, a service name or a \
+                    proxy does"
+            .into());
+    }
+    let options = options.map_err(|error| error.to_string())?;
     Ok(match options.get_ssl_mode() {
         // As libpq does: whoever names a CA wants it to be asked.
         PgSslMode::Require if find(CA).is_some() => options.ssl_mode(PgSslMode::VerifyCa),
@@ -60,6 +68,20 @@ mod tests {
             let why_not = refused.unwrap_or_default();
             assert!(why_not.contains(why) && !why_not.contains("secret"), "{parameters}: {why_not}");
         }
+    }
+
+    #[test]
+    fn several_hosts_are_refused_with_the_way_round() {
+        for url in [
+            "postgres://app:a,b@one,two/shop",
+            "postgres://app:secret@one:5432,two:5432/shop?target_session_attrs=read-write",
+            "postgres://one,two",
+            "postgresql:///shop?host=one,two&port=5432",
+        ] {
+            let why_not = options(url).err().unwrap_or_default();
+            assert!(why_not.contains("several hosts") && !why_not.contains("secret"), "{url}: {why_not}");
+        }
+        assert!(options("postgres://app:a,b@one/shop,2?application_name=a,b").is_ok());
     }
 
     #[test]

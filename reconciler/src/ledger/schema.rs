@@ -2,9 +2,9 @@
 
 use super::Ledger;
 use crate::error::Error;
-use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{Executor, SqlSafeStr};
 use std::collections::HashMap;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -78,8 +78,10 @@ impl Ledger {
         let missing = self.missing().await?;
         if missing > 0 {
             // On a connection of its own: a large table may take longer to change than any statement of the relay may.
-            let options = (*self.pool.connect_options()).clone().options([("statement_timeout", "0")]);
-            let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
+            let options = PgPoolOptions::new().max_connections(1).after_connect(|connection, _| {
+                Box::pin(async { connection.execute("set statement_timeout = 0").await.map(drop) })
+            });
+            let pool = options.connect_with((*self.pool.connect_options()).clone()).await?;
             let done = timeout(MIGRATION_TIMEOUT, MIGRATIONS.run(&pool)).await.map_err(|_| Error::Unanswered)?;
             done.map_err(|error| Error::Held(format!("the schema cannot be migrated: {error}")))?;
         }

@@ -22,6 +22,7 @@ mod recipes;
 mod refused;
 mod relay;
 mod replay;
+mod requirements;
 mod restore;
 mod sale;
 mod secrets;

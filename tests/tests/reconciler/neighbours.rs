@@ -7,6 +7,11 @@ use coupon_tests::postgres_server::Postgres;
 use coupon_tests::reconciler::{Options, Reconciler, command};
 use coupon_tests::redis_server;
 use coupon_tests::resp::Client;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 /// Far below PostgreSQL's limit for a statement, after which a worker that waits for a lock would be free for a moment.
@@ -138,6 +143,93 @@ fn coupons_that_are_locked_before_they_were_ever_open_hold_up_no_others() {
 fn number_of_free(client: &mut Client) -> Option<i64> {
     let info = client.run(&format!("COUPON.INFO {}", key("free")));
     (!info.is_error()).then(|| info.field("fenced").int())
+}
+
+/// An application that takes every free slot of a PostgreSQL, and each that becomes free, until this is dropped.
+struct Crowd {
+    refused: Arc<AtomicUsize>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Crowd {
+    fn start(port: u16) -> Self {
+        let crowd = Self { refused: Arc::default(), is_over: Arc::default() };
+        let (refused, is_over) = (Arc::clone(&crowd.refused), Arc::clone(&crowd.is_over));
+        thread::spawn(move || {
+            let mut held = Vec::new();
+            while !is_over.load(Ordering::Acquire) {
+                if let Some(slot) = take_slot(port) {
+                    held.push(slot);
+                } else {
+                    refused.fetch_add(1, Ordering::AcqRel);
+                    thread::sleep(Duration::from_millis(2));
+                }
+            }
+        });
+        eventually_true("every slot is taken", || crowd.refused.load(Ordering::Acquire) > 10);
+        crowd
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Release);
+    }
+}
+
+/// A session of PostgreSQL in which nothing is ever asked; none where there is no room for it.
+fn take_slot(port: u16) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+    let mut startup = 196_608_u32.to_be_bytes().to_vec();
+    startup.extend(b"user\0shop\0database\0postgres\0\0");
+    stream.write_all(&(startup.len() as u32 + 4).to_be_bytes()).ok()?;
+    stream.write_all(&startup).ok()?;
+    loop {
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).ok()?;
+        let [kind, len @ ..] = head;
+        stream.read_exact(&mut vec![0; u32::from_be_bytes(len) as usize - 4]).ok()?;
+        match kind {
+            b'Z' => return Some(stream),
+            b'E' => return None,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_sale_goes_on_while_an_application_takes_every_free_connection() {
+    const COUPONS: u64 = 12;
+    let (redis, postgres) = servers();
+    // Those that are kept for a superuser are this test's own.
+    postgres.run(
+        "create role shop login; create role reconciler login;
+         grant all on all tables in schema public to reconciler",
+    );
+    let url = postgres.url().replace("//postgres:", "//reconciler:");
+    let reconciler = Options::between(&redis, &postgres).database_url(url).start().await_ready();
+    let mut client = redis.client();
+    let ids: Vec<String> = (0..COUPONS).map(|n| format!("c{n}")).collect();
+    for id in &ids {
+        insert(&postgres, id, 1_000, &[("mode", "'INSTANT'")]);
+        await_open(&mut client, id);
+    }
+    let crowd = Crowd::start(postgres.port);
+    for round in 0..20 {
+        for id in &ids {
+            request(&mut client, id, "u", round * 50..(round + 1) * 50);
+        }
+    }
+    within(BEFORE_A_STATEMENT_ENDS, || {
+        ids.iter().all(|id| number_of(&mut client, id, "persisted") == 1_000).then_some(())
+    })
+    .expect("rows go on with the connections that it has");
+    assert!(reconciler.is_ready(), "and it says so");
+    drop(crowd);
+    for id in &ids {
+        await_level(&redis, &postgres, id, 1_000);
+    }
+    assert!(!reconciler.log().contains("waiting for PostgreSQL: "), "{}", reconciler.log());
 }
 
 #[test]
