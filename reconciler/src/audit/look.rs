@@ -191,9 +191,7 @@ impl<'a> Look<'a> {
         while let Some(mut grants) = proof.next().await? {
             grants.retain(|grant| grant.id.seq <= last);
             let is_mended = self.mends && or_left(self.tools.ledger.fill(&self.row.id, self.row.epoch, &grants).await)?;
-            if is_mended {
-                self.tools.counters.rebuilt.inc_by(grants.len() as u64);
-            }
+            self.tools.counters.rebuilt.inc_by(if is_mended { grants.len() as u64 } else { 0 });
             for Grant { id, user, chain, .. } in grants {
                 let reason = "the row is missing, and the chain proves whose it was";
                 let finding = Finding::of_grant(Kind::RowMissing, id.seq, Some(&user), reason);

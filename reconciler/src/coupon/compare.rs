@@ -7,7 +7,7 @@ use crate::model::coupon::{Info, Row, is_on_offer};
 use crate::model::grant::{Checkpoint, Progress};
 use crate::model::pause;
 use crate::redis::Resumed;
-use coupon_core::grant::Grant;
+use coupon_core::grant::{EntryId, Grant};
 use coupon_core::key::{GRANTS, ISSUED};
 use coupon_core::number::{Epoch, Seq};
 use coupon_core::position::Position;
@@ -91,10 +91,11 @@ impl Coupon<'_> {
         for _ in 0..STEPS_MAX {
             let row = self.ledger().row(self.id).await?;
             // Before anything is decided by a position that denies rows.
-            if let Some(row) = &row
-                && self.ledger().catch_up(self.id, row.epoch, row.position).await?
-            {
-                continue;
+            if let Some(Row { epoch, position, .. }) = row {
+                let at = Progress { epoch, position, entry: EntryId::default() };
+                if self.ledger().catch_up(self.id, at).await? {
+                    continue;
+                }
             }
             let seen = self.look().await?;
             if order != Order::None {

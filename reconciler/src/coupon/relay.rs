@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 /// Batches of one coupon before the others have their turn.
 const BATCHES_PER_PASS_MAX: u32 = 20;
 
+/// Nobody else has moved the position, and it does not move.
+const STUCK: &str = "a trigger or a rule on table coupon_position keeps the position where it is; take it off";
+
 /// A batch that is in within this time may be twice as large.
 const QUICK: Duration = Duration::from_secs(5);
 
@@ -119,20 +122,15 @@ impl Coupon<'_> {
             let dead = match self.ledger().commit(self.id, &batch).await {
                 Ok(()) => 0,
                 Err(Error::Moved) if self.ledger().is_at(self.id, &batch.from).await? => {
-                    let why =
-                        "a trigger or a rule on table coupon_position keeps the position where it is; take it off";
-                    return Err(Error::Held(why.into()));
+                    return Err(Error::Held(STUCK.into()));
                 }
                 Err(error) => {
                     let remedy = error.remedy();
                     match remedy {
                         Remedy::Isolate | Remedy::Doubt(_) => {}
                         Remedy::Shorten(_) => {
-                            tracing::warn!(
-                                coupon = self.id,
-                                rows = len,
-                                "a batch takes too long, and is halved: {error}"
-                            );
+                            tracing::warn!(coupon = self.id, len, "a batch takes too long, and is halved: {error}");
+                            self.tools.counters.retries.inc();
                             *rows_max = Some((len / 2).max(1));
                         }
                         // Redis has granted more than it was told to: both sides are compared then.
@@ -148,20 +146,19 @@ impl Coupon<'_> {
                         continue;
                     }
                     // By the relay itself, where somebody has put the position back.
-                    if error.is_taken()
-                        && self.ledger().catch_up(self.id, alone.from.epoch, alone.from.position).await?
-                    {
+                    if error.is_taken() && self.ledger().catch_up(self.id, alone.from).await? {
                         return Err(Error::Moved);
                     }
+                    let mut others = open.iter().filter_map(|batch| batch.grants.first());
                     match remedy {
-                        Remedy::Isolate => {}
+                        Remedy::Shorten(_) => return Err(error),
+                        remedy if takes_rows || remedy == Remedy::Isolate => {}
                         // Once more, as what was in everybody's way may have been mended since.
-                        Remedy::Doubt(_) if !takes_rows && self.takes_others(&alone, &open).await? => {
+                        Remedy::Doubt(_) if self.ledger().takes(self.id, &alone, &mut others).await? => {
                             takes_rows = true;
                             open.push(alone);
                             continue;
                         }
-                        Remedy::Doubt(_) if takes_rows => {}
                         _ => return Err(error),
                     }
                     self.ledger().bury(self.id, &alone, &error).await?;
@@ -176,16 +173,6 @@ impl Coupon<'_> {
             has_letters |= dead > 0;
         }
         Ok(has_letters)
-    }
-
-    /// Whether PostgreSQL takes another row in the place of the one that it refuses. One of each half that is left is tried.
-    async fn takes_others(&self, alone: &Batch, left: &[Batch]) -> Result<bool, Error> {
-        for other in left.iter().filter_map(|batch| batch.grants.first()) {
-            if self.ledger().takes(self.id, alone, other).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }
 

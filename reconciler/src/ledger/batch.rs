@@ -2,10 +2,9 @@
 
 use super::{ANSWER_TIMEOUT, Ledger, Statement, count, instant, settle};
 use crate::error::{Error, Remedy};
-use crate::model::grant::Batch;
+use crate::model::grant::{Batch, Progress};
 use coupon_core::grant::Grant;
 use coupon_core::number::Epoch;
-use coupon_core::position::Position;
 use sqlx::Connection;
 use std::slice;
 use time::OffsetDateTime;
@@ -118,22 +117,25 @@ impl Ledger {
         self.execute(over(statement, batch)).await.and_then(moved)
     }
 
-    /// Whether another grant would become a row where this batch is refused: it is tried, and taken back.
-    pub async fn takes(&self, id: &str, batch: &Batch, other: &Grant) -> Result<bool, Error> {
-        let columns = Columns::of(slice::from_ref(other))?;
-        let mut connection = self.pool.acquire().await?;
-        let trial = async {
-            let mut trial = connection.begin().await?;
-            over(columns.bind(sqlx::query(COMMIT).bind(id)), batch).execute(&mut *trial).await?;
-            // Some triggers wait for the end, and refuse then.
-            sqlx::query("set constraints all immediate").execute(&mut *trial).await?;
-            trial.rollback().await
-        };
-        let answer = self.answer(ANSWER_TIMEOUT, trial).await;
-        match settle(connection, answer) {
-            Err(error) if matches!(error.remedy(), Remedy::Isolate | Remedy::Doubt(_)) => Ok(false),
-            answer => answer.map(|()| true),
+    /// Whether one of other grants would become a row where this batch is refused: each is tried, and taken back.
+    pub async fn takes(&self, id: &str, batch: &Batch, others: impl Iterator<Item = &Grant>) -> Result<bool, Error> {
+        for other in others {
+            let columns = Columns::of(slice::from_ref(other))?;
+            let mut connection = self.pool.acquire().await?;
+            let trial = async {
+                let mut trial = connection.begin().await?;
+                over(columns.bind(sqlx::query(COMMIT).bind(id)), batch).execute(&mut *trial).await?;
+                // Some triggers wait for the end, and refuse then.
+                sqlx::query("set constraints all immediate").execute(&mut *trial).await?;
+                trial.rollback().await
+            };
+            let answer = self.answer(ANSWER_TIMEOUT, trial).await;
+            match settle(connection, answer) {
+                Err(error) if matches!(error.remedy(), Remedy::Isolate | Remedy::Doubt(_)) => {}
+                answer => return answer.map(|()| true),
+            }
         }
+        Ok(false)
     }
 
     /// Makes a dead letter of a batch of one grant, which PostgreSQL refuses with this error.
@@ -176,29 +178,27 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::Moved`] if it stands elsewhere meanwhile.
-    pub async fn catch_up(&self, id: &str, epoch: Epoch, position: Position) -> Result<bool, Error> {
-        let mut to = position;
+    pub async fn catch_up(&self, id: &str, from: Progress) -> Result<bool, Error> {
+        let mut to = from;
         for link in self.beyond(id, PAGE).await? {
-            let Ok(next) = link.follow(to) else { break };
-            to = next;
+            let Ok(next) = link.follow(to.position) else { break };
+            to.position = next;
         }
-        if to == position {
+        if to == from {
             return Ok(false);
         }
-        self.execute(moving(sqlx::query(CATCH_UP).bind(id), epoch, position, to)).await.and_then(moved)?;
-        tracing::warn!(coupon = id, "the position was put back to {position}; it is at {to} again, where the rows end");
+        let over_them = Batch { from, grants: Vec::new(), to };
+        self.execute(over(sqlx::query(CATCH_UP).bind(id), &over_them)).await.and_then(moved)?;
+        let (from, to) = (from.position, to.position);
+        tracing::warn!(coupon = id, "the position was put back to {from}; it is at {to} again, where the rows end");
         Ok(true)
     }
 }
 
 /// A statement that moves the position over a batch.
 fn over<'q>(statement: Statement<'q>, Batch { from, to, .. }: &Batch) -> Statement<'q> {
-    moving(statement, from.epoch, from.position, to.position)
-}
-
-fn moving(statement: Statement<'_>, epoch: Epoch, from: Position, to: Position) -> Statement<'_> {
-    let statement = statement.bind(count(epoch.0)).bind(count(from.seq.0)).bind(from.chain.0);
-    statement.bind(count(to.seq.0)).bind(to.chain.0)
+    let statement = statement.bind(count(from.epoch.0)).bind(count(from.position.seq.0)).bind(from.position.chain.0);
+    statement.bind(count(to.position.seq.0)).bind(to.position.chain.0)
 }
 
 /// Nothing was written where the coupon is not where it was thought to be.

@@ -2,12 +2,13 @@
 
 use crate::sale::{assert_persisted, await_level, await_open, insert, key, request, servers};
 use coupon_tests::coupon::Stored;
-use coupon_tests::deadline::eventually_true;
+use coupon_tests::deadline::{eventually_true, within};
 use coupon_tests::ledger::{self, Row, await_coupon};
 use coupon_tests::postgres_server::Postgres;
 use coupon_tests::reconciler::{Options, Reconciler, command, outcome};
 use coupon_tests::redis_server::Redis;
 use coupon_tests::resp::expect;
+use std::time::Duration;
 
 const GRANTS: u64 = 40;
 
@@ -118,8 +119,10 @@ fn lost_rows_are_made_again_and_counted() {
     // Those that the audit makes again are counted too.
     postgres.run("delete from user_coupon where seq in (7, 8)");
     let reconciler = Options::between(&redis, &postgres).args(&["--audit-interval", "1s"]).start().await_ready();
-    eventually_true("both rows are there", || ledger::rows(&postgres, "a").len() == 40);
-    eventually_true("and counted", || reconciler.metric("coupon_rebuilt_total") == Some(2.0));
+    // It takes but a small part of the time, and so long on a busy machine.
+    let is_counted = || (reconciler.metric("coupon_rebuilt_total") == Some(2.0)).then_some(());
+    assert!(within(Duration::from_secs(180), is_counted).is_some(), "both are made again and counted");
+    assert_eq!(ledger::rows(&postgres, "a").len(), 40);
 }
 
 #[test]
