@@ -139,10 +139,10 @@ impl Ledger {
     pub async fn beat(&self) -> Result<(), Error> {
         const TAKES_WRITES: &str = "select current_setting('transaction_read_only') = 'off'";
         let mut connection = self.connection().await?;
-        let query: QueryAs<'_, (bool,)> = sqlx::query_as(TAKES_WRITES);
-        let answer = self.answer(BEAT_TIMEOUT, query.fetch_one(&mut *connection)).await;
+        let asked = sqlx::query_scalar(TAKES_WRITES).fetch_one(&mut *connection);
+        let answer = self.answer(BEAT_TIMEOUT, asked).await;
         let why = "this server takes no writes, perhaps a standby; --database-url has to lead to the primary";
-        settle(connection, answer)?.0.then_some(()).ok_or_else(|| Error::Held(why.into()))
+        if settle(connection, answer)? { Ok(()) } else { Err(Error::Held(why.into())) }
     }
 
     /// Runs a statement for the rows that it gives. Like all that do not say otherwise it is a transaction of its own.

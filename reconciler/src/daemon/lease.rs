@@ -94,12 +94,7 @@ async fn refusal(servers: &Servers, instance: &str, token: &mut String) -> Resul
     *token = answer.map_err(|_| RedisError::from(io::Error::other("it takes connections, and does not answer")))??;
     let here = redis.place();
     let there = ledger.belong(token, &format!("{here}, by {instance}")).await?;
-    Ok(there.map(|there| {
-        format!(
-            "the ledger belongs to another Redis, {there}, and this process has {here}; if it shall move here, end all \
-             reconcilers that work there, and wait for ten seconds"
-        )
-    }))
+    Ok(there.map(|there| format!("the ledger belongs to another Redis, {there}, and this process has {here}")))
 }
 
 /// Gives all shards back, so that another need not wait.

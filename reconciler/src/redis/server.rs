@@ -2,6 +2,7 @@
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::io::tcp::TcpSettings;
+use ::redis::io::tcp::socket2::TcpKeepalive;
 use ::redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError,
     RedisResult, TlsCertificates,
@@ -15,6 +16,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A command that is not answered within this time failed. Far above the longest ISSUE or a page of the stream.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection is idle before the system asks whether the other end is there.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
 
 /// Where the certificates of TLS are, in files that are read at each connection, so that renewed ones need no restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,8 +111,8 @@ impl fmt::Display for Server {
 
 /// How connections use TCP.
 pub fn tcp() -> TcpSettings {
-    // Without it, a small command waits for the acknowledgement of the one before.
-    TcpSettings::default().set_nodelay(true)
+    // The one: a small command does not wait for the acknowledgement of the one before. The other: who is idle hears of a dead host.
+    TcpSettings::default().set_nodelay(true).set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE_TIME))
 }
 
 /// Who logs in is said once, before the first of several servers: `user:password@`, and the rest.

@@ -300,8 +300,7 @@ impl Viewer {
 
     /// The age of the first grant that is no row; none if it is not seen.
     async fn lag_seconds(&self, coupon: &Coupon, key: &str, epoch: Epoch, now_ms: u64) -> Option<f64> {
-        let lag = coupon.lag.filter(|lag| *lag > 0);
-        let Some(lag) = lag else { return Some(0.0) };
+        let Some(lag) = coupon.lag.filter(|lag| *lag > 0) else { return Some(0.0) };
         let last_row = Seq(coupon.granted - lag);
         // Under which epoch it was granted is not known here: mostly this one, else one of the last.
         for epoch in (epoch.0.saturating_sub(EPOCHS_MAX)..=epoch.0).rev().map(Epoch) {
