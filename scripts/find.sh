@@ -51,6 +51,11 @@ find_docker() {
     type -P mmdebstrap >/dev/null
 }
 
+# Makes hosts of their own, in network namespaces.
+find_hosts() {
+  [ "$(uname)" = Linux ] && [ "$(id -u)" -eq 0 ] && type -P ip >/dev/null
+}
+
 # Runs clients of docs/clients.md.
 find_node() {
   command -v npm >/dev/null && [ "$(node_major)" -ge "$NODE_MAJOR_MIN" ]

@@ -23,6 +23,7 @@ cargo clippy "${checking[@]}" --all-targets -- -D warnings
 # `--all-targets` leaves out what `cargo test` leaves out.
 cargo clippy "${checking[@]}" --test clients --test deploy -- -D warnings
 scripts/build.sh checking
+find_hosts || say 'SKIPPED: the tests of hosts that are cut off from each other, for root on Linux with ip(8) only'
 say 'Unit tests, then end-to-end tests'
 # Without --lib, which would run the module's too: it aborts outside Redis. The page is looked at in Chromium by `make test-all`.
 # Three times as many at a time as a small machine has cores: they wait for servers most of their time.
