@@ -38,9 +38,8 @@ use tokio::task::JoinSet;
 /// those who wait together.
 const WORKERS: u32 = 8;
 
-/// Connections to PostgreSQL: one per worker, and some for the scan, health, the leases, a page that is read ahead, the audit and
-/// a look from outside.
-pub const CONNECTIONS_MAX: u32 = WORKERS + 6;
+/// Connections to PostgreSQL, made when it is met and kept: one per worker, and two for those who ask for little, in turn.
+pub const CONNECTIONS_MAX: u32 = WORKERS + 2;
 
 /// Coupons with work at hand that it tells of: those that wait for an operator first.
 const COUPONS_TOLD_MAX: usize = 2000;

@@ -32,9 +32,6 @@ pub enum Error {
     /// Redis, or the way to it.
     #[error("Redis: {}", wording(.0))]
     Redis(#[from] RedisError),
-    /// PostgreSQL has no connection for it just now.
-    #[error("PostgreSQL has no room for another connection")]
-    Crowded,
     /// PostgreSQL did not answer in time.
     #[error("a statement was not answered in time")]
     Unanswered,
@@ -128,7 +125,6 @@ impl Error {
         match self {
             Self::Ledger(error) => ledger_remedy(error),
             Self::Redis(error) => redis_remedy(error),
-            Self::Crowded => Remedy::Retry,
             Self::Unanswered => Remedy::Reconnect(Side::PostgreSql),
             Self::Moved | Self::Stopping => Remedy::Compare,
             Self::Broken { .. } => Remedy::Stop(
@@ -146,9 +142,10 @@ fn ledger_remedy(error: &sqlx::Error) -> Remedy {
             | sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => Remedy::Reconnect(Side::PostgreSql),
+            // Others have all connections, or the server has no room for more. Whether it is away its keeper finds out.
+            sqlx::Error::PoolTimedOut => Remedy::Retry,
             _ => Remedy::Stop(UNKNOWN),
         };
     };
@@ -293,7 +290,6 @@ pub mod tests {
             assert_eq!(of_refusal(sqlstate, None, None), Remedy::Reconnect(Side::PostgreSql), "{sqlstate}");
         }
         for error in [
-            sqlx::Error::PoolTimedOut,
             sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
             sqlx::Error::Protocol("cut off".into()),
         ] {

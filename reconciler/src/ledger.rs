@@ -52,7 +52,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 /// A connection that is not there within this time is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -66,15 +66,6 @@ const BEAT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Between two such questions to the connection that listens.
 const LISTEN_BEAT: Duration = Duration::from_secs(3);
-
-/// Connections that are made as soon as the server is met: work goes on with these, if an application takes all others.
-const KEPT: usize = 8;
-
-/// Where there is no room for another connection, one that somebody gives back is looked for so often.
-const GIVEN_BACK_INTERVAL: Duration = Duration::from_millis(10);
-
-/// SQLSTATE of a server that takes no more connections.
-const TOO_MANY_CONNECTIONS: &str = "53300";
 
 /// PostgreSQL's limit for one statement; and PERSISTED has to mean that it survives a crash of PostgreSQL, whatever the role's
 /// default is. Said to each connection afterwards, as a pooler would refuse to be told with its start.
@@ -125,10 +116,8 @@ impl Ledger {
             connection.ping().await?;
             connection.close().await
         };
-        match timeout(CONNECT_TIMEOUT, ping).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
-            Err(sqlx::Error::Database(error))
-                if error.code().as_deref() == Some(TOO_MANY_CONNECTIONS) && self.pool.size() > 0 =>
-            {
+        match timeout(CONNECT_TIMEOUT, ping).await.unwrap_or_else(|late| Err(io::Error::from(late).into())) {
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("53300") && self.pool.size() > 0 => {
                 self.beat().await.map(|()| false)
             }
             answer => Ok(answer.map(|()| true)?),
@@ -138,7 +127,7 @@ impl Ledger {
     /// Whether the server still answers, and takes writes.
     pub async fn beat(&self) -> Result<(), Error> {
         const TAKES_WRITES: &str = "select current_setting('transaction_read_only') = 'off'";
-        let mut connection = self.connection().await?;
+        let mut connection = self.pool.acquire().await?;
         let asked = sqlx::query_scalar(TAKES_WRITES).fetch_one(&mut *connection);
         let answer = self.answer(BEAT_TIMEOUT, asked).await;
         let why = "this server takes no writes, perhaps a standby; --database-url has to lead to the primary";
@@ -150,14 +139,14 @@ impl Ledger {
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        let mut connection = self.connection().await?;
+        let mut connection = self.pool.acquire().await?;
         let answer = self.answer(ANSWER_TIMEOUT, query.fetch_all(&mut *connection)).await;
         settle(connection, answer)
     }
 
     /// Runs a statement; how many rows it changed.
     async fn execute(&self, query: Statement<'_>) -> Result<u64, Error> {
-        let mut connection = self.connection().await?;
+        let mut connection = self.pool.acquire().await?;
         let answer = self.answer(ANSWER_TIMEOUT, query.execute(&mut *connection)).await;
         settle(connection, answer).map(|done| done.rows_affected())
     }
@@ -170,38 +159,14 @@ impl Ledger {
         }
     }
 
-    /// Drops all connections, which date from before the server went away: what they were found fit for may not be so any more. Those
-    /// that are kept are made anew.
+    /// Drops all connections, which date from before the server went away: what they were found fit for may not be so any more. As
+    /// many as there may be are made anew.
     pub async fn renew_connections(&self) {
         while let Some(connection) = self.pool.try_acquire() {
             drop(connection.detach());
         }
         self.forgotten.notify_waiters();
-        join_all((0..KEPT).map(|_| self.pool.acquire())).await;
-    }
-
-    /// A connection of the pool's: a new one if there is room for it, else one that somebody gives back.
-    async fn connection(&self) -> Result<PoolConnection<Postgres>, Error> {
-        let given_back = async {
-            loop {
-                sleep(GIVEN_BACK_INTERVAL).await;
-                if let Some(connection) = self.pool.try_acquire() {
-                    return connection;
-                }
-            }
-        };
-        tokio::select! {
-            connection = self.pool.acquire() => connection.map_err(|error| self.crowded(error)),
-            connection = given_back => Ok(connection),
-        }
-    }
-
-    /// As long as there are connections, the want of another one does not mean that the server is away.
-    fn crowded(&self, error: sqlx::Error) -> Error {
-        match error {
-            sqlx::Error::PoolTimedOut if self.pool.size() > 0 => Error::Crowded,
-            error => error.into(),
-        }
+        join_all((0..self.pool.options().get_max_connections()).map(|_| self.pool.acquire())).await;
     }
 
     /// A connection of its own that hears of changed coupons.
@@ -216,7 +181,7 @@ impl Ledger {
             .max_lifetime(None)
             .idle_timeout(None)
             .connect_lazy_with((*self.pool.connect_options()).clone());
-        let mut listener = PgListener::connect_with(&pool).await.map_err(|error| self.crowded(error))?;
+        let mut listener = PgListener::connect_with(&pool).await?;
         listener.ignore_pool_close_event(true);
         timeout(BEAT_TIMEOUT, listener.listen(channel))
             .await

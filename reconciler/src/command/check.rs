@@ -136,7 +136,7 @@ async fn check_postgresql(ledger: &Ledger, report: &mut Report) -> Result<(), Er
     ledger.ping().await?;
     for requirement in Requirement::ALL {
         match ledger.require(requirement).await {
-            Ok(()) => report.fine(requirement.met()),
+            Ok(()) => report.fine(format_args!("{} are as required", format!("{requirement:?}").to_lowercase())),
             Err(Error::Held(advice)) => {
                 report.fail(advice);
                 return Ok(());

@@ -91,10 +91,12 @@ async fn beat_redis(servers: &Servers, catalog: &Catalog) -> Result<(), Error> {
 /// Whether the server is there, and all that it takes.
 async fn meet_postgresql(servers: &Servers, migrates: bool) -> Result<(), Error> {
     let ledger = &servers.tools.ledger;
-    if ledger.ping().await? {
+    let has_room = ledger.ping().await?;
+    if has_room {
         ledger.renew_connections().await;
     }
-    for requirement in Requirement::ALL {
+    // The first takes a session more.
+    for requirement in Requirement::ALL.into_iter().skip(usize::from(!has_room)) {
         if migrates && requirement == Requirement::Schema {
             let applied = ledger.migrate().await?;
             if applied > 0 {
