@@ -30,8 +30,9 @@ const EVENTS: [Event; 11] = [
     Event::Back,
 ];
 
-/// How many of them.
-const EVENTS_OF_A_ROUND: usize = 5;
+/// How many of them, where a cut is short, and where it is long.
+const SHORT_EVENTS: usize = 5;
+const LONG_EVENTS: usize = 3;
 
 /// Between two batches of a client, so that a round's rows can be looked at in a moment.
 const PAUSE: Duration = Duration::from_millis(30);
@@ -80,7 +81,7 @@ const MOMENTS_OF_A_RESTORE: [Moment; 4] = [
 /// # Panics
 /// If a promise is broken.
 pub fn round(random: &mut fastrand::Rng) -> Survived {
-    play(random, SHORT)
+    play(random, SHORT, SHORT_EVENTS)
 }
 
 /// As [`round`], where it takes long until all is well.
@@ -88,10 +89,10 @@ pub fn round(random: &mut fastrand::Rng) -> Survived {
 /// # Panics
 /// If a promise is broken.
 pub fn long_round(random: &mut fastrand::Rng) -> Survived {
-    play(random, LONG)
+    play(random, LONG, LONG_EVENTS)
 }
 
-fn play(random: &mut fastrand::Rng, seconds: RangeInclusive<u64>) -> Survived {
+fn play(random: &mut fastrand::Rng, seconds: RangeInclusive<u64>, events_max: usize) -> Survived {
     let mut survived = Survived::new();
     if let Some(why) = is_missing() {
         eprintln!("SKIPPED: hosts that are cut off from each other: {why}");
@@ -110,10 +111,10 @@ fn play(random: &mut fastrand::Rng, seconds: RangeInclusive<u64>) -> Survived {
         is_to_be_named: false,
         named_before: 0,
     };
-    for event in &events[..EVENTS_OF_A_ROUND] {
+    for event in events.into_iter().take(events_max) {
         scene.site.await_followed();
         // Clients are where the thread that starts them is.
-        let kind = network.on(CLIENTS, || scene.load.during(|| scene.play(*event)));
+        let kind = network.on(CLIENTS, || scene.load.during(|| scene.play(event)));
         if matches!(event, Event::Back) {
             scene.back();
         }
