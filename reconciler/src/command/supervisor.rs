@@ -52,11 +52,12 @@ fn tell(news: &[NotifyState<'_>]) {
 
 /// What it is at, in one line.
 fn describe(standing: &Standing) -> String {
-    let Process { redis, postgresql, shards, .. } = &standing.process;
+    let Process { redis, postgresql, shards, stalled, .. } = &standing.process;
     let waits = |(side, health): (&str, &Health)| Some(format!("waiting for {side}: {}", health.why.as_ref()?));
     let mut waits: Vec<String> = [("Redis", redis), ("PostgreSQL", postgresql)].into_iter().filter_map(waits).collect();
     if waits.is_empty() {
-        waits.push(format!("relaying, with {} of {} shards", shards.held, shards.of));
+        let at_work = || format!("relaying, with {} of {} shards", shards.held, shards.of);
+        waits.push(shards.why.as_ref().or(stalled.as_ref()).cloned().unwrap_or_else(at_work));
     }
     if standing.stopped > 0 {
         waits.push(format!("coupons that wait for an operator: {}", standing.stopped));

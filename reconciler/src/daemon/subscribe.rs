@@ -9,6 +9,7 @@ use crate::error::{Error, Remedy};
 use crate::ledger::Ledger;
 use coupon_core::message;
 use futures_util::StreamExt;
+use redis::RedisError;
 use std::io;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -27,9 +28,8 @@ pub async fn redis(servers: &Servers, catalog: &Catalog) {
         loop {
             let Ok(message) = timeout(BEAT, messages.next()).await else {
                 // Nothing is said; or packets are lost, without a word too.
-                timeout(BEAT, subscription.ping::<()>())
-                    .await
-                    .map_err(|late| Error::Redis(io::Error::from(late).into()))??;
+                let answer = timeout(BEAT, subscription.ping::<()>()).await;
+                answer.map_err(|late| RedisError::from(io::Error::from(late)))??;
                 continue;
             };
             let Some(message) = message else { break };

@@ -26,14 +26,11 @@ pub fn render(standing: &Standing, view: &View) -> String {
     // What is known is the least that it can be. Where that would be nothing, nothing is told.
     let is_told =
         |name: &str, value: f64| value > 0.0 || !is_unknown || !["lag_entries", "requested", AGE].contains(&name);
+    let lag: u64 = here().filter_map(|coupon| coupon.lag).sum();
     let oldest = here().filter_map(|coupon| coupon.lag_seconds).fold(0.0, f64::max);
     let on_offer = here().filter(|coupon| ["AVAILABLE", "ISSUED"].contains(&&*coupon.status));
     for (name, help, value) in [
-        (
-            "lag_entries",
-            "Grants in Redis that are not in the ledger",
-            here().filter_map(|coupon| coupon.lag).sum::<u64>(),
-        ),
+        ("lag_entries", "Grants in Redis that are not in the ledger", lag),
         (
             "requested",
             "Users accepted by the coupons on offer that this process works on",

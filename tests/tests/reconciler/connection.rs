@@ -102,7 +102,10 @@ fn connections_that_die_silently_with_a_batch_under_way_cost_seconds() {
 fn a_listener_that_dies_silently_is_replaced() {
     let (redis, postgres) = servers();
     let (_to_redis, to_postgres, _reconciler) = behind_proxies(&redis, &postgres);
-    let listener = "select client_port from pg_stat_activity where query ilike 'listen%'";
+    // It has said that it listens, or since then that it is there.
+    let listener = "select client_port from pg_stat_activity
+        where application_name = 'coupon-reconciler' and (query ilike 'listen%' or query = 'select 1')
+        order by backend_start desc limit 1";
     to_postgres.silence(Some(postgres.value(listener).parse().expect("one listens")));
     insert(&postgres, "b", 10, &[]);
     await_open(&mut redis.client(), "b");
