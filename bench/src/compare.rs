@@ -8,6 +8,7 @@ mod idle;
 mod issue;
 mod latency;
 mod mrequest;
+mod neighbours;
 pub mod place;
 mod relay;
 mod sale;
@@ -81,6 +82,8 @@ pub enum Topic {
     Relay,
     /// 10,000 idle coupons
     Idle,
+    /// 100,000 idle coupons, and 100 small ones beside a line of 2,000,000; only if it is named, as it takes long
+    Neighbours,
     /// A whole sale, beside the pattern it grew out of, and beside PostgreSQL alone
     Sale,
 }
@@ -113,7 +116,10 @@ async fn measure(settings: &Settings) -> Result<()> {
     println!("{}\n{}\n{}", circumstances.machine, circumstances.servers, circumstances.method);
     let topics: Vec<Topic> = Topic::value_variants()
         .iter()
-        .filter(|topic| settings.only.is_empty() || settings.only.contains(topic))
+        .filter(|topic| match &*settings.only {
+            [] => **topic != Topic::Neighbours,
+            only => only.contains(topic),
+        })
         .copied()
         .collect();
     let start = Instant::now();
@@ -181,6 +187,7 @@ impl Topic {
             Self::Latency => latency::measure(place).await,
             Self::Relay => relay::measure(place).await,
             Self::Idle => idle::measure(place).await,
+            Self::Neighbours => neighbours::measure(place).await,
             Self::Sale => sale::measure(place).await,
         }
     }

@@ -9,8 +9,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 
-/// Ten thousand coupons are published within this, or something is wrong.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A hundred thousand coupons are published within this, or something is wrong.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// Between two looks at the ledger.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -24,11 +24,17 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it.
     pub fn start(place: &Place) -> Result<Self> {
+        Self::start_with(place, &[])
+    }
+
+    /// Starts it with other settings.
+    pub fn start_with(place: &Place, args: &[&str]) -> Result<Self> {
         create_dir_all(&place.out)?;
         let log = File::create(place.out.join("reconciler.log"))?;
         let child = place
             .program(&place.reconciler)
             .args(["run", "--log-format", "text", "--listen", "127.0.0.1:0"])
+            .args(args)
             .env("REDIS_URL", &place.redis_url)
             .env("DATABASE_URL", &place.database_url)
             .stdin(Stdio::null())

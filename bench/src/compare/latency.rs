@@ -39,6 +39,15 @@ impl Waiting {
         Ok(granted.elapsed())
     }
 
+    /// The same of one that queues: waits from the request until the row is committed.
+    pub async fn queue(&mut self, key: &str, user: &str, patience: Duration) -> Result<Duration> {
+        let (key, user, requested) = (key.as_bytes(), user.as_bytes(), Instant::now());
+        self.expect(&command(&[b"COUPON.REQUEST", key, user]), "QUEUED").await?;
+        let timeout = patience.as_millis().to_string();
+        self.expect(&command(&[b"COUPON.WAIT", key, user, timeout.as_bytes()]), "PERSISTED").await?;
+        Ok(requested.elapsed())
+    }
+
     async fn expect(&mut self, call: &[u8], expected: &str) -> Result<()> {
         let mut told = String::new();
         self.connection
