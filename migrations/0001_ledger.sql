@@ -9,7 +9,7 @@ create type coupon_status as enum ('STANDARD', 'AVAILABLE', 'ISSUED', 'EXPIRED')
 create type coupon_mode as enum ('QUEUE', 'INSTANT');
 
 comment on type coupon_status is
-    'STANDARD: defined, not on offer. AVAILABLE: can be requested and issued. ISSUED: all units are granted. EXPIRED: ended.';
+    'STANDARD: defined, not on offer: not yet, or taken off for now. AVAILABLE: can be requested and issued. ISSUED: all units are granted. EXPIRED: ended.';
 comment on type coupon_mode is
     'QUEUE: a request waits for the next issue. INSTANT: the request itself takes a unit while there are any.';
 

@@ -226,6 +226,11 @@ pub fn join(database: i32, key: &[u8], newest: Arrival) {
     change(database, key, |entry| (entry.newest, entry.members) = (Some(newest), Progress::Nothing));
 }
 
+/// Somebody has left, who may have been the newest.
+pub fn leave(database: i32, key: &[u8]) {
+    change(database, key, |entry| (entry.newest, entry.members) = (None, Progress::Nothing));
+}
+
 /// How many members are known of a coupon that is kept, where there is more to learn; until [`learn`] has learned it.
 pub fn to_learn(database: i32, key: &[u8], members: u64) -> Option<u64> {
     let mut from = None;

@@ -1,7 +1,7 @@
 //! The map of the module: every command, with its syntax, flags, arity, description and handler.
 
 use crate::redis::{Argument, Command, Effect, Kind, Reply, Server, Str};
-use crate::{ack, close, info, issue, open, request, restore, resume, status, wait};
+use crate::{ack, close, info, issue, leave, open, request, restore, resume, status, wait};
 use coupon_core::refusal::Refusal;
 use std::ffi::CStr;
 
@@ -36,7 +36,8 @@ const LOG: &CStr = c"O(log(N)) with N being the number of accepted users";
 
 /// All commands.
 pub const TABLE: &[Command<Call>] = &[
-    // COUPON.OPEN key QUANTITY n [MODE QUEUE|INSTANT] [WAITLIST n] [OPENS unix-ms] [EXPIRES unix-ms] [EPOCH e [REVISION r]]
+    // COUPON.OPEN key QUANTITY n [STATUS STANDARD|AVAILABLE] [MODE QUEUE|INSTANT] [WAITLIST n] [OPENS unix-ms]
+    //     [EXPIRES unix-ms] [EPOCH e [REVISION r]]
     Command {
         name: c"coupon.open",
         arity: -4,
@@ -47,6 +48,7 @@ pub const TABLE: &[Command<Call>] = &[
         args: &[
             KEY,
             needed_option(c"QUANTITY", c"quantity", Kind::Integer),
+            option(c"STATUS", c"standard|available", Kind::Text),
             option(c"MODE", c"queue|instant", Kind::Text),
             option(c"WAITLIST", c"places", Kind::Integer),
             option(c"OPENS", c"unix-time-milliseconds", Kind::Time),
@@ -121,6 +123,17 @@ pub const TABLE: &[Command<Call>] = &[
         complexity: O1,
         args: &[KEY],
         call: info::call,
+    },
+    // COUPON.LEAVE key user
+    Command {
+        name: c"coupon.leave",
+        arity: 3,
+        flags: c"write fast",
+        effect: Effect::ReadsAndUpdates,
+        summary: c"Gives up a waiting user's place: everybody behind moves up.",
+        complexity: LOG,
+        args: &[KEY, USER],
+        call: leave::call,
     },
     // COUPON.CLOSE key [EPOCH e REVISION r]
     Command {

@@ -29,6 +29,8 @@ counters! {
     NotOpen = c"requests_notopen_total",
     /// Requests answered CLOSED.
     Closed = c"requests_closed_total",
+    /// Users who left the line.
+    Left = c"left_total",
     /// Units granted by ISSUE.
     Issued = c"issued_total",
     /// Grants brought back by RESTORE.

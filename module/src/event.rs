@@ -16,9 +16,11 @@ pub enum Event {
     SoldOut,
     /// The coupon has ended.
     Closed,
+    /// A user has left the line.
+    Left,
 }
 
-const NAMES: [&CStr; 4] = [c"coupon.queued", c"coupon.granted", c"coupon.soldout", c"coupon.closed"];
+const NAMES: [&CStr; 5] = [c"coupon.queued", c"coupon.granted", c"coupon.soldout", c"coupon.closed", c"coupon.left"];
 
 /// One bit for each event of the running command.
 static NOTED: AtomicU8 = AtomicU8::new(0);

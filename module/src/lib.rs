@@ -13,6 +13,7 @@ mod event;
 mod fence;
 mod info;
 mod issue;
+mod leave;
 mod open;
 mod redis;
 mod request;

@@ -1,4 +1,5 @@
-//! COUPON.OPEN key QUANTITY n [MODE QUEUE|INSTANT] [WAITLIST n] [OPENS unix-ms] [EXPIRES unix-ms] [EPOCH e [REVISION r]]
+//! COUPON.OPEN key QUANTITY n [STATUS STANDARD|AVAILABLE] [MODE QUEUE|INSTANT] [WAITLIST n] [OPENS unix-ms] [EXPIRES unix-ms]
+//! [EPOCH e [REVISION r]]
 
 use crate::fence;
 use crate::redis::{Reply, Server, Str, Write};

@@ -78,7 +78,7 @@ pub fn call_many(server: &Server, key: &Str, users: &[Str]) -> Result<Reply, Ref
         Some(newest) => Some(newest.score()),
         None => round.sale.issued()?.highest(),
     };
-    check_order_left(newest, round.moment.now, users.len())?;
+    check_order_left(&round.before, newest, round.moment.now, users.len())?;
     let mut outcomes = Vec::with_capacity(users.len());
     let mut refusal = None;
     for (user, id) in users.iter().zip(ids) {

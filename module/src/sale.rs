@@ -364,18 +364,28 @@ impl Sale<'_, Write> {
     fn write(&mut self, before: Option<&Coupon>, stored: Option<&Coupon>, after: Coupon) -> Result<(), Refusal> {
         // With room for all fields: to grow would cost a hundredth of a grant.
         let mut changes: Vec<(&Str, Text)> = Vec::with_capacity(Field::ALL.len());
-        changes.extend(after.changes_from(stored).filter_map(|(field, value)| Some((name(field)?, text(value)))));
-        let cleared = name(Field::Refused).filter(|_| after.clears_refused(before));
-        if changes.is_empty() && cleared.is_none() {
+        let mut removed: Vec<&Str> = Vec::new();
+        for (field, value) in after.changes_from(stored) {
+            let Some(field) = name(field) else { continue };
+            match value {
+                Some(value) => changes.push((field, text(value))),
+                None => removed.push(field),
+            }
+        }
+        if stored.is_none() {
+            let gone = after.changes_from(before).filter(|(_, value)| value.is_none());
+            removed.extend(gone.filter_map(|(field, _)| name(field)));
+        }
+        if changes.is_empty() && removed.is_empty() {
             return Ok(());
         }
         let hash = self.hash()?;
         for (field, value) in &changes {
             hash.set(field, value);
         }
-        if let Some(field) = cleared {
-            hash.remove(field);
-            self.server.replicate(c"HDEL", [self.key, field]);
+        if !removed.is_empty() {
+            removed.iter().for_each(|field| hash.remove(field));
+            self.server.replicate(c"HDEL", iter::once(self.key).chain(removed));
         }
         if !changes.is_empty() {
             let pairs = changes.iter().flat_map(|(field, value)| [*field, &**value]);
@@ -445,6 +455,22 @@ impl Sale<'_, Write> {
         }
         self.joined(users, None);
         waiters::look_again(self.server, self.database, self.key.bytes());
+        Ok(())
+    }
+
+    /// Takes a user with this score out of the line.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`]; not after [`Sale::open`].
+    pub fn leave(&mut self, user: &Str, score: f64) -> Result<(), Refusal> {
+        if self.issued()?.take_out(user) {
+            let issued: &Str = &self.names.issued;
+            self.server.replicate(c"ZREM", [issued, user]);
+            self.server.signal_modified(issued);
+            self.newest = None;
+            cache::leave(self.database, self.key.bytes());
+            waiters::leave(self.server, || self.coordinates(), user.bytes(), score);
+        }
         Ok(())
     }
 

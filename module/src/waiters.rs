@@ -225,6 +225,13 @@ pub fn wake_final(server: &Server, coordinates: impl FnOnce() -> Coordinates, co
     }
 }
 
+/// Wakes who waits for a user that has left this place.
+pub fn leave(server: &Server, coordinates: impl FnOnce() -> Coordinates, user: &[u8], score: f64) {
+    if COUNT.load(Ordering::Relaxed) > 0 {
+        move_to(server, &coordinates(), &Place::new(score, user), None);
+    }
+}
+
 /// Something has happened to a coupon that only a look at its keys can tell the outcome of: in the next round.
 pub fn look_again(server: &Server, database: i32, key: &[u8]) {
     if COUNT.load(Ordering::Relaxed) == 0 {

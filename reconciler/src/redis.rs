@@ -55,11 +55,13 @@ impl Redis {
     }
 
     /// Publishes a definition, all of it, under a number that only grows.
-    pub async fn open(&self, key: &str, definition: &Definition, epoch: Epoch, revision: u64) -> RedisResult<()> {
+    pub async fn open(&self, key: &str, offer: &Offer, epoch: Epoch, revision: u64) -> RedisResult<()> {
         use open::option;
-        let Definition { quantity, mode, waitlist, opens_at, expires_at } = definition;
+        let Definition { quantity, mode, waitlist, opens_at, expires_at } = offer.definition;
+        // ISSUED is what becomes of AVAILABLE.
+        let status = if offer.status == Status::Standard { Status::Standard } else { Status::Available };
         let mut command = cmd("COUPON.OPEN");
-        command.arg((key, option::EPOCH, epoch.0, option::REVISION, revision));
+        command.arg((key, option::EPOCH, epoch.0, option::REVISION, revision, option::STATUS, status.word()));
         command.arg((option::QUANTITY, quantity, option::MODE, mode.word(), option::WAITLIST, waitlist));
         command.arg((option::OPENS, opens_at, option::EXPIRES, expires_at));
         self.call(&command).await
@@ -277,9 +279,8 @@ fn unexpected(what: &'static str) -> RedisError {
 
 impl FromRedisValue for Info {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        let fields: HashMap<String, Value> = FromRedisValue::from_redis_value(value)?;
-        let (status, mode): (String, String) = (field(&fields, "status")?, field(&fields, "mode")?);
-        let number = |name| field(&fields, name);
+        let (status, mode): (String, String) = (field(&value, "status")?, field(&value, "mode")?);
+        let number = |name| field(&value, name);
         Ok(Self {
             offer: Offer {
                 status: Status::parse(status.as_bytes()).ok_or_else(|| format!("COUPON.INFO has status {status}"))?,
@@ -303,8 +304,13 @@ impl FromRedisValue for Info {
     }
 }
 
-fn field<T: FromRedisValue>(info: &HashMap<String, Value>, name: &str) -> Result<T, ParsingError> {
-    let value = info.get(name).ok_or_else(|| format!("COUPON.INFO lacks {name}"))?;
+/// Looked for from the beginning: a pass asks a thousand coupons in a second, and making a map of each reply costs more.
+fn field<T: FromRedisValue>(info: &Value, name: &str) -> Result<T, ParsingError> {
+    let is_it = |(key, _): &(&Value, &Value)| matches!(key, Value::BulkString(key) if key == name.as_bytes());
+    let (_, value) = info
+        .as_map_iter()
+        .and_then(|mut fields| fields.find(is_it))
+        .ok_or_else(|| format!("COUPON.INFO lacks {name}"))?;
     from_redis_value_ref(value)
 }
 

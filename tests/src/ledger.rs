@@ -83,8 +83,9 @@ fn from_hex(hex: &str) -> String {
 const COUPON: &str =
     "(select c.*, coalesce(p.epoch, 0) as epoch, coalesce(p.seq, 0) as seq, coalesce(p.chain, 0) as chain,
         coalesce(p.granted, 0) as granted, coalesce(p.revision, 0) as revision,
-        (c.status in ('AVAILABLE', 'ISSUED')) = (p.told_status in ('AVAILABLE', 'ISSUED'))
-            and (c.status not in ('AVAILABLE', 'ISSUED')
+        (case c.status when 'ISSUED' then 'AVAILABLE' else c.status end)
+            = (case p.told_status when 'ISSUED' then 'AVAILABLE' else p.told_status end)
+            and (c.status = 'EXPIRED'
                  or (c.quantity, c.waitlist, c.mode, c.opens_at, c.expires_at) is not distinct from
                     (p.told_quantity, p.told_waitlist, p.told_mode, p.told_opens_at, p.told_expires_at)) as is_told
     from coupon c left join coupon_position p on p.coupon_id = c.id) as both_tables";

@@ -346,8 +346,9 @@ impl Coupon {
         })
     }
 
-    /// The fields to write so that the hash holds this coupon, where it held that one: none if nothing changes.
-    pub fn changes_from<'c>(&'c self, before: Option<&'c Self>) -> impl Iterator<Item = (Field, Value<'c>)> {
+    /// The fields to write so that the hash holds this coupon, where it held that one, and those without a value to remove:
+    /// none if nothing changes.
+    pub fn changes_from<'c>(&'c self, before: Option<&'c Self>) -> impl Iterator<Item = (Field, Option<Value<'c>>)> {
         // Most changes are grants, which leave the definition as it is.
         let is_defined_so =
             before.is_some_and(|before| before.definition == self.definition && before.revision == self.revision);
@@ -355,8 +356,8 @@ impl Coupon {
             if is_defined_so && field.is_of_definition() {
                 return None;
             }
-            let value = self.value(field)?;
-            (before.and_then(|before| before.value(field)) != Some(value)).then_some((field, value))
+            let value = self.value(field);
+            (before.and_then(|before| before.value(field)) != value).then_some((field, value))
         })
     }
 
@@ -420,12 +421,6 @@ impl Coupon {
     #[must_use]
     pub const fn is_early(&self, now: Now) -> bool {
         now.ms() < self.definition.opens_at
-    }
-
-    /// Whether the hash no longer says that anybody is refused, where it held that coupon.
-    #[must_use]
-    pub fn clears_refused(&self, before: Option<&Self>) -> bool {
-        self.refused == 0 && before.is_some_and(|before| before.refused > 0)
     }
 
     /// The tripwire: a companion key that is missing, or holds less than the hash says it must, was deleted,
@@ -661,7 +656,7 @@ pub(crate) mod tests {
         full.revision = Revision(REVISION_MAX);
         for coupon in [full.clone(), available(5, Mode::Queue)] {
             let written: Vec<(Field, String)> =
-                coupon.changes_from(None).map(|(field, value)| (field, text(value))).collect();
+                coupon.changes_from(None).filter_map(|(field, value)| Some((field, text(value?)))).collect();
             let get = |field| written.iter().find(|(name, _)| *name == field).map(|(_, text)| text.as_bytes());
             assert_eq!(Coupon::decode(get), Ok(coupon.clone()));
             assert_eq!(coupon.changes_from(Some(&coupon)).count(), 0);
@@ -669,9 +664,9 @@ pub(crate) mod tests {
         let granted = Coupon { position: Position { seq: Seq(6), chain: Chain(1) }, ..full.clone() };
         let fields: Vec<Field> = granted.changes_from(Some(&full)).map(|(field, _)| field).collect();
         assert_eq!(fields, [Field::Remaining, Field::Seq, Field::Chain]);
-        let retried = Coupon { refused: 0, ..full.clone() };
-        assert_eq!(retried.changes_from(Some(&full)).count(), 0, "the field is not written but removed");
-        assert!(retried.clears_refused(Some(&full)) && !full.clears_refused(Some(&full)) && !full.clears_refused(None));
+        let empty = Coupon { refused: 0, first_at: None, ..full.clone() };
+        let removed: Vec<_> = empty.changes_from(Some(&full)).collect();
+        assert_eq!(removed, [(Field::FirstAt, None), (Field::Refused, None)]);
         let published = Coupon { revision: Revision(0), ..full.clone() };
         let fields: Vec<Field> = published.changes_from(Some(&full)).map(|(field, _)| field).collect();
         assert_eq!(fields, [Field::Revision]);

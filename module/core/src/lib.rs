@@ -15,6 +15,7 @@ pub mod filter;
 pub mod grant;
 pub mod issue;
 pub mod key;
+pub mod leave;
 pub mod ledger;
 pub mod limit;
 pub mod message;

@@ -13,6 +13,8 @@ use crate::words::{Mode, Status};
 pub mod option {
     /// Units in all.
     pub const QUANTITY: &str = "QUANTITY";
+    /// STANDARD or AVAILABLE: off offer for now, or on.
+    pub const STATUS: &str = "STATUS";
     /// QUEUE or INSTANT.
     pub const MODE: &str = "MODE";
     /// Users who may wait beyond the quantity.
@@ -26,13 +28,14 @@ pub mod option {
     /// The number of the reconciler's definition.
     pub const REVISION: &str = "REVISION";
     /// All of them.
-    pub const ALL: [&str; 7] = [QUANTITY, MODE, WAITLIST, OPENS, EXPIRES, EPOCH, REVISION];
+    pub const ALL: [&str; 8] = [QUANTITY, STATUS, MODE, WAITLIST, OPENS, EXPIRES, EPOCH, REVISION];
 }
 
 /// The arguments after the key. What is left out stays as it is, or takes its default in a new coupon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Call {
     quantity: u64,
+    is_paused: Option<bool>,
     mode: Option<Mode>,
     waitlist: Option<u64>,
     opens_at: Option<u64>,
@@ -52,6 +55,20 @@ impl Call {
         while let Some(name) = options.next_name(&option::ALL)? {
             match name {
                 option::QUANTITY => set_once(&mut quantity, name, options.number(name, 1..=QUANTITY_MAX)?)?,
+                option::STATUS => {
+                    let value = options.value(name)?;
+                    let is_paused = match Status::parse(value) {
+                        Some(Status::Standard) => true,
+                        Some(Status::Available) => false,
+                        _ => {
+                            let given = quote(value);
+                            return Err(Refusal::usage(format!(
+                                "STATUS is STANDARD (off offer for now) or AVAILABLE, not {given}; COUPON.CLOSE ends a coupon"
+                            )));
+                        }
+                    };
+                    set_once(&mut call.is_paused, name, is_paused)?;
+                }
                 option::WAITLIST => set_once(&mut call.waitlist, name, options.number(name, 0..=QUANTITY_MAX)?)?,
                 option::OPENS => set_once(&mut call.opens_at, name, window::parse(name, options.value(name)?)?)?,
                 option::EXPIRES => set_once(&mut call.expires_at, name, window::parse(name, options.value(name)?)?)?,
@@ -112,7 +129,9 @@ pub fn decide(existing: Option<&Coupon>, call: Call, grants: Companion, now: Now
     if expires_at > 0 && expires_at <= opens_at {
         return Err(Refusal::usage(format!("EXPIRES {expires_at} is not after OPENS {opens_at}")));
     }
+    let is_paused = call.is_paused.unwrap_or(coupon.status == Status::Standard);
     coupon.status = match coupon.status {
+        _ if is_paused => Status::Standard,
         _ if coupon.remaining() == 0 => Status::Issued,
         // The same definition published again must not wake a coupon that its window has ended.
         Status::Expired if coupon.has_ended(now) => Status::Expired,
@@ -168,6 +187,8 @@ mod tests {
             "QUANTITY 99999999999999999999999",
             "QUANTITY 5 QUANTITY 5",
             "QUANTITY 5 MODE LATER",
+            "QUANTITY 5 STATUS EXPIRED",
+            "QUANTITY 5 STATUS STANDARD STATUS AVAILABLE",
             "QUANTITY 5 COLOUR red",
             "MODE QUEUE",
             "QUANTITY 5 EPOCH 0",
@@ -224,6 +245,26 @@ mod tests {
         assert_eq!(open(Some(&coupon), "QUANTITY 5", END)?.status, Status::Expired);
         assert_eq!(open(Some(&coupon), &format!("QUANTITY 5 EXPIRES {later}"), END)?.status, Status::Available);
         assert!(open(Some(&coupon), &format!("QUANTITY 5 OPENS {later}"), END).is_err(), "an empty window");
+        Ok(())
+    }
+
+    #[test]
+    fn a_coupon_off_offer_stays_so_until_it_is_told_otherwise() -> Result<(), Refusal> {
+        let paused = open(None, "QUANTITY 5 STATUS standard", 1)?;
+        assert_eq!(paused.status, Status::Standard, "from birth");
+        assert_eq!(open(Some(&paused), "QUANTITY 6", 1)?.status, Status::Standard, "a definition says nothing of it");
+        assert_eq!(open(Some(&paused), "QUANTITY 5 STATUS AVAILABLE", 1)?.status, Status::Available);
+        let mut coupon = available(5, Mode::Queue);
+        coupon.position.seq = Seq(5);
+        for status in [Status::Available, Status::Issued, Status::Expired] {
+            coupon.status = status;
+            let paused = open(Some(&coupon), "QUANTITY 5 STATUS STANDARD", 1)?;
+            assert_eq!(paused, Coupon { status: Status::Standard, ..coupon.clone() }, "{status}: all else is left");
+            assert_eq!(open(Some(&paused), "QUANTITY 5 STATUS AVAILABLE", 1)?.status, Status::Issued);
+        }
+        coupon.definition.expires_at = 1_700_000_000_000;
+        let late = open(Some(&coupon), "QUANTITY 9 STATUS AVAILABLE", 1_700_000_000_000)?;
+        assert_eq!(late.status, Status::Expired, "its window has ended it");
         Ok(())
     }
 

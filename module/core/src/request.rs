@@ -87,7 +87,7 @@ pub fn decide(coupon: &Coupon, line: &impl Line, moment: Moment) -> Result<Decis
     if requested >= places {
         return Ok(or_duplicate(Outcome::SoldOut));
     }
-    let arrival = match next_arrival(line.newest(), now) {
+    let arrival = match next_arrival(newest(coupon, line.newest()), now) {
         Err(_) if line.is_held() => return Ok(Decision::Turned(Outcome::Duplicate)),
         next => next?,
     };
@@ -121,11 +121,20 @@ pub fn check_users(users: usize, max: u64) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// As [`decide`].
-pub fn check_order_left(newest: Option<f64>, now: Now, users: usize) -> Result<(), Refusal> {
-    let first = next_arrival(newest, now)?;
+pub fn check_order_left(coupon: &Coupon, newest_score: Option<f64>, now: Now, users: usize) -> Result<(), Refusal> {
+    let first = next_arrival(newest(coupon, newest_score), now)?;
     match first.0.checked_add(users as u64) {
         Some(last) if last <= ARRIVAL_US_MAX => Ok(()),
         _ => Err(no_order_left()),
+    }
+}
+
+/// The highest score that was given: of who is in, or of the newest grant, whose user may be gone.
+fn newest(coupon: &Coupon, of_line: Option<f64>) -> Option<f64> {
+    let granted = coupon.granted_to.as_ref().map(|cursor| cursor.arrival.score());
+    match (of_line, granted) {
+        (Some(line), Some(granted)) => Some(line.max(granted)),
+        (line, granted) => line.or(granted),
     }
 }
 
@@ -147,6 +156,7 @@ fn no_order_left() -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coupon::Cursor;
     use crate::coupon::tests::{at, available};
     use crate::number::Chain;
     use crate::number::{Epoch, Seq, Token};
@@ -254,8 +264,21 @@ mod tests {
     }
 
     #[test]
+    fn an_arrival_is_later_than_every_grant_also_when_the_newest_have_left() {
+        let mut coupon = available(9, Mode::Queue);
+        coupon.granted_to = Some(Cursor { arrival: Arrival(5_000), user: None });
+        for newest in [None, Some(4_000.0)] {
+            let line = Fixed { requested: 0, newest, is_held: false };
+            assert_eq!(decide(&coupon, &line, at(1)), Ok(Decision::Queue(Arrival(5_001))), "the clock stepped back");
+        }
+        let line = Fixed { requested: 1, newest: Some(6_000.0), is_held: false };
+        assert_eq!(decide(&coupon, &line, at(1)), Ok(Decision::Queue(Arrival(6_001))));
+    }
+
+    #[test]
     fn a_batch_is_refused_whole_where_scores_run_out() {
-        let check = |newest, users| check_order_left(newest, Now { us: 7 }, users).is_ok();
+        let coupon = available(1, Mode::Queue);
+        let check = |newest, users| check_order_left(&coupon, newest, Now { us: 7 }, users).is_ok();
         assert!(check(None, 1000));
         assert!(check(Some(ARRIVAL_US_MAX as f64 - 1001.0), 1000));
         assert!(!check(Some(ARRIVAL_US_MAX as f64 - 1000.0), 1000));

@@ -91,6 +91,18 @@ words! {
     }
 }
 
+words! {
+    /// The reply of LEAVE.
+    Leaving {
+        /// The user waited, and has given up the place.
+        Left = "LEFT",
+        /// Too late here: the user holds a unit, and gives it back in PostgreSQL.
+        Granted = "GRANTED",
+        /// The user is not in.
+        None = "NONE",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

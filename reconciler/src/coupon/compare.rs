@@ -3,7 +3,7 @@
 use super::plan::{Plan, Publication, plan};
 use super::{Coupon, follow};
 use crate::error::{Error, Remedy};
-use crate::model::coupon::{Info, Row, is_on_offer};
+use crate::model::coupon::{Info, Row};
 use crate::model::grant::{Checkpoint, Progress};
 use crate::model::pause;
 use crate::redis::Resumed;
@@ -181,12 +181,17 @@ impl Coupon<'_> {
         let is_announced = !row.is_news() && row.revision() > 0 && heard <= row.revision();
         let revision = if is_announced { row.revision() } else { self.ledger().announce(row, heard).await? };
         pause::at("before-publish").await;
-        if is_on_offer(row.offer.status) {
-            self.redis().open(&self.key, &row.offer.definition, epoch, revision).await?;
-            tracing::info!(coupon = self.id, revision, "published");
-        } else if info.is_some() {
-            self.redis().close(&self.key, epoch, revision).await?;
-            tracing::info!(coupon = self.id, revision, "closed");
+        match row.offer.status {
+            // What was never on offer, or is gone, has no line that could be kept.
+            Status::Standard | Status::Expired if info.is_none() => {}
+            Status::Expired => {
+                self.redis().close(&self.key, epoch, revision).await?;
+                tracing::info!(coupon = self.id, revision, "closed");
+            }
+            status => {
+                self.redis().open(&self.key, &row.offer, epoch, revision).await?;
+                tracing::info!(coupon = self.id, revision, %status, "published");
+            }
         }
         pause::at("after-publish").await;
         let quantity = row.offer.definition.quantity;
@@ -272,7 +277,7 @@ impl Coupon<'_> {
         }
         // The definition comes first, while the gate is shut: a coupon that Redis lacks is born fenced. But one of another
         // history may not take it, as it may have granted more than the row offers.
-        if footing == Footing::Level || is_gone || !is_on_offer(row.offer.status) {
+        if footing == Footing::Level || is_gone || row.offer.status == Status::Expired {
             self.publish(row, info, publication, epoch).await?;
         }
         match self.resume(&progress).await? {

@@ -68,7 +68,7 @@ fn publication(row: &Row, info: &Info) -> Publication {
     // for what it has not heard of.
     if row.offer.is_same(&info.offer) && !row.is_news() && info.revision <= row.revision() {
         Publication::Nothing
-    } else if is_on_offer(row.offer.status) && row.offer.definition.quantity < info.granted.0 {
+    } else if row.offer.status != Status::Expired && row.offer.definition.quantity < info.granted.0 {
         Publication::Raise
     } else {
         Publication::Tell
@@ -149,10 +149,8 @@ mod tests {
 
     #[test]
     fn what_agrees_is_left_alone() {
-        for (mine, theirs) in
-            [(Available, Available), (Issued, Issued), (Expired, Expired), (Standard, Expired), (Standard, Standard)]
-        {
-            assert_eq!(step(&row(mine), &info(theirs)), Plan::Rest, "{mine} {theirs}");
+        for status in [Available, Issued, Expired, Standard] {
+            assert_eq!(step(&row(status), &info(status)), Plan::Rest, "{status}");
         }
         let ahead = Info { granted: Seq(5), ..info(Issued) };
         assert_eq!(step(&row(Available), &ahead), Plan::Rest, "the last rows are on their way");
@@ -214,6 +212,9 @@ mod tests {
             (changed(of(6, Issued), Issued), Issued),
             (changed(offer(Expired), Available), Available),
             (changed(offer(Standard), Issued), Issued),
+            (changed(offer(Standard), Expired), Expired),
+            (changed(of(6, Standard), Standard), Standard),
+            (changed(offer(Available), Standard), Standard),
             (changed(offer(Available), Expired), Expired),
             // Both sides were changed in the same way: the number is told.
             (changed(offer(Available), Expired), Available),
@@ -239,7 +240,10 @@ mod tests {
 
     #[test]
     fn a_promise_of_redis_is_not_taken_back() {
-        assert_eq!(step(&changed(of(1, Available), Available), &info(Available)), Plan::Publish(Publication::Raise));
+        for status in [Available, Standard] {
+            let lowered = changed(of(1, status), Available);
+            assert_eq!(step(&lowered, &info(Available)), Plan::Publish(Publication::Raise), "{status}");
+        }
     }
 
     #[test]
@@ -249,6 +253,9 @@ mod tests {
         assert_eq!(step(&row(Available), &waitlist), Plan::Mirror);
         assert_eq!(step(&row(Available), &info(Expired)), Plan::Mirror, "the window ended");
         assert_eq!(step(&row(Expired), &info(Available)), Plan::Mirror, "opened again");
+        assert_eq!(step(&row(Available), &info(Standard)), Plan::Mirror, "taken off offer");
+        assert_eq!(step(&row(Standard), &info(Available)), Plan::Mirror, "put back on offer");
+        assert_eq!(step(&row(Standard), &info(Expired)), Plan::Mirror, "ended while it was off offer");
         assert_eq!(step(&row(Issued), &info(Available)), Plan::Mirror, "the quantity was raised");
         assert_eq!(step(&row(Available), &info(Issued)), Plan::Mirror, "all rows are in");
     }

@@ -2,7 +2,7 @@
 
 use super::{Ledger, QueryAs, Statement, bound, count, unsigned};
 use crate::error::Error;
-use crate::model::coupon::{Info, Offer, Row, Told, Unreadable, is_on_offer};
+use crate::model::coupon::{Info, Offer, Row, Told, Unreadable};
 use crate::model::grant::Progress;
 use coupon_core::coupon::Definition;
 use coupon_core::grant::EntryId;
@@ -289,7 +289,7 @@ impl Ledger {
     /// Takes Redis's definition and status into the row; whether it did. It does not if the row has changed, or somebody holds it.
     pub async fn mirror(&self, row: &Row, info: &Info) -> Result<bool, Error> {
         // An ended coupon keeps the row's definition: it is the application's word on what comes next.
-        let kept = if is_on_offer(info.offer.status) { &info.offer } else { &row.offer };
+        let kept = if info.offer.status == Status::Expired { &row.offer } else { &info.offer };
         let query = sqlx::query(MIRROR).bind(&row.id).bind(row.version).bind(count(row.revision()));
         Ok(self.execute(bind_offer(query, row_status(info, row.position.seq), &kept.definition)?).await? > 0)
     }

@@ -20,11 +20,11 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Whether both say the same. Whether all units are granted is what becomes of an offer, no part of it; and what is not on
-    /// offer may be defined in any way.
+    /// Whether both say the same. Whether all units are granted is what becomes of an offer, no part of it; and what has ended
+    /// may be defined in any way.
     pub fn is_same(&self, other: &Self) -> bool {
-        let on_offer = is_on_offer(self.status);
-        on_offer == is_on_offer(other.status) && (!on_offer || self.definition == other.definition)
+        let stage = |offer: &Self| if offer.status == Status::Issued { Status::Available } else { offer.status };
+        stage(self) == stage(other) && (self.status == Status::Expired || self.definition == other.definition)
     }
 }
 

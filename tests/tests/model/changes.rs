@@ -131,7 +131,7 @@ const ITS_COURSE: [&str; 8] = [
     "COUPON.RESUME $ EPOCH 1 SEQ 0 CHAIN 0",
 ];
 
-const OF_THE_MODULE: [&str; 24] = [
+const OF_THE_MODULE: [&str; 26] = [
     "COUPON.ISSUE $ COUNT 1",
     "COUPON.ISSUE $ COUNT 2",
     "COUPON.ACK $ EPOCH 1 SEQ 2",
@@ -148,6 +148,8 @@ const OF_THE_MODULE: [&str; 24] = [
     "COUPON.OPEN $ QUANTITY 5 EPOCH 2 REVISION 3",
     "COUPON.CLOSE $ EPOCH 1 REVISION 2",
     "COUPON.OPEN @ QUANTITY 3 MODE INSTANT",
+    "COUPON.OPEN $ QUANTITY 3 STATUS STANDARD",
+    "COUPON.OPEN $ QUANTITY 3 STATUS AVAILABLE",
     "COUPON.OPEN $ QUANTITY 3 OPENS 253402300799999 EXPIRES 0",
     "COUPON.OPEN $ QUANTITY 3 OPENS 0 EXPIRES 631152000000",
     "COUPON.OPEN $ QUANTITY 3 OPENS 0 EXPIRES 0",
@@ -192,9 +194,10 @@ pub fn user() -> impl Strategy<Value = &'static str> {
 /// A call of the module that may change the coupon.
 pub fn call() -> impl Strategy<Value = String> {
     prop_oneof![
-        1 => user().prop_map(|user| format!("COUPON.REQUEST $ {user}")),
-        1 => select(&ITS_COURSE[..]).prop_map(str::to_owned),
-        1 => select(&OF_THE_MODULE[..]).prop_map(str::to_owned),
+        2 => user().prop_map(|user| format!("COUPON.REQUEST $ {user}")),
+        1 => user().prop_map(|user| format!("COUPON.LEAVE $ {user}")),
+        2 => select(&ITS_COURSE[..]).prop_map(str::to_owned),
+        2 => select(&OF_THE_MODULE[..]).prop_map(str::to_owned),
     ]
 }
 

@@ -11,6 +11,7 @@ pub enum Question {
     Info,
     Request(&'static str),
     RequestAll(Vec<&'static str>),
+    Leave(&'static str),
 }
 
 impl Question {
@@ -21,12 +22,13 @@ impl Question {
             Self::Info => format!("COUPON.INFO {key}"),
             Self::Request(user) => format!("COUPON.REQUEST {key} {user} WITHRANK"),
             Self::RequestAll(users) => format!("COUPON.MREQUEST {key} {}", users.join(" ")),
+            Self::Leave(user) => format!("COUPON.LEAVE {key} {user}"),
         }
     }
 
     /// Whether the answer may be a change.
     pub const fn may_write(&self) -> bool {
-        matches!(self, Self::Request(_) | Self::RequestAll(_))
+        matches!(self, Self::Request(_) | Self::RequestAll(_) | Self::Leave(_))
     }
 
     /// All that can be asked without changing anything.
@@ -41,6 +43,7 @@ pub fn question() -> impl Strategy<Value = Question> {
         1 => Just(Question::Info),
         5 => user().prop_map(Question::Request),
         1 => prop::collection::vec(user(), 1..4).prop_map(Question::RequestAll),
+        1 => user().prop_map(Question::Leave),
     ]
 }
 

@@ -31,6 +31,7 @@ const STEPS_MAX: usize = 60;
 enum Step {
     Open {
         quantity: u64,
+        status: Option<&'static str>,
         mode: Option<&'static str>,
         waitlist: Option<u64>,
         window: Option<Window>,
@@ -50,6 +51,9 @@ enum Step {
         user: u8,
     },
     Info,
+    Leave {
+        user: u8,
+    },
     Close {
         published: Option<(u64, u64)>,
     },
@@ -84,14 +88,16 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let window = prop_oneof![Just(Window::Always), Just(Window::Early), Just(Window::Over)];
     let mode = prop_oneof![Just("QUEUE"), Just("INSTANT")];
+    let status = prop_oneof![1 => Just("STANDARD"), 3 => Just("AVAILABLE")];
     prop_oneof![
-        6 => (1_u64..6, prop::option::of(mode), prop::option::of(0_u64..3), prop::option::weighted(0.3, window), prop::option::weighted(0.3, 1_u64..4), prop::option::weighted(0.3, 1_u64..4))
-            .prop_map(|(quantity, mode, waitlist, window, epoch, revision)| Step::Open { quantity, mode, waitlist, window, epoch, revision }),
+        6 => (1_u64..6, prop::option::weighted(0.4, status), prop::option::of(mode), prop::option::of(0_u64..3), prop::option::weighted(0.3, window), prop::option::weighted(0.3, 1_u64..4), prop::option::weighted(0.3, 1_u64..4))
+            .prop_map(|(quantity, status, mode, waitlist, window, epoch, revision)| Step::Open { quantity, status, mode, waitlist, window, epoch, revision }),
         40 => (0_u8..12).prop_map(|user| Step::Request { user }),
         10 => prop::collection::vec(0_u8..12, 1..5).prop_map(|users| Step::RequestAll { users }),
         12 => prop::option::of(1_u64..4).prop_map(|count| Step::Issue { count }),
         10 => (0_u8..12).prop_map(|user| Step::Status { user }),
         8 => Just(Step::Info),
+        8 => (0_u8..12).prop_map(|user| Step::Leave { user }),
         2 => prop::option::of((1_u64..4, 1_u64..4)).prop_map(|published| Step::Close { published }),
         8 => (1_u64..5, 0_u64..7, prop::bool::weighted(0.9)).prop_map(|(epoch, seq, is_true)| Step::Resume { epoch, seq, is_true }),
         7 => (1_u64..5, 0_u64..7).prop_map(|(epoch, seq)| Step::Ack { epoch, seq, refused: Vec::new(), persisted: Vec::new() }),
@@ -215,14 +221,15 @@ fn play_beside_the_model(mut runner: TestRunner) {
 
 fn play(client: &mut Client, key: &str, step: &Step, model: &mut Option<Coupon>, number: usize) {
     let (call, expected) = match step {
-        Step::Open { quantity, mode, waitlist, window, epoch, revision } => {
+        Step::Open { quantity, status, mode, waitlist, window, epoch, revision } => {
             let mut call = format!("COUPON.OPEN {key} QUANTITY {quantity}");
+            status.iter().for_each(|status| call += &format!(" STATUS {status}"));
             mode.iter().for_each(|mode| call += &format!(" MODE {mode}"));
             waitlist.iter().for_each(|places| call += &format!(" WAITLIST {places}"));
             window.iter().for_each(|window| call += window.options());
             epoch.iter().for_each(|epoch| call += &format!(" EPOCH {epoch}"));
             revision.iter().for_each(|revision| call += &format!(" REVISION {revision}"));
-            (call, Coupon::open(model, *quantity, *mode, *waitlist, *window, *epoch, *revision))
+            (call, Coupon::open(model, *quantity, *status, *mode, *waitlist, *window, *epoch, *revision))
         }
         Step::Request { user } => {
             let expected = match model {
@@ -251,6 +258,10 @@ fn play(client: &mut Client, key: &str, step: &Step, model: &mut Option<Coupon>,
         Step::Info => {
             let expected = model.as_ref().map_or_else(|| vec!["-NOCOUPON".into()], Coupon::info);
             (format!("COUPON.INFO {key}"), expected)
+        }
+        Step::Leave { user } => {
+            let expected = model.as_mut().map_or_else(|| vec!["-NOCOUPON".into()], |coupon| coupon.leave(*user));
+            (format!("COUPON.LEAVE {key} {}", name(*user)), expected)
         }
         Step::Close { published } => {
             let mut call = format!("COUPON.CLOSE {key}");

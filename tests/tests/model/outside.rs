@@ -98,7 +98,11 @@ fn step() -> impl Strategy<Value = Step> {
         5 => together().prop_map(Step::Script),
         8 => (user(), select(&[0_u64, 86_400_000][..])).prop_map(|(user, timeout_ms)| Step::Wait(user, timeout_ms)),
         1 => (0_usize..4).prop_map(Step::Leave),
-        2 => (mortal(), question(), question()).prop_map(|(mortal, before, after)| Step::RunOut(mortal, before, after)),
+        2 => (mortal(), question(), question()).prop_map(|(mortal, before, after)| {
+            // Who waits for somebody who leaves is answered at once, before anything runs out.
+            let before = if let Question::Leave(user) = before { Question::Status(user) } else { before };
+            Step::RunOut(mortal, before, after)
+        }),
         1 => Just(Step::Reload),
     ]
 }

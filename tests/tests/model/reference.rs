@@ -63,6 +63,7 @@ impl Coupon {
     pub fn open(
         slot: &mut Option<Self>,
         quantity: u64,
+        status: Option<&'static str>,
         mode: Option<&'static str>,
         waitlist: Option<u64>,
         window: Option<Window>,
@@ -100,7 +101,9 @@ impl Coupon {
         coupon.mode = mode.unwrap_or(coupon.mode);
         coupon.waitlist = waitlist.unwrap_or(coupon.waitlist);
         coupon.window = window.unwrap_or(coupon.window);
-        coupon.status = if coupon.remaining() == 0 {
+        coupon.status = if status.unwrap_or(coupon.status) == "STANDARD" {
+            "STANDARD"
+        } else if coupon.remaining() == 0 {
             "ISSUED"
         } else if coupon.status == "EXPIRED" && coupon.window == Window::Over {
             "EXPIRED"
@@ -148,7 +151,7 @@ impl Coupon {
         if self.status == "EXPIRED" || self.window == Window::Over {
             return reply("CLOSED", 0);
         }
-        if self.window == Window::Early {
+        if self.status == "STANDARD" || self.window == Window::Early {
             return reply("NOTOPEN", 0);
         }
         if self.requested() >= self.quantity + self.waitlist {
@@ -202,6 +205,23 @@ impl Coupon {
             ("WAITING", place - self.granted.len())
         };
         vec![word.into(), (place + 1).to_string(), ahead.to_string()]
+    }
+
+    pub fn leave(&mut self, user: u8) -> Vec<String> {
+        if self.is_fenced() {
+            return error("TRYAGAIN");
+        }
+        let before = self.waiting.len();
+        self.waiting.retain(|other| *other != user);
+        let is_granted = self.granted.iter().any(|(other, _)| *other == user);
+        let word = if self.waiting.len() < before {
+            "LEFT"
+        } else if is_granted {
+            "GRANTED"
+        } else {
+            "NONE"
+        };
+        vec![word.into()]
     }
 
     pub fn info(&self) -> Vec<String> {

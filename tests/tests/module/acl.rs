@@ -42,13 +42,14 @@ fn as_user(redis: &Redis, name: &str) -> Client {
 }
 
 /// Calls, and who of application, reconciler and viewer may make them.
-const MATRIX: [(&str, [bool; 3]); 44] = [
+const MATRIX: [(&str, [bool; 3]); 45] = [
     ("PING", [true, true, true]),
     ("COUPON.REQUEST coupon:{1} c", [true, false, false]),
     ("COUPON.MREQUEST coupon:{1} d e", [true, false, false]),
     ("COUPON.STATUS coupon:{1} a", [true, false, true]),
     ("COUPON.WAIT coupon:{1} b 1", [true, false, false]),
     ("COUPON.INFO coupon:{1}", [true, true, true]),
+    ("COUPON.LEAVE coupon:{1} c", [true, false, false]),
     ("COUPON.OPEN coupon:{2} QUANTITY 1", [false, true, false]),
     ("COUPON.ISSUE coupon:{1} COUNT 1", [false, true, false]),
     ("COUPON.ACK coupon:{1} EPOCH 1 SEQ 1", [false, true, false]),

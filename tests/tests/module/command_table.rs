@@ -5,7 +5,7 @@ use coupon_tests::resp::{Client, Value, expect};
 use std::collections::BTreeSet;
 
 /// Name, arity, flags, what the command does to its key.
-const TABLE: [(&str, i64, &str, &str); 11] = [
+const TABLE: [(&str, i64, &str, &str); 12] = [
     ("coupon.open", -4, "denyoom fast module write", "RW update"),
     ("coupon.request", -3, "denyoom fast module write", "RW access update"),
     ("coupon.mrequest", -3, "denyoom module write", "RW access update"),
@@ -13,6 +13,7 @@ const TABLE: [(&str, i64, &str, &str); 11] = [
     ("coupon.status", -3, "fast module readonly", "RO access"),
     ("coupon.wait", 4, "blocking module readonly", "RO access"),
     ("coupon.info", 2, "fast module readonly", "RO access"),
+    ("coupon.leave", 3, "fast module write", "RW access update"),
     ("coupon.close", -2, "fast module write", "RW update"),
     ("coupon.resume", 8, "module write", "RW access update"),
     ("coupon.ack", -6, "module write", "RW access update"),
@@ -77,7 +78,7 @@ fn command_docs_describe_every_command_and_argument() {
             .map(|(_, token)| token.text())
             .collect();
         let expected: &[&str] = match name {
-            "coupon.open" => &["QUANTITY", "MODE", "WAITLIST", "OPENS", "EXPIRES", "EPOCH", "REVISION"],
+            "coupon.open" => &["QUANTITY", "STATUS", "MODE", "WAITLIST", "OPENS", "EXPIRES", "EPOCH", "REVISION"],
             "coupon.request" | "coupon.status" => &["WITHRANK"],
             "coupon.issue" => &["COUNT"],
             "coupon.close" => &["EPOCH", "REVISION"],
@@ -103,6 +104,7 @@ fn command_getkeys_finds_the_key() {
             ("COMMAND GETKEYS COUPON.STATUS k u", "[k]"),
             ("COMMAND GETKEYS COUPON.WAIT k u 1", "[k]"),
             ("COMMAND GETKEYS COUPON.INFO k", "[k]"),
+            ("COMMAND GETKEYS COUPON.LEAVE k u", "[k]"),
             ("COMMAND GETKEYS COUPON.CLOSE k", "[k]"),
             ("COMMAND GETKEYS COUPON.CLOSE k EPOCH 1 REVISION 1", "[k]"),
             ("COMMAND GETKEYS COUPON.RESUME k EPOCH 1 SEQ 0 CHAIN 0", "[k]"),

@@ -26,8 +26,8 @@ const LEFT_BYTES: i64 = CALLS as i64 / 5;
 /// Calls of the one connection whose refusals are held against the replication stream.
 const WATCHED_CALLS: usize = 100_000;
 
-const COMMANDS: [&str; 11] =
-    ["OPEN", "REQUEST", "MREQUEST", "ISSUE", "STATUS", "WAIT", "INFO", "CLOSE", "ACK", "RESUME", "RESTORE"];
+const COMMANDS: [&str; 12] =
+    ["OPEN", "REQUEST", "MREQUEST", "ISSUE", "STATUS", "WAIT", "INFO", "LEAVE", "CLOSE", "ACK", "RESUME", "RESTORE"];
 
 /// Longest time that a call waits, in milliseconds: the connection's other calls wait as long.
 const WAIT_MS_MAX: u64 = 3;
@@ -145,10 +145,11 @@ impl Attack {
     fn sensible(&mut self) -> Vec<Vec<u8>> {
         let key = String::from_utf8(self.key()).expect("a key");
         let (small, user) = (self.random.u8(0..8), self.random.u8(0..20));
-        let line = match self.random.u8(0..15) {
+        let line = match self.random.u8(0..16) {
             0 => format!(
-                "COUPON.OPEN {key} QUANTITY {small} WAITLIST {small} MODE {}",
-                ["QUEUE", "INSTANT"][usize::from(user % 2)]
+                "COUPON.OPEN {key} QUANTITY {small} WAITLIST {small} MODE {} STATUS {}",
+                ["QUEUE", "INSTANT"][usize::from(user % 2)],
+                ["STANDARD", "AVAILABLE", "AVAILABLE"][usize::from(user % 3)]
             ),
             1 if small < 4 => format!("COUPON.CLOSE {key}"),
             1 => format!("COUPON.CLOSE {key} EPOCH {small} REVISION {user}"),
@@ -168,6 +169,7 @@ impl Attack {
                 let users: Vec<String> = (0..=small).map(|next| format!("user{}", (user + next) % 20)).collect();
                 format!("COUPON.MREQUEST {key} {}", users.join(" "))
             }
+            11 => format!("COUPON.LEAVE {key} user{user}"),
             _ => format!("COUPON.REQUEST {key} user{user} WITHRANK"),
         };
         coupon_tests::call::words(&line)
@@ -247,6 +249,7 @@ fn may_have_written(call: &[Vec<u8>], reply: &Value) -> bool {
     match &command[b"COUPON.".len()..] {
         b"STATUS" | b"WAIT" | b"INFO" => false,
         b"REQUEST" => has_joined(word),
+        b"LEAVE" => word.text() == "LEFT",
         b"MREQUEST" => reply.array().iter().any(has_joined),
         _ => true,
     }
@@ -272,6 +275,7 @@ fn fits(call: &[Vec<u8>], reply: &Value) -> bool {
         b"MREQUEST" => reply.array().len() == call.len() - 2 && reply.array().iter().all(is_outcome),
         b"STATUS" => is_ranked(&is_state, 2),
         b"WAIT" => is_state(reply),
+        b"LEAVE" => is_one_of(reply, &["LEFT", "GRANTED", "NONE"]),
         b"ISSUE" => matches!(reply, Value::Int(_)),
         b"INFO" => reply.pairs().first().is_some_and(|(name, _)| *name == "status"),
         _ => *reply == Value::Simple("OK".into()),

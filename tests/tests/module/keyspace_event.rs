@@ -30,7 +30,7 @@ fn listening(flags: &str) -> (Redis, Client, Client) {
 #[test]
 fn each_event_is_told_once_for_each_call_that_makes_it() {
     let (_redis, mut client, mut listener) = listening("Kd");
-    let table: [(&str, &[&str]); 14] = [
+    let table: [(&str, &[&str]); 19] = [
         ("COUPON.OPEN c QUANTITY 3", &[]),
         ("COUPON.REQUEST c a", &["coupon.queued"]),
         ("COUPON.REQUEST c a", &[]),
@@ -43,6 +43,11 @@ fn each_event_is_told_once_for_each_call_that_makes_it() {
         ("COUPON.REQUEST c late", &[]),
         ("COUPON.OPEN c QUANTITY 4", &[]),
         ("COUPON.ISSUE c", &["coupon.granted", "coupon.soldout"]),
+        ("COUPON.OPEN c QUANTITY 4 WAITLIST 5", &[]),
+        ("COUPON.REQUEST c w", &["coupon.queued"]),
+        ("COUPON.LEAVE c w", &["coupon.left"]),
+        ("COUPON.LEAVE c w", &[]),
+        ("COUPON.LEAVE c a", &[]),
         ("COUPON.CLOSE c", &["coupon.closed"]),
         ("COUPON.CLOSE c", &[]),
     ];

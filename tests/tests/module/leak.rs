@@ -25,7 +25,7 @@ const SETTLING: Duration = Duration::from_secs(1);
 
 /// Rows: a name, and calls with their answers, which leave the keys as they were. An answer may be cut where it is an
 /// error. `s` is a string, and `l` a sale of the ledger, whose users `p`, `g` are persisted and granted and `w` waits.
-const ROWS: [(&str, &str); 13] = [
+const ROWS: [(&str, &str); 15] = [
     (
         "open",
         "COUPON.OPEN c QUANTITY 5 => +OK
@@ -94,6 +94,36 @@ const ROWS: [(&str, &str); 13] = [
          COUPON.REQUEST c z => CLOSED
          COUPON.REQUEST c z => CLOSED
          DEL c c:issued c:grants => :3",
+    ),
+    (
+        "leave, and off offer",
+        "COUPON.OPEN c QUANTITY 1 WAITLIST 2 STATUS STANDARD => +OK
+         COUPON.REQUEST c a => NOTOPEN
+         COUPON.OPEN c QUANTITY 1 STATUS AVAILABLE => +OK
+         COUPON.MREQUEST c a b x => [QUEUED QUEUED QUEUED]
+         COUPON.ISSUE c => :1
+         COUPON.LEAVE c a => GRANTED
+         COUPON.LEAVE c b => LEFT
+         COUPON.LEAVE c b => NONE
+         COUPON.OPEN c QUANTITY 1 STATUS STANDARD => +OK
+         COUPON.LEAVE c x => LEFT
+         DEL c c:issued c:grants => :3
+         COUPON.OPEN c QUANTITY 1 => +OK
+         COUPON.REQUEST c a => QUEUED
+         COUPON.LEAVE c a => LEFT
+         COUPON.REQUEST c a => QUEUED
+         DEL c c:issued => :2",
+    ),
+    (
+        "leave, refused",
+        r#"COUPON.LEAVE c => -ERR
+         COUPON.LEAVE missing a => -NOCOUPON
+         COUPON.LEAVE s a => -WRONGTYPE
+         COUPON.LEAVE l "" => -ERR user id
+         COUPON.OPEN c QUANTITY 2 STATUS ISSUED => -ERR STATUS is
+         COUPON.OPEN c QUANTITY 2 EPOCH 1 => +OK
+         COUPON.LEAVE c a => -TRYAGAIN coupon is fenced
+         DEL c => :1"#,
     ),
     (
         "request, refused",

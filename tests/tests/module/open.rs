@@ -236,7 +236,10 @@ fn misuse_is_refused_and_named() {
             ("COUPON.OPEN new WAITLIST 5", "-ERR option QUANTITY is missing"),
             ("COUPON.OPEN c QUANTITY 5 MODE", "-ERR option MODE needs a value"),
             ("COUPON.OPEN c QUANTITY 5 QUANTITY 5", "-ERR option QUANTITY is given twice"),
-            ("COUPON.OPEN c QUANTITY 5 COLOUR red", "-ERR unknown option 'COLOUR'; known are: QUANTITY, MODE, "),
+            (
+                "COUPON.OPEN c QUANTITY 5 COLOUR red",
+                "-ERR unknown option 'COLOUR'; known are: QUANTITY, STATUS, MODE, ",
+            ),
             ("COUPON.OPEN c 5 QUANTITY", "-ERR unknown option '5'"),
             ("COUPON.OPEN c QUANTITY 0", &quantity),
             ("COUPON.OPEN c QUANTITY -1", &quantity),

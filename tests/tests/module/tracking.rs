@@ -25,7 +25,7 @@ fn open(client: &mut Client) {
 }
 
 /// What has been done before somebody reads, and the call that changes an answer.
-const CHANGES: [(&[&str], &str); 28] = [
+const CHANGES: [(&[&str], &str); 29] = [
     (&["COUPON.OPEN c QUANTITY 4"], "COUPON.REQUEST c u"),
     (&["COUPON.OPEN c QUANTITY 3 WAITLIST 1"], "COUPON.REQUEST c u WITHRANK"),
     (&["COUPON.OPEN c QUANTITY 4 MODE INSTANT", "COUPON.ISSUE c"], "COUPON.REQUEST c u"),
@@ -36,6 +36,7 @@ const CHANGES: [(&[&str], &str); 28] = [
     // Nobody is granted, and it is over.
     (&["COUPON.ISSUE c", "COUPON.OPEN c QUANTITY 4 EXPIRES 631152000000"], "COUPON.ISSUE c"),
     (&[], "COUPON.ACK c EPOCH 1 SEQ 2"),
+    (&[], "COUPON.LEAVE c w"),
     (&[], "COUPON.CLOSE c"),
     (&["COUPON.CLOSE c"], "COUPON.CLOSE c EPOCH 1 REVISION 1"),
     (&[], "COUPON.OPEN c QUANTITY 3 EPOCH 1 REVISION 1"),

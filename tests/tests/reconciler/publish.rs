@@ -5,6 +5,7 @@ use coupon_tests::deadline::eventually_true;
 use coupon_tests::ledger::await_coupon;
 use coupon_tests::reconciler::{Options, Reconciler};
 use coupon_tests::redis_server::Redis;
+use coupon_tests::resp::Client;
 
 /// Waits until the coupon's hash holds these values.
 fn await_hash(redis: &Redis, id: &str, fields: &str, expected: &str) {
@@ -75,18 +76,51 @@ fn a_changed_row_redefines_the_coupon() {
 
 #[test]
 fn a_row_that_expires_closes_the_coupon() {
-    for status in ["EXPIRED", "STANDARD"] {
-        let (redis, postgres) = servers();
-        let _reconciler =
-            Options::between(&redis, &postgres).args(&["--full-pass-interval", "60m"]).start().await_ready();
-        insert(&postgres, "a", 5, &[]);
-        await_open(&mut redis.client(), "a");
-        postgres.run(&format!("update coupon set status = '{status}' where id = 'a'"));
-        await_hash(&redis, "a", "status", "[EXPIRED]");
-        await_coupon(&postgres, "a", "status, is_told", &format!("{status}|t"));
-        postgres.run("update coupon set status = 'AVAILABLE' where id = 'a'");
-        await_hash(&redis, "a", "status", "[AVAILABLE]");
-    }
+    let (redis, postgres) = servers();
+    let _reconciler = Options::between(&redis, &postgres).args(&["--full-pass-interval", "60m"]).start().await_ready();
+    insert(&postgres, "a", 5, &[]);
+    await_open(&mut redis.client(), "a");
+    postgres.run("update coupon set status = 'EXPIRED' where id = 'a'");
+    await_hash(&redis, "a", "status", "[EXPIRED]");
+    await_coupon(&postgres, "a", "status, is_told", "EXPIRED|t");
+    postgres.run("update coupon set status = 'AVAILABLE' where id = 'a'");
+    await_hash(&redis, "a", "status", "[AVAILABLE]");
+}
+
+#[test]
+fn a_row_set_to_standard_takes_the_coupon_off_offer_and_nobody_loses_a_place() {
+    let (mut redis, postgres) = servers();
+    let reconciler = Options::between(&redis, &postgres).args(&["--full-pass-interval", "60m"]).start().await_ready();
+    insert(&postgres, "a", 2, &[("waitlist", "3")]);
+    let mut client = redis.client();
+    await_open(&mut client, "a");
+    request(&mut client, "a", "u", 0..4);
+    await_level(&redis, &postgres, "a", 2);
+    postgres.run("update coupon set status = 'STANDARD', quantity = 3 where id = 'a'");
+    await_hash(&redis, "a", "status quantity", "[STANDARD 3]");
+    await_coupon(&postgres, "a", "status, is_told", "STANDARD|t");
+    assert_eq!(client.run(&format!("COUPON.REQUEST {} new", key("a"))).to_string(), "NOTOPEN");
+    // Also over a restart of both: it stays off offer, and whoever waits keeps the place.
+    drop(reconciler);
+    redis.kill();
+    redis.start_again();
+    let _reconciler = Options::between(&redis, &postgres).start().await_ready();
+    let mut client = redis.client();
+    await_open(&mut client, "a");
+    assert_eq!(client.run(&format!("COUPON.REQUEST {} new", key("a"))).to_string(), "NOTOPEN");
+    let standing = |client: &mut Client, user: &str| {
+        client.run(&format!("COUPON.STATUS {} {user} WITHRANK", key("a"))).to_string()
+    };
+    assert_eq!(standing(&mut client, "u2"), "[WAITING :3 :0]");
+    postgres.run("update coupon set status = 'AVAILABLE' where id = 'a'");
+    await_level(&redis, &postgres, "a", 3);
+    assert_eq!(standing(&mut client, "u3"), "[WAITING :4 :0]");
+    // By hand in Redis, both ways: the row follows.
+    client.run(&format!("COUPON.OPEN {} QUANTITY 4 STATUS STANDARD", key("a")));
+    await_coupon(&postgres, "a", "status, quantity, is_told", "STANDARD|4|t");
+    client.run(&format!("COUPON.OPEN {} QUANTITY 4 STATUS AVAILABLE", key("a")));
+    await_level(&redis, &postgres, "a", 4);
+    await_coupon(&postgres, "a", "status", "ISSUED");
 }
 
 #[test]
