@@ -31,6 +31,9 @@ use coupon_core::{open, restore};
 use std::collections::HashMap;
 use stream::grants;
 
+/// The id of a coupon that nobody has, in whose place stands which Redis this is.
+pub const TOKEN_ID: &str = "coupon-reconciler-token";
+
 /// The answer to COUPON.RESUME, where it is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resumed {

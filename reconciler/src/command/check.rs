@@ -3,7 +3,7 @@
 use crate::coupon::Tools;
 use crate::error::{Error, Exit, wording};
 use crate::ledger::{Ledger, Requirement};
-use crate::redis::Redis;
+use crate::redis::{Redis, TOKEN_ID};
 use coupon_core::key::{GRANTS, ISSUED, KeyPattern};
 use redis::RedisResult;
 use std::fmt::Display;
@@ -53,11 +53,11 @@ pub async fn check(tools: &Tools) -> Exit {
     if report.has_failed { Exit::Failed } else { Exit::Ok }
 }
 
-/// Every command that the daemon sends to Redis, in a call that changes nothing; `K` is a coupon's key. Outside MULTI, EXEC is
+/// Every command that the daemon sends to Redis, in a call that changes nothing; `K` is a coupon's key, and `TOKEN` where it says which Redis this is. Outside MULTI, EXEC is
 /// refused for that.
 const CALLS: &str = "
     COUPON.INFO K; COUPON.CLOSE K; COUPON.OPEN K QUANTITY 0; COUPON.ISSUE K COUNT 0; COUPON.RESUME K EPOCH 0 SEQ 0 CHAIN 0;
-    COUPON.ACK K EPOCH 0 SEQ 0; COUPON.RESTORE K EPOCH 0; HGET K epoch; HMGET K epoch; GET K; SET K 0 XX NX;
+    COUPON.ACK K EPOCH 0 SEQ 0; COUPON.RESTORE K EPOCH 0; HGET K epoch; HMGET K epoch; GET TOKEN; SET TOKEN 0 XX NX;
     XREAD COUNT 1 STREAMS K:grants 0-0; XRANGE K:grants - + COUNT 1; XREVRANGE K:grants + - COUNT 1;
     ZRANGE K:issued 0 0; ZRANK K:issued nobody; ZMSCORE K:issued nobody; ZCOUNT K:issued 0 0; ZCARD K:issued;
     EXEC; SCAN 0 COUNT 1; TIME; ROLE";
@@ -81,17 +81,18 @@ async fn check_redis(redis: &Redis, keys: &KeyPattern, report: &mut Report) -> R
         Ok(None) => report.fail("the coupon module is not loaded; start Redis with --loadmodule libcoupon.so"),
         Err(error) => report.warn(format_args!("the module's version is not known: {}", wording(&error))),
     }
-    let refused = refused_commands(redis, &keys.key("coupon-reconciler-check")).await;
+    let refused = refused_commands(redis, &keys.key("coupon-reconciler-check"), &keys.key(TOKEN_ID)).await;
     report.complete("permissions", &refused);
     check_settings(redis, report).await;
     Ok(())
 }
 
 /// The commands that are refused, with the reason.
-async fn refused_commands(redis: &Redis, key: &str) -> Vec<String> {
+async fn refused_commands(redis: &Redis, key: &str, token: &str) -> Vec<String> {
     let (grants, issued) = (format!("{key}{GRANTS}"), format!("{key}{ISSUED}"));
     let word = |word| match word {
         "K" => key,
+        "TOKEN" => token,
         "K:grants" => &grants,
         "K:issued" => &issued,
         word => word,

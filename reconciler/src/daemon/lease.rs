@@ -10,6 +10,7 @@ use super::shards;
 use crate::coupon::Tools;
 use crate::error::Error;
 use crate::model::pause;
+use crate::redis::TOKEN_ID;
 use redis::RedisError;
 use std::time::Duration;
 use std::{io, iter};
@@ -29,9 +30,6 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Redis is asked at each turn. Who has no answer within this time has no Redis, whatever else it does.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The id of a coupon that nobody has, in whose place stands which Redis this is.
-const TOKEN_ID: &str = "coupon-reconciler-token";
 
 /// Renews, claims and gives back, over and over.
 pub async fn share(servers: &Servers, catalog: &Catalog, instance: &str) {

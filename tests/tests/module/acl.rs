@@ -42,7 +42,7 @@ fn as_user(redis: &Redis, name: &str) -> Client {
 }
 
 /// Calls, and who of application, reconciler and viewer may make them.
-const MATRIX: [(&str, [bool; 3]); 45] = [
+const MATRIX: [(&str, [bool; 3]); 48] = [
     ("PING", [true, true, true]),
     ("COUPON.REQUEST coupon:{1} c", [true, false, false]),
     ("COUPON.MREQUEST coupon:{1} d e", [true, false, false]),
@@ -81,6 +81,9 @@ const MATRIX: [(&str, [bool; 3]); 45] = [
     // What would let a unit be had, or lost, past the rules.
     ("GET secret", [false, false, false]),
     ("SET coupon:{1} x", [false, false, false]),
+    ("SET coupon:{1} x NX", [false, false, false]),
+    ("SET coupon:{coupon-reconciler-token} x NX", [false, true, false]),
+    ("GET coupon:{coupon-reconciler-token}", [false, true, false]),
     ("HSET coupon:{1} quantity 1000", [false, false, false]),
     ("ZADD coupon:{1}:issued 1 z", [false, false, false]),
     ("ZREM coupon:{1}:issued a", [false, false, false]),
