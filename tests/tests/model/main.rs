@@ -229,7 +229,7 @@ fn play(client: &mut Client, key: &str, step: &Step, model: &mut Option<Coupon>,
             window.iter().for_each(|window| call += window.options());
             epoch.iter().for_each(|epoch| call += &format!(" EPOCH {epoch}"));
             revision.iter().for_each(|revision| call += &format!(" REVISION {revision}"));
-            (call, Coupon::open(model, *quantity, *status, *mode, *waitlist, *window, *epoch, *revision))
+            (call, Coupon::open(model, *quantity, *status, *mode, *waitlist, *window, [*epoch, *revision]))
         }
         Step::Request { user } => {
             let expected = match model {

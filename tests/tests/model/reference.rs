@@ -67,8 +67,7 @@ impl Coupon {
         mode: Option<&'static str>,
         waitlist: Option<u64>,
         window: Option<Window>,
-        epoch: Option<u64>,
-        revision: Option<u64>,
+        [epoch, revision]: [Option<u64>; 2],
     ) -> Vec<String> {
         if revision.is_some() && epoch.is_none() {
             return error("ERR");
