@@ -318,7 +318,7 @@ pub struct Status {
     #[arg(long)]
     pub json: bool,
 
-    /// Look again and again, every 2 seconds or so many, until Ctrl-C; with the rates between two looks
+    /// Look again and again, every 2 seconds or so many, until Ctrl-C
     ///
     /// On a terminal the table is drawn over the one before, cut to the screen. Elsewhere the tables follow each other.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = seconds)]

@@ -26,20 +26,9 @@ pub async fn status(args: &cli::Status) -> Result<Exit, Failure> {
 }
 
 async fn show(args: &cli::Status) -> Result<Exit, Failure> {
-    let mut before: Option<View> = None;
     loop {
         let shown = match look(args.listen).await {
-            Ok(mut view) => {
-                match before {
-                    // Who asks often is given the same look again.
-                    Some(same) if same.process.now_ms == view.process.now_ms => view = same,
-                    Some(before) => view.rate_since(&before),
-                    None => {}
-                }
-                let shown = write(args, &view);
-                before = Some(view);
-                shown
-            }
+            Ok(view) => write(args, &view),
             // Whoever watches wants to see it come back.
             Err(failure) if args.watch.is_some() => say(&failure.message),
             Err(failure) => return Err(failure),

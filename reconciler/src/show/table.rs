@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 /// A name, where its words or numbers stand, and what is said of a coupon.
 type Column = (&'static str, CellAlignment, fn(&Coupon) -> String);
 
-const COLUMNS: [Column; 14] = [
+const COLUMNS: [Column; 11] = [
     ("ID", Left, |coupon| printable(&coupon.id)),
     ("STATUS", Left, |coupon| printable(&coupon.status)),
     ("QUANTITY", Right, |coupon| coupon.quantity.to_string()),
@@ -18,23 +18,18 @@ const COLUMNS: [Column; 14] = [
     ("LAG", Right, |coupon| known(coupon.lag)),
     ("DEAD", Right, |coupon| coupon.dead_letters.to_string()),
     ("DRIFT", Right, |coupon| known(coupon.here.then_some(coupon.drift))),
-    ("REQUESTS/S", Right, |coupon| rate(coupon.rates.map(|rates| rates.requests_per_second))),
-    ("GRANTS/S", Right, |coupon| rate(coupon.rates.map(|rates| rates.grants_per_second))),
-    ("ROWS/S", Right, |coupon| rate(coupon.rates.map(|rates| rates.rows_per_second))),
     ("FENCE", Left, fence),
 ];
 
 /// Between two columns.
 const GAP: (u16, u16) = (0, 2);
 
-/// Its lines: what is away first, and last how many coupons are not there. Rates stand only where there are two looks to compare.
+/// Its lines: what is away first, and last how many coupons are not there.
 pub fn draw(view: &View) -> Vec<String> {
-    let is_watched = view.coupons.iter().any(|coupon| coupon.rates.is_some());
-    let columns: Vec<&Column> = COLUMNS.iter().filter(|(name, ..)| is_watched || !name.ends_with("/S")).collect();
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(columns.iter().map(|(name, ..)| name));
-    table.add_rows(view.coupons.iter().map(|coupon| columns.iter().map(|(.., cell)| cell(coupon))));
-    for (column, (_, alignment, _)) in table.column_iter_mut().zip(&columns) {
+    table.load_style(presets::NOTHING).set_header(COLUMNS.iter().map(|(name, ..)| name));
+    table.add_rows(view.coupons.iter().map(|coupon| COLUMNS.iter().map(|(.., cell)| cell(coupon))));
+    for (column, (_, alignment, _)) in table.column_iter_mut().zip(&COLUMNS) {
         column.set_padding(GAP).set_cell_alignment(*alignment);
     }
     let away = [("Redis", &view.process.redis), ("PostgreSQL", &view.process.postgresql)].into_iter().filter_map(
@@ -50,10 +45,6 @@ pub fn draw(view: &View) -> Vec<String> {
 
 fn known(number: Option<u64>) -> String {
     number.map_or_else(|| "-".to_owned(), |number| number.to_string())
-}
-
-fn rate(rate: Option<f64>) -> String {
-    rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"))
 }
 
 fn fence(coupon: &Coupon) -> String {
@@ -77,7 +68,6 @@ fn printable(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::model::standing::{Health, Process};
-    use crate::show::view::Rates;
 
     fn words(line: &str) -> String {
         line.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -92,7 +82,7 @@ mod tests {
             Coupon { id: "b\u{1b}".into(), status: "STANDARD".into(), stopped: true, problem, ..Coupon::default() };
         let redis = Health { up: false, why: Some("refused".into()) };
         let process = Process { redis, postgresql: Health { up: true, why: None }, ..Process::default() };
-        let mut view = View { process, coupons: vec![open, shut], coupons_total: 5, ..View::default() };
+        let view = View { process, coupons: vec![open, shut], coupons_total: 5, ..View::default() };
         let drawn = draw(&view);
         let head = "ID STATUS QUANTITY WAITING GRANTED PERSISTED REMAINING LAG DEAD DRIFT FENCE";
         let lines: Vec<String> = drawn.iter().map(|line| words(line)).collect();
@@ -106,9 +96,5 @@ mod tests {
                 "3 more are left out; those on offer come first",
             ]
         );
-        view.coupons[0].rates = Some(Rates { requests_per_second: 1.0, grants_per_second: 0.25, rows_per_second: 0.0 });
-        let lines: Vec<String> = draw(&view).iter().map(|line| words(line)).collect();
-        assert!(lines[1].ends_with("DRIFT REQUESTS/S GRANTS/S ROWS/S FENCE"), "{lines:?}");
-        assert!(lines[2].ends_with("0 1.0 0.2 0.0 open") && lines[3].contains("- - - - stopped"), "{lines:?}");
     }
 }

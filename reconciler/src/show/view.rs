@@ -13,7 +13,7 @@ use coupon_core::key::KeyPattern;
 use coupon_core::number::{Epoch, Seq};
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -93,9 +93,6 @@ pub struct Coupon {
     pub stopped: bool,
     /// What went wrong last, if it has not been put right.
     pub problem: Option<String>,
-    /// Since an earlier look, where somebody compares two.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rates: Option<Rates>,
 }
 
 /// Whether Redis grants.
@@ -111,34 +108,6 @@ pub enum Fence {
     /// Redis cannot be asked.
     #[default]
     Unknown,
-}
-
-/// How much there was in a second, between two looks.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Rates {
-    /// Requests that Redis accepted.
-    pub requests_per_second: f64,
-    /// Grants in Redis.
-    pub grants_per_second: f64,
-    /// Rows in PostgreSQL, dead letters included.
-    pub rows_per_second: f64,
-}
-
-impl View {
-    /// Fills in the rates since an earlier look. What is restored after Redis had lost it is nobody's request.
-    pub fn rate_since(&mut self, before: &Self) {
-        let seconds = self.process.now_ms.saturating_sub(before.process.now_ms) as f64 / 1000.0;
-        let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
-        let before: HashMap<&str, &Coupon> = before.coupons.iter().map(|coupon| (&*coupon.id, coupon)).collect();
-        for now in &mut self.coupons {
-            let then = before.get(&*now.id).filter(|then| seconds > 0.0 && then.epoch == now.epoch);
-            now.rates = then.filter(|then| [then.fence, now.fence] == [Fence::Open; 2]).map(|then| Rates {
-                requests_per_second: rate(now.requested.unwrap_or(0), then.requested.unwrap_or(0)),
-                grants_per_second: rate(now.granted, then.granted),
-                rows_per_second: rate(now.persisted, then.persisted),
-            });
-        }
-    }
 }
 
 impl Coupon {
@@ -320,24 +289,6 @@ mod tests {
     fn view(now_ms: u64, epoch: u64, fence: Fence, requested: u64) -> View {
         let coupon = Coupon { id: "a".into(), epoch, fence, requested: Some(requested), ..Coupon::default() };
         View { process: Process { now_ms, ..Process::default() }, coupons: vec![coupon], ..View::default() }
-    }
-
-    fn rated(before: &View, mut after: View) -> Option<f64> {
-        after.rate_since(before);
-        after.coupons[0].rates.map(|rates| rates.requests_per_second)
-    }
-
-    #[test]
-    fn a_rate_is_what_two_looks_differ_by_and_a_restore_is_none() {
-        let before = view(10_000, 1, Fence::Open, 100);
-        assert_eq!(rated(&before, view(12_000, 1, Fence::Open, 107)), Some(3.5));
-        assert_eq!(rated(&before, view(12_000, 1, Fence::Open, 90)), Some(0.0), "never less than nothing");
-        assert_eq!(rated(&before, view(12_000, 2, Fence::Open, 107)), None, "another history");
-        assert_eq!(rated(&before, view(12_000, 1, Fence::Fenced, 107)), None);
-        assert_eq!(rated(&view(10_000, 1, Fence::Fenced, 0), view(12_000, 1, Fence::Open, 107)), None);
-        assert_eq!(rated(&before, view(9_000, 1, Fence::Open, 107)), None, "a clock that went back");
-        let other = View { coupons: Vec::new(), ..before };
-        assert_eq!(rated(&other, view(12_000, 1, Fence::Open, 107)), None, "it is new");
     }
 
     #[test]
