@@ -182,7 +182,7 @@ pub struct Redis {
 
     /// A coupon's key in Redis; ID stands for the coupon's id
     ///
-    /// The braces keep a coupon's three keys in one slot of a cluster. Change it only while no coupon is on offer.
+    /// The braces keep a coupon's keys in one slot of a cluster. Change it only while no coupon is on offer.
     #[arg(long, env = "COUPON_KEY", default_value = KeyPattern::DEFAULT, value_name = "PATTERN", value_parser = KeyPattern::parse)]
     pub key: KeyPattern,
 }

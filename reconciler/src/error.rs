@@ -220,7 +220,7 @@ fn of_code(code: &str) -> Remedy {
         "MISCONF" => Remedy::Stop("Redis cannot write to its disk; see its log"),
         "OOM" => Remedy::Stop("Redis is over its maxmemory; raise it"),
         "NOPERM" => Remedy::Stop("the reconciler's Redis user lacks a permission; `coupon-reconciler check` names it"),
-        "WRONGTYPE" => Remedy::Stop("one of the coupon's three keys holds something else; DEL or RENAME it"),
+        "WRONGTYPE" => Remedy::Stop("one of the coupon's keys holds something else; DEL or RENAME it"),
         "CROSSSLOT" => Remedy::Stop("in cluster mode --key needs a hash tag, as in coupon:{ID}"),
         "MOVED" => Remedy::Stop("this is a node of a cluster; give --redis-url as redis-cluster://host:port,host:port"),
         _ => Remedy::Stop(UNKNOWN),

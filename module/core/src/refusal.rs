@@ -10,7 +10,7 @@ use std::fmt;
 pub enum Refusal {
     /// `ERR`: the call or the stored data is malformed.
     Usage(String),
-    /// `WRONGTYPE`: one of the three keys holds another type.
+    /// `WRONGTYPE`: one of the coupon's keys holds another type.
     WrongType(&'static str),
     /// `NOCOUPON`: the key holds no coupon.
     NoCoupon,
@@ -87,7 +87,7 @@ impl fmt::Display for Refusal {
             Self::TryAgain(sentence) => write!(f, "{code} {sentence}"),
             Self::CrossSlot => write!(
                 f,
-                "{code} in cluster mode the key needs a hash tag, as in coupon:{{42}}, so that its three keys share a slot"
+                "{code} in cluster mode the key needs a hash tag, as in coupon:{{42}}, so that all of its keys share a slot"
             ),
             Self::Behind(position) => write!(
                 f,
